@@ -1,0 +1,1 @@
+"""Logs to events, curves, plots and tables."""

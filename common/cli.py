@@ -1,0 +1,98 @@
+"""The frame of every command: ``--version``, ``--debug``, examples in the help, errors of one line.
+
+Nothing heavy is imported here: this module is on the path of every ``--help``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from caffebench.common.errors import CaffebenchError
+
+__all__ = ["command"]
+
+
+class _Command(click.Command):
+    """A click command that shows its examples and ends in one line and the agreed exit code."""
+
+    examples: str = ""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
+        arguments = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in arguments
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(arguments, **extra)
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.ClickException as error:
+            name = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx else self.name
+            code, message = error.exit_code, f"{error.format_message().rstrip('.')} (see {name} --help)"
+            if debug:
+                raise
+        except CaffebenchError as error:
+            code, message = error.exit_code, str(error)
+            if debug:
+                raise
+        except (KeyboardInterrupt, click.Abort):
+            code, message = 3, "stopped"
+        except BrokenPipeError:
+            # Whoever read our output has gone (`| head`): not worth a word.
+            sys.stderr.close()
+            sys.exit(1)
+        except OSError as error:
+            if debug:
+                raise
+            where = f": {error.filename}" if error.filename is not None else ""
+            code, message = 1, f"{error.strerror or error}{where}"
+        except Exception as error:
+            if debug:
+                raise
+            code, message = 1, f"internal error, {type(error).__name__}: {error} (--debug shows where)"
+        click.echo(f"{self.name}: {' '.join(message.split())}", err=True)
+        sys.exit(code)
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version  # 10 ms that only --version pays
+
+        click.echo(f"{ctx.info_name} {version('caffebench')}")
+        ctx.exit()
+
+
+def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a function a command of ours called ``name``; what it returns, an ``int`` or None, is the exit code.
+
+    Parameters are declared below this decorator with ``click.option`` and ``click.argument``. ``examples`` is
+    shown, a line each, at the end of ``--help``.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> click.Command:
+        made = click.command(
+            name, cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+        )(function)
+        made.params += [
+            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_show_version,
+                help="Show the version and exit.",
+            ),
+        ]
+        made.examples = examples
+        return made
+
+    return decorate

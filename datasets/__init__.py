@@ -1,0 +1,1 @@
+"""Images to LMDB in the Datum form that Caffe's Data layer reads."""

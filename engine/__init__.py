@@ -1,0 +1,1 @@
+"""Real Caffe: building it, finding it, importing it."""

@@ -1,0 +1,1 @@
+"""A declared sweep and a data set profile to prototxt files."""

@@ -1,0 +1,1 @@
+"""A prototxt to a run: logs, snapshots, initialisation, resume."""

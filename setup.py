@@ -1,0 +1,16 @@
+"""Maps the rooms of this repository into the one namespace ``caffebench.*``.
+
+Everything else about the package is declared in ``pyproject.toml``. The mapping
+lives here because it is computed: a sub-package added to a room needs no edit.
+"""
+
+from setuptools import find_packages, setup
+
+ROOMS = ("common", "engine", "datasets", "generator", "templates", "launcher", "analysis")
+DATA = ["py.typed", "*.j2", "*/*.j2", "sweeps/*.yaml", "profiles/*.yaml", "include/*"]
+
+packages = {f"caffebench.{room}": room for room in ROOMS}
+for room in ROOMS:
+    packages |= {f"caffebench.{room}.{name}": f"{room}/{name.replace('.', '/')}" for name in find_packages(room)}
+
+setup(packages=list(packages), package_dir=packages, package_data={"": DATA})

@@ -1,0 +1,1 @@
+"""Jinja templates: the solver, one file per architecture, macros for the blocks."""
