@@ -9,8 +9,9 @@ from setuptools import find_packages, setup
 ROOMS = ("common", "engine", "datasets", "generator", "templates", "launcher", "analysis")
 DATA = ["py.typed", "*.j2", "*/*.j2", "sweeps/*.yaml", "profiles/*.yaml", "include/*"]
 
-packages = {f"caffebench.{room}": room for room in ROOMS}
+folders = {f"caffebench.{room}": room for room in ROOMS}
 for room in ROOMS:
-    packages |= {f"caffebench.{room}.{name}": f"{room}/{name.replace('.', '/')}" for name in find_packages(room)}
+    for inner in find_packages(room):
+        folders[f"caffebench.{room}.{inner}"] = f"{room}/{inner.replace('.', '/')}"
 
-setup(packages=list(packages), package_dir=packages, package_data={"": DATA})
+setup(packages=list(folders), package_dir=folders, package_data={"": DATA})

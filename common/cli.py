@@ -71,7 +71,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 
 
 def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Make a function a command of ours called ``name``; what it returns, an ``int`` or None, is the exit code.
+    """Make a function a command called ``name``; what it returns, an ``int`` or None, is the exit code.
 
     Parameters are declared below this decorator with ``click.option`` and ``click.argument``. ``examples`` is
     shown, a line each, at the end of ``--help``.
@@ -79,10 +79,14 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]]
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
         made = click.command(
-            name, cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+            name,
+            cls=_Command,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )(function)
         made.params += [
-            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
+            click.Option(
+                ["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."
+            ),
             click.Option(
                 ["--version"],
                 is_flag=True,

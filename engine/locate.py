@@ -24,9 +24,9 @@ def caffe_folder() -> Path:
 
 
 def caffe_pb2() -> ModuleType:
-    """Caffe's protobuf messages (``caffe.proto.caffe_pb2``) without the half second that ``import caffe`` takes.
+    """Caffe's protobuf messages (``caffe.proto.caffe_pb2``), without the half second of ``import caffe``.
 
-    The module is registered under its own name, so that a later ``import caffe`` uses the same message classes.
+    The module is registered under its own name: a later ``import caffe`` uses the same message classes.
     Raises ``CaffebenchError`` where Caffe is not installed.
     """
     name = "caffe.proto.caffe_pb2"
@@ -35,7 +35,9 @@ def caffe_pb2() -> ModuleType:
     path = caffe_folder() / "proto" / "caffe_pb2.py"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise CaffebenchError(f"{path.parent.parent} is not a whole Caffe, {path.name} is missing: run install-caffe")
+        raise CaffebenchError(
+            f"{path.parent.parent} is not a whole Caffe, {path.name} is missing: run install-caffe"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
