@@ -5,6 +5,7 @@ Nothing heavy is imported here: this module is on the path of every ``--help``.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -32,6 +33,8 @@ class _Command(click.Command):
         debug = "--debug" in arguments
         extra["standalone_mode"] = False
         try:
+            # A scheduler's SIGTERM ends a command like Ctrl-C does: what is open is closed, children are stopped.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             code = super().main(arguments, **extra)
             sys.exit(code if isinstance(code, int) else 0)
         except click.ClickException as error:
@@ -84,9 +87,7 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]]
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )(function)
         made.params += [
-            click.Option(
-                ["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."
-            ),
+            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
             click.Option(
                 ["--version"],
                 is_flag=True,

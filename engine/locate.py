@@ -35,9 +35,7 @@ def caffe_pb2() -> ModuleType:
     path = caffe_folder() / "proto" / "caffe_pb2.py"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise CaffebenchError(
-            f"{path.parent.parent} is not a whole Caffe, {path.name} is missing: run install-caffe"
-        )
+        raise CaffebenchError(f"{path.parent.parent} is not a whole Caffe, {path.name} is missing: run install-caffe")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -1,0 +1,112 @@
+"""Caffe into the current Python environment: one folder, published by one rename."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+from caffebench.common.errors import CaffebenchError
+from caffebench.engine.build import MANIFEST, cached_build, is_whole, lock
+from caffebench.engine.probe import Probe, probe
+from caffebench.engine.recipe import PYTHON_PACKAGES, Recipe
+from caffebench.engine.system import require_space, require_system_packages
+
+__all__ = ["install"]
+
+Say = Callable[[str], None]
+
+
+def install(jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False) -> Probe:
+    """Make ``import caffe`` and the ``caffe`` tool work in this environment; return the trial of what is there now.
+
+    Nothing is done where Caffe works already, be it ours or foreign, unless ``force``. Raises ``CaffebenchError``
+    with what is missing and how to get it. Interrupted anywhere, the environment has the Caffe that it had, or none.
+    """
+    packages = Path(sysconfig.get_paths()["platlib"])
+    target = packages / "caffe"
+    found = probe()
+    ours = target.is_dir() and (target / MANIFEST).is_file()
+    if found.error is None and not ours and not force:
+        say("a Caffe that is not from here works already: it is left alone")
+        return found
+    if found.error is None and not force and is_whole(target):
+        _link_tool(target, say)
+        say("already installed")
+        return found
+    if target.exists() and not ours and not force:
+        raise CaffebenchError(
+            f"{target} is there but is not from here and does not work ({found.error}): "
+            "remove it, or replace it with install-caffe --force"
+        )
+    if not os.access(packages, os.W_OK):
+        raise CaffebenchError(
+            f"{packages} is not writable: make a virtual environment (python3 -m venv .venv) and use it"
+        )
+    require_space(packages, 50)
+    _require_python_packages(say)
+    recipe = Recipe()
+    product, built = cached_build(recipe, jobs, say, advance, fresh=force)
+    if not built:
+        say(f"taking the Caffe built earlier: {product}")
+        require_system_packages(say)  # the cache may have come from a machine with more libraries than this one
+    tried = _publish(product, target, say)
+    if tried.error is not None and not built:
+        say(f"the cached Caffe does not work here ({tried.error}): building it anew")
+        product, built = cached_build(recipe, jobs, say, advance, fresh=True)
+        tried = _publish(product, target, say)
+    if tried.error is not None:
+        raise CaffebenchError(f"Caffe was built, but it does not work: {tried.error}")
+    return tried
+
+
+def _require_python_packages(say: Say) -> None:
+    missing = [package for module, package in PYTHON_PACKAGES.items() if not _importable(module)]
+    if not missing:
+        return
+    say(f"installing Python packages that Caffe imports: {' '.join(missing)}")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *missing]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise CaffebenchError(f"pip could not install {' '.join(missing)} ({last})")
+    importlib.invalidate_caches()
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _publish(product: Path, target: Path, say: Say) -> Probe:
+    """Put ``product`` in ``target``'s place and try it there."""
+    arriving, leaving = target.with_name(".caffe.arriving"), target.with_name(".caffe.leaving")
+    with lock(target.parent, say):
+        for remains in (arriving, leaving):  # of an install that was killed
+            shutil.rmtree(remains, ignore_errors=True)
+        shutil.copytree(product, arriving)
+        if target.exists():
+            target.rename(leaving)
+        arriving.rename(target)
+        shutil.rmtree(leaving, ignore_errors=True)
+    _link_tool(target, say)
+    return probe()
+
+
+def _link_tool(target: Path, say: Say) -> None:
+    """Put the ``caffe`` tool on this environment's PATH; its run path is relative to the real file."""
+    link, tool = Path(sysconfig.get_paths()["scripts"]) / "caffe", target / "bin" / "caffe"
+    if link.is_symlink() and link.resolve() == tool.resolve():
+        return
+    if link.exists() and not link.is_symlink():
+        say(f"{link} is there and is not from here: left alone; Caffe's own tool is {tool}")
+        return
+    link.unlink(missing_ok=True)
+    link.symlink_to(tool)

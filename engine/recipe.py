@@ -1,0 +1,120 @@
+"""What is built: which source, with which options, for which Python. The key of the cache follows from it."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from caffebench.common.errors import CaffebenchError
+
+__all__ = [
+    "CAFFE_VERSION",
+    "PYTHON_PACKAGES",
+    "SOURCE",
+    "SOURCE_SHA256",
+    "Recipe",
+    "debian_packages",
+    "shared_libpython",
+]
+
+CAFFE_VERSION = "1.0.0"
+
+# BVLC Caffe 1.0 at its last commit (9b89154), as a source package. Later versions under this name are another
+# fork (SSD); its own setup.py wants conda and is not what we build with.
+SOURCE = "brocolli-caffe==3.0.0"
+SOURCE_SHA256 = "ad7ba487552f4343df25044a9fa14812a96add48ea2ff993b53bf2dafe8248e2"
+
+# What Caffe's CMake files look for, without OpenCV and LevelDB, by Debian's names.
+_DEBIAN_PACKAGES = [
+    "g++",
+    "make",
+    "cmake",
+    "libboost-python-dev",
+    "libboost-system-dev",
+    "libboost-thread-dev",
+    "libboost-filesystem-dev",
+    "libprotobuf-dev",
+    "protobuf-compiler",
+    "libopenblas-dev",
+    "libgoogle-glog-dev",
+    "libgflags-dev",
+    "libhdf5-dev",
+    "liblmdb-dev",
+]
+
+# What `import caffe` needs: import name -> package.
+PYTHON_PACKAGES = {"numpy": "numpy", "google.protobuf": "protobuf", "six": "six", "skimage": "scikit-image"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One Caffe for one kind of Python; equal recipes give interchangeable builds."""
+
+    python: str = field(default_factory=lambda: f"{sys.version_info.major}.{sys.version_info.minor}")
+    numpy_major: str = field(default_factory=lambda: metadata.version("numpy").split(".")[0])
+
+    @property
+    def options(self) -> str:
+        """The build options in one word, as they stand in the cache's key."""
+        return "cpu"
+
+    @property
+    def key(self) -> str:
+        """The cache's folder name: Caffe version, Python minor, NumPy major, options."""
+        return f"caffe-{CAFFE_VERSION}-py{self.python}-numpy{self.numpy_major}-{self.options}"
+
+    def cmake_arguments(self, library: Path) -> list[str]:
+        """Arguments for Caffe's own CMake files; ``library`` is the shared libpython.
+
+        The run path is not set here: Caffe's ``cmake/Misc.cmake`` overwrites it. ``CMAKE_SKIP_RPATH`` leaves it
+        to the linker, which takes it from ``LD_RUN_PATH`` (see `run_path`).
+        """
+        return [
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DCMAKE_CXX_STANDARD=14",
+            "-DCMAKE_SKIP_RPATH=ON",
+            "-DCPU_ONLY=ON",
+            "-DUSE_OPENCV=OFF",
+            "-DUSE_LEVELDB=OFF",
+            "-DBUILD_docs=OFF",
+            "-DBLAS=Open",
+            "-Dpython_version=3",
+            f"-DPYTHON_EXECUTABLE={sys.executable}",
+            f"-DPYTHON_INCLUDE_DIR={sysconfig.get_paths()['include']}",
+            f"-DPYTHON_LIBRARY={library}",
+        ]
+
+    def run_path(self, library: Path) -> str:
+        """Where the built files find each other: ``_caffe.so`` beside itself, ``bin/caffe`` one folder up."""
+        return f"$ORIGIN:$ORIGIN/..:{library.parent}"
+
+
+def debian_packages() -> list[str]:
+    """Debian's names of what the build needs; for Debian's own Python, its headers and shared library too."""
+    if sys.base_prefix != "/usr":
+        return _DEBIAN_PACKAGES
+    return [*_DEBIAN_PACKAGES, f"libpython{sys.version_info.major}.{sys.version_info.minor}-dev"]
+
+
+def shared_libpython() -> Path:
+    """The interpreter's ``libpython3.x.so``, which Caffe's Python layer links.
+
+    Raises ``CaffebenchError`` where this Python was built without it or lacks its headers.
+    """
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if not header.is_file():
+        raise CaffebenchError(f"the headers of Python {minor} are missing ({header}): install python{minor}-dev")
+    names = (f"libpython{minor}.so", f"libpython{minor}.so.1.0")
+    folders = [f"{sys.base_prefix}/lib", f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}"]
+    folders.insert(0, str(sysconfig.get_config_var("LIBDIR")))
+    for path in (Path(folder) / name for folder in folders for name in names):
+        if path.is_file():
+            return path
+    raise CaffebenchError(
+        f"{sys.executable} has no shared libpython{minor}.so, which Caffe's Python layer links: "
+        f"install libpython{minor}-dev, or use a Python built with --enable-shared"
+    )
