@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,3 +30,50 @@ def digits_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     make_digits(root / "digits")
     return root
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from what a clean clone would hold: the tracked files and the new ones not ignored."""
+    folder = tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    clone = folder / "clone"
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, clone / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(clone)]
+    subprocess.run(command, check=True)
+    return next(folder.glob("caffebench-*.whl"))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment of a test's own."""
+
+    folder: Path
+
+    @property
+    def packages(self) -> Path:
+        """Its site-packages."""
+        return next(self.folder.glob("lib/python3*/site-packages"))
+
+    def run(self, *command: str, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run one of its own programs, from an empty folder unless ``cwd`` says otherwise."""
+        (self.folder / "empty").mkdir(exist_ok=True)
+        options = {"cwd": self.folder / "empty", "capture_output": True, "text": True} | options
+        return subprocess.run([str(self.folder / "bin" / command[0]), *command[1:]], **options)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="session")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment that was empty before the wheel was installed into it with pip; Caffe is not in it."""
+    made = Environment(tmp_path_factory.mktemp("environment"))
+    subprocess.run([sys.executable, "-m", "venv", str(made.folder)], check=True)
+    assert made.run("python", "-m", "pip", "install", "--quiet", str(wheel)).returncode == 0
+    return made

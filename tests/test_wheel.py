@@ -1,0 +1,48 @@
+"""The wheel in an empty environment: what users get from an index."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("common", "engine", "datasets", "generator", "templates", "launcher", "analysis")
+
+
+def test_nothing_but_the_namespace_lands_at_the_top(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"caffebench"}
+
+
+def test_every_module_template_sweep_and_profile_is_in_it(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    wanted = {
+        f"caffebench/{path.relative_to(ROOT)}"
+        for room in ROOMS
+        for pattern in ("*.py", "*.j2", "*.yaml", "*.h", "py.typed")
+        for path in (ROOT / room).rglob(pattern)
+    }
+    assert any(name.endswith(".j2") for name in wanted)
+    assert any("/sweeps/" in name for name in wanted)
+    assert any("/profiles/" in name for name in wanted)
+    assert wanted - names == set()
+
+
+def test_it_generates_the_files_that_are_checked_in(environment, tmp_path):
+    done = environment.run("gen-prototxt", "batch_size", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = {path.name: path.read_text() for path in (tmp_path / "prototxt").iterdir()}
+    assert len(written) == 12
+    assert written == {name: (ROOT / "prototxt" / name).read_text() for name in written}
+
+
+@pytest.mark.parametrize("name", ["install-caffe", "make-lmdb", "gen-prototxt", "run-caffe", "merge-logs"])
+def test_every_command_is_there(environment, name):
+    assert environment.run(name, "--version").stdout == f"{name} 0.1.0\n"
+    helped = environment.run(name, "--help")
+    assert helped.returncode == 0
+    assert "Examples:" in helped.stdout
