@@ -14,11 +14,11 @@ import click
 
 from caffebench.common.errors import CaffebenchError
 
-__all__ = ["command"]
+__all__ = ["command", "group"]
 
 
-class _Command(click.Command):
-    """A click command that shows its examples and ends in one line and the agreed exit code."""
+class _Frame(click.Command):
+    """Shows its examples, and ends in one line and the agreed exit code."""
 
     examples: str = ""
 
@@ -38,7 +38,7 @@ class _Command(click.Command):
             code = super().main(arguments, **extra)
             sys.exit(code if isinstance(code, int) else 0)
         except click.ClickException as error:
-            name = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx else self.name
+            name = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else self.name
             code, message = error.exit_code, f"{error.format_message().rstrip('.')} (see {name} --help)"
             if debug:
                 raise
@@ -65,12 +65,36 @@ class _Command(click.Command):
         sys.exit(code)
 
 
+class _Group(_Frame, click.Group):
+    """A command with commands of its own; only this outermost one has to end in one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order given, where click would sort them
+
+
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version  # 10 ms that only --version pays
 
-        click.echo(f"{ctx.info_name} {version('caffebench')}")
+        click.echo(f"{ctx.find_root().info_name} {version('caffebench')}")
         ctx.exit()
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def _common_options() -> list[click.Option]:
+    return [
+        click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version and exit.",
+        ),
+    ]
 
 
 def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]], click.Command]:
@@ -81,23 +105,17 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]]
     """
 
     def decorate(function: Callable[..., int | None]) -> click.Command:
-        made = click.command(
-            name,
-            cls=_Command,
-            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-        )(function)
-        made.params += [
-            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
-            click.Option(
-                ["--version"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_show_version,
-                help="Show the version and exit.",
-            ),
-        ]
+        made = click.command(name, cls=_Frame, context_settings=_SETTINGS)(function)
+        made.params += _common_options()
         made.examples = examples
         return made
 
     return decorate
+
+
+def group(name: str, commands: Sequence[click.Command], *, summary: str, examples: str) -> click.Command:
+    """A command called ``name`` that is nothing but the choice between ``commands``, shown in this order."""
+    made = _Group(name, {str(one.name): one for one in commands}, help=summary, context_settings=_SETTINGS)
+    made.params += _common_options()
+    made.examples = examples
+    return made
