@@ -1,13 +1,66 @@
-"""Layer-sequential unit-variance initialisation of a Caffe net, in one forward pass and one check."""
+"""Layer-sequential unit-variance initialisation (LSUV) of a Caffe net: one forward of each layer and one check.
+
+Mishkin and Matas 2015, "All you need is a good init", arXiv:1511.06422, section 3, algorithm 1: start from
+orthonormal matrices, then, layer by layer, divide the weights by the standard deviation of the layer's output.
+The algorithm there runs the net again and measures again until the variance is near one. It needs no second try:
+a layer is linear in its weights, so the scale that gives unit variance follows from one measurement, and the output
+blob can be scaled with the weights instead of being computed again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["METHODS", "initialise"]
+import numpy as np
+
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.launcher.ortho import FloatArray, Orthonormal
+
+__all__ = ["LINEAR", "METHODS", "frozen_layers", "initialise"]
 
 METHODS = ("lsuv", "ortho", "ortho-lsuv")
+
+LINEAR = ("Convolution", "Deconvolution", "InnerProduct")
+"""The layer types that are initialised: the ones that the paper's section 3 speaks of."""
+
+TOLERANCE = 0.05
+"""How far from one a variance may be at the check. Arithmetic leaves about 1e-5."""
+
+_NOT_LINEAR = {
+    "BatchNorm": "running statistics, not weights",
+    "Scale": "the scale and shift of a normalisation stay at their filler",
+    "Bias": "biases stay at their filler",
+    "PReLU": "the slopes of an activation stay at their filler",
+}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer to initialise, by its place in the net: Caffe does not keep names unique."""
+
+    index: int
+    name: str
+    type: str
+    weight: Any  # the blobs, never their arrays: on a GPU an array goes stale with the next forward
+    bias: Any | None
+    tops: Sequence[Any]
+    groups: int
+
+    def start(self, seed: int) -> Orthonormal:
+        """Its orthonormal weights, which depend on the seed and the layer's own name, not on what else is in the net.
+
+        So two variants of one architecture start alike wherever they are alike.
+        """
+        generator = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
+        return Orthonormal(tuple(self.weight.shape), generator, groups=self.groups)
+
+    def refusal(self, why: str) -> CaffebenchError:
+        return CaffebenchError(f"LSUV: layer {self.name!r} ({self.type}) {why}")
 
 
 def initialise(
@@ -18,15 +71,181 @@ def initialise(
     report: Callable[[dict[str, Any]], None] | None = None,
     keep: Collection[str] = (),
 ) -> None:
-    """Initialise the weights of every convolution and inner product of ``net`` (a ``caffe.Net`` of phase TRAIN).
+    """Initialise the weights of every convolution and inner product of ``net``, a ``caffe.Net`` of phase TRAIN.
+
+    ``lsuv``, and ``ortho-lsuv`` which is its name in the authors' own script, give orthonormal weights scaled to
+    unit variance of the layer's output over the batch (all elements together; before an in-place activation;
+    dropout active). ``ortho`` gives the orthonormal weights alone and runs nothing. Everything else in the net,
+    biases and the statistics of BatchNorm included, is afterwards as it was. Layers named in ``keep`` are left
+    alone; of layers that share their weights the first decides.
 
     ``report`` gets one dict of JSON values for each layer with parameters, in net order, when all is done:
-    ``{"layer", "type", "shape", "variance_before", "variance_after", "scale"}`` for an initialised one (the last
-    three are None with ``ortho``, which runs no forward pass), ``{"layer", "type", "skipped": reason}`` for another.
-    Layers named in ``keep`` (frozen, or loaded from a file) are left as they are.
+    ``{"layer", "type", "shape", "variance_before", "variance_after", "scale"}`` (the last three are None with
+    ``ortho``) or ``{"layer", "type", "skipped": reason}``.
 
-    ``lsuv`` takes exactly one batch from the net's data layers (``ortho`` none) and calls
-    ``caffe.set_random_seed``: seed again before training. Raises ``CaffebenchError`` where a layer's output has
-    no variance, ``InputError`` for an unknown method.
+    ``lsuv`` takes exactly one batch from the data layers of the net and calls ``caffe.set_random_seed``: seed
+    again before training. ``seed`` is 0 to 2**32 - 1. Raises ``InputError`` for an unknown method and
+    ``CaffebenchError`` where a layer cannot have unit variance: constant or not finite output, too large a bias.
     """
-    raise NotImplementedError
+    if method not in METHODS:
+        raise InputError(f"unknown initialisation {method!r}: choose one of {', '.join(METHODS)}")
+    layers, reports = _find_layers(net, keep)
+    with ThreadPoolExecutor(1) as pool:
+        # The matrices of the large layers are computed while the convolutions before them run.
+        starts = pool.map(Orthonormal.weights, [layer.start(seed) for layer in layers])
+        if method == "ortho":
+            for layer, start in zip(layers, starts, strict=True):
+                layer.weight.data[...] = start
+                reports[layer.index] |= dict.fromkeys(("variance_before", "variance_after", "scale"))
+        elif layers:
+            _give_unit_variance(net, layers, starts, seed, reports)
+    if report is not None:
+        for index in sorted(reports):
+            report(reports[index])
+
+
+def frozen_layers(definition: Any) -> set[str]:
+    """The layers of a ``NetParameter`` whose weights never learn (``lr_mult: 0``), to be passed as ``keep``.
+
+    Their filler is what their author means them to be, such as a bilinear upsampling.
+    """
+    return {layer.name for layer in definition.layer if layer.param and layer.param[0].lr_mult == 0}
+
+
+def _find_layers(net: Any, keep: Collection[str]) -> tuple[list[_Layer], dict[int, dict[str, Any]]]:
+    """The layers to initialise, in net order, and by index the beginning of each report."""
+    layers: list[_Layer] = []
+    reports: dict[int, dict[str, Any]] = {}
+    owners: dict[int, int] = {}
+    for index, name in enumerate(net._layer_names):
+        kind, blobs = net.layers[index].type, list(net.layers[index].blobs)
+        if not blobs:
+            continue
+        reports[index] = {"layer": name, "type": kind}
+        # Layers share a parameter by sharing its memory.
+        owner = owners.setdefault(blobs[0].data.ctypes.data, index)
+        if kind not in LINEAR:
+            reports[index]["skipped"] = _NOT_LINEAR.get(kind, f"LSUV is defined for {', '.join(LINEAR)}")
+        elif name in keep:
+            reports[index]["skipped"] = "kept as it is"
+        elif owner != index:
+            reports[index]["skipped"] = f"shares the weights of {net._layer_names[owner]}"
+        else:
+            reports[index]["shape"] = list(blobs[0].shape)
+            bottoms, tops = ([net._blobs[i] for i in ids(index)] for ids in (net._bottom_ids, net._top_ids))
+            bias = blobs[1] if len(blobs) > 1 else None
+            groups = _groups(kind, blobs[0], bottoms[0], tops[0])
+            layers.append(_Layer(index, name, kind, blobs[0], bias, tops, groups))
+    return layers, reports
+
+
+def _groups(kind: str, weight: Any, bottom: Any, top: Any) -> int:
+    """In how many groups a layer's channels fall, from the shapes: pycaffe does not show the definition.
+
+    The weights of a Deconvolution are those of the convolution that it transposes (Caffe's
+    ``base_conv_layer.cpp``): (inputs, outputs per group, kernel height, kernel width).
+    """
+    if kind == "InnerProduct":
+        return 1
+    channels = list((top if kind == "Deconvolution" else bottom).shape)[_channel_axis(weight)]
+    return int(channels // weight.shape[1])
+
+
+def _channel_axis(weight: Any) -> int:
+    """The axis of the output channels in a layer's tops, counted from the end: before the spatial axes."""
+    return 1 - len(weight.shape)
+
+
+def _give_unit_variance(
+    net: Any, layers: Sequence[_Layer], starts: Iterator[FloatArray], seed: int, reports: dict[int, dict[str, Any]]
+) -> None:
+    """Start and scale each layer in one forward pass, measure all of them in a second, fill in the reports."""
+    import caffe
+
+    linear = {layer.index: layer for layer in layers}
+    sources = [i for i in range(layers[-1].index) if not len(net._bottom_ids(i))]
+    rest = [i for i in range(layers[-1].index + 1) if i not in sources]
+    # BatchNorm counts every forward pass of phase TRAIN into its statistics. These two are no part of training.
+    untouched = [(blob, blob.data.copy()) for i in rest if i not in linear for blob in net.layers[i].blobs]
+    caffe.set_random_seed(seed)
+    for index in sources:
+        net._forward(index, index)
+    batch = [(net._blobs[top], net._blobs[top].data.copy()) for i in sources for top in net._top_ids(i)]
+
+    caffe.set_random_seed(seed)
+    for index in rest:
+        if index in linear:
+            linear[index].weight.data[...] = next(starts)
+        net._forward(index, index)
+        if index in linear:
+            variance, scale = _scale_to_unit_variance(linear[index])
+            reports[index] |= {"variance_before": variance, "scale": scale}
+
+    # The check: the same batch, which an in-place layer may have overwritten, and the same dropout masks.
+    for blob, data in batch:
+        blob.data[...] = data
+    caffe.set_random_seed(seed)
+    for index in rest:
+        net._forward(index, index)
+        if index in linear:
+            _, variance = _moments([top.data for top in linear[index].tops])
+            reports[index]["variance_after"] = variance
+            if not abs(variance - 1) <= TOLERANCE:
+                raise linear[index].refusal(
+                    f"has variance {variance:.4g} at the second look at the same batch: a layer before it does not "
+                    "repeat itself; use --init ortho, which looks at no batch"
+                )
+    for blob, data in untouched:
+        blob.data[...] = data
+
+
+def _scale_to_unit_variance(layer: _Layer) -> tuple[float, float]:
+    """Scale the layer's weights, and its tops as if computed with them; the variance before, and the scale.
+
+    With W x = y and bias b the output is s y + b, whose variance s² var(y) + 2 s cov(y, b) + var(b) is to be one.
+    For a bias that is the same for all channels, zero as a rule, this is s = 1 / sqrt(var(y)).
+    """
+    tops: list[FloatArray] = [top.data for top in layer.tops]
+    mean, before = _moments(tops)
+    variance = before
+    bias = np.zeros(1, np.float32) if layer.bias is None else layer.bias.data
+    bias = bias.reshape(-1, *[1] * (-_channel_axis(layer.weight) - 1))
+    if bias.any():
+        for top in tops:
+            top -= bias
+        mean, variance = _moments(tops)
+    # A constant output has a variance of some rounding errors, not always zero.
+    if not (math.isfinite(variance) and math.sqrt(variance) > 1e-6 * abs(mean)):
+        raise layer.refusal(
+            f"has variance {variance:.4g} on the batch, so no scale gives it 1: look for constant data, a wrong "
+            "mean or scale of the data, or a dead layer before it"
+        )
+    # Both zero, exactly, where all channels have the same bias.
+    offset = float(bias.var(dtype=np.float64))
+    shared = 0.0
+    if offset:
+        sums = sum(float((top.sum(axis=0, dtype=np.float64, keepdims=True) * bias).sum()) for top in tops)
+        shared = sums / sum(top.size for top in tops) - mean * float(bias.mean(dtype=np.float64))
+    root = shared**2 - variance * (offset - 1)
+    scale = (math.sqrt(root) - shared) / variance if root >= 0 else 0.0
+    if not scale > 0:
+        raise layer.refusal(
+            f"has biases of variance {offset:.4g}, so no scale of its weights gives 1: use smaller ones"
+        )
+    layer.weight.data[...] *= np.float32(scale)
+    for top in tops:
+        top *= np.float32(scale)
+        if bias.any():
+            top += bias
+    return before, scale
+
+
+def _moments(arrays: Sequence[FloatArray]) -> tuple[float, float]:
+    """Mean and variance of all elements of all ``arrays``, in pieces that stay in the cache, summed in double."""
+    size = 1 << 16
+    flat = [array.reshape(-1) for array in arrays]
+    pieces = [array[i : i + size] for array in flat for i in range(0, array.size, size)]
+    count = sum(array.size for array in flat)
+    mean = sum(float(piece.sum()) for piece in pieces) / count
+    centred = (piece - np.float32(mean) for piece in pieces)
+    return mean, sum(float(piece @ piece) for piece in centred) / count
