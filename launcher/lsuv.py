@@ -240,6 +240,7 @@ def _scale_to_unit_variance(layer: _Layer) -> tuple[float, float]:
     return before, scale
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is the caller's to refuse, not to warn of
 def _moments(arrays: Sequence[FloatArray]) -> tuple[float, float]:
     """Mean and variance of all elements of all ``arrays``, in pieces that stay in the cache, summed in double."""
     size = 1 << 16
