@@ -1,0 +1,80 @@
+"""``run-caffe``: train solver prototxt files on real Caffe, through crashes, nights and Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from caffebench.common.cli import command
+
+__all__ = ["main"]
+
+EXAMPLES = """
+run-caffe prototxt/bs128.prototxt             train one variant; the same command resumes it
+run-caffe prototxt/*.prototxt --jobs 2        train them all, two at a time
+run-caffe my_solver.prototxt --gpu 1          any solver prototxt will do
+run-caffe prototxt/bs128.prototxt --fresh     start over, the old files are moved aside
+"""
+
+
+@command("run-caffe", examples=EXAMPLES)
+@click.argument("prototxt", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--gpu", metavar="ID[,ID...]|all", help="Train on these GPUs (default: the first that answers).")
+@click.option("--cpu", is_flag=True, help="Train on the CPU.")
+@click.option(
+    "--init",
+    type=click.Choice(["lsuv", "ortho", "ortho-lsuv", "none"]),
+    help="Initialisation of the weights (default: what the file's header says).",
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Start from the weights of a .caffemodel.")
+@click.option("--logs", default="logs", show_default=True, type=click.Path(path_type=Path), help="Folder of the logs.")
+@click.option(
+    "--snapshots",
+    default="snapshots",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the snapshots.",
+)
+@click.option(
+    "--data-root",
+    envvar="CAFFEBENCH_DATA",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the databases, instead of data/.",
+)
+@click.option("--jobs", type=int, default=1, show_default=True, help="Runs at a time.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed (default: the file's, else a new one).")
+@click.option("--fresh", is_flag=True, help="Start over; earlier logs and snapshots of the run are moved aside.")
+@click.option("--max-iter", type=click.IntRange(min=1), help="Train up to this iteration.")
+@click.option(
+    "--resume",
+    type=click.Choice(["auto", "exact", "order", "caffe"]),
+    default="auto",
+    show_default=True,
+    help="What a resumed run restores: everything, the order of records, or what Caffe does (auto: exact if it "
+    "takes less than a minute, else order).",
+)
+@click.option("--keep-snapshots", metavar="N", type=click.IntRange(min=1), help="Keep only the newest N snapshots.")
+@click.option("--time-limit", metavar="TIME", help="Stop in time with a snapshot: 8h, 90m, 30s, 1h30m.")
+@click.option(
+    "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Tries after a crash that may pass."
+)
+@click.option("--keep-going", is_flag=True, help="Do not stop a run that diverges.")
+def main(prototxt: tuple[Path, ...], **options: Any) -> int:
+    """Train solver prototxt files, ours or any other, on real Caffe.
+
+    Logs go to LOGS/<run>.NNN.log, one a session, and snapshots to SNAPSHOTS/<run>_iter_N.*. Started again, a run
+    goes on from its newest whole snapshot. Ctrl-C stops it with a snapshot (exit code 3).
+    """
+    from caffebench.launcher.planning import make_plans
+    from caffebench.launcher.pool import exit_code, run_all
+    from caffebench.launcher.progress import Board
+
+    jobs, gpus, plans, notes = make_plans(prototxt, **options)
+    with Board({plan.run: plan.max_iter for plan in plans}) as board:
+        for note in notes:
+            board.say(note)
+        outcomes = run_all(plans, jobs=jobs, gpus=gpus, board=board)
+    return exit_code(outcomes)

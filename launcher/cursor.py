@@ -1,0 +1,87 @@
+"""Bringing data layers to where they were: what Caffe itself does not do on a resume (BVLC/caffe#1059).
+
+A Data layer starts at record 0 and cannot be told otherwise. But it can be run forward on its own, which reads
+and transforms batches and computes nothing: after as many batches as the interrupted run had used, its cursor and
+its random crops and mirrors are exactly where they were, given the same seed when it was built.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caffebench.launcher.datacheck import count_records
+from caffebench.launcher.solverfile import data_layers
+
+__all__ = ["BUDGET", "Position", "forward_data"]
+
+BUDGET = 60.0
+"""Seconds that an exact fast-forward may take before ``auto`` settles for the order of records."""
+SOURCES = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "Python")
+PROBE = 20
+
+
+@dataclass
+class Position:
+    """How far a net's data layers were brought: what a resumed run may rely on and what not."""
+
+    batches: int = 0
+    restored: bool = True
+    lost: str = ""
+
+
+def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str) -> Position:
+    """Run the data layers of ``net`` forward to where ``batches`` batches have been used.
+
+    ``solver`` is the ``SolverParameter`` that the net was built from, ``mode`` one of ``exact``, ``order`` (whole
+    records only, within one pass over the data), ``auto`` (exact if it takes less than ``BUDGET`` seconds) and
+    ``caffe`` (leave them at record 0, as Caffe does).
+    """
+    if mode == "caffe":
+        return Position(0, batches == 0, "" if batches == 0 else "data layers start at record 0")
+    layers = {layer.name: layer for layer in data_layers(solver, phase)}
+    position = Position(batches)
+    for index, layer in enumerate(net.layers):
+        if layer.type not in SOURCES or len(net._bottom_ids(index)):
+            continue
+        name = net._layer_names[index]
+        lost = _forward_layer(net, index, layers.get(name), phase, batches, mode)
+        if lost:
+            position = Position(batches, False, "; ".join(filter(None, (position.lost, f"{name}: {lost}"))))
+    return position
+
+
+def _forward_layer(net: Any, index: int, layer: Any, phase: str, batches: int, mode: str) -> str:
+    """Run one data layer forward; what could not be restored, in words."""
+    if layer is None or layer.type != "Data":
+        for _ in range(batches):
+            net._forward(index, index)
+        return ""
+    size = int(layer.data_param.batch_size)
+    records = count_records(Path(layer.data_param.source))
+    transform = layer.transform_param
+    random = bool(transform.mirror or (transform.crop_size and phase == "TRAIN"))
+    # Without random transforms the layer's state is its cursor, which comes round.
+    needed = batches if random else batches % (records // math.gcd(records, size))
+    done = 0
+    if mode != "order":
+        start = time.monotonic()
+        while done < needed:
+            net._forward(index, index)
+            done += 1
+            if mode == "auto" and done == PROBE and (time.monotonic() - start) / PROBE * needed > BUDGET:
+                break
+        if done == needed:
+            return ""
+    remaining = (batches * size - done * size) % records
+    for _ in range(remaining // size):
+        net._forward(index, index)
+    lost = []
+    if random:
+        lost.append("random crops and mirrors are drawn anew")
+    if remaining % size:
+        lost.append(f"{remaining % size} records come once more")
+    return ", ".join(lost)

@@ -1,0 +1,56 @@
+"""Why a child process died, in one line, and whether another try can help."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+from dataclasses import dataclass
+
+from caffebench.launcher.logtail import LogTail
+from caffebench.launcher.paths import RunPaths
+
+__all__ = ["Failure", "explain"]
+
+DEVICE = re.compile(r"cuda\w*|cublas|curand|cudnn|nccl|out of memory", re.IGNORECASE)
+"""Failed checks that are the device's or the moment's fault, not the file's."""
+ALMOST_FULL = 1 << 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a child died. Two equal failures in a row mean that the next try would end the same way."""
+
+    message: str
+    iteration: int
+    retry: bool
+    fatal: bool = False
+    """It was a CHECK of Caffe's own, or an error of ours: repeatable, unlike a signal from outside."""
+
+
+def explain(code: int, tail: LogTail, paths: RunPaths) -> Failure:
+    """Explain the exit code of a child (negative: the signal) by what its log ends with."""
+    iteration = tail.iteration or 0
+    if tail.fatal is not None:
+        full = disk_is_full(paths)
+        if full and ("SerializeToOstream" in tail.fatal or "tempfile" in tail.fatal):
+            return Failure(full, iteration, retry=False, fatal=True)
+        # A check that fails while the net is built fails every time, unless the device is to blame.
+        device = DEVICE.search(tail.fatal) is not None
+        return Failure(f"Caffe gave up: {tail.fatal}", iteration, retry=device or tail.started, fatal=True)
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory? see dmesg)" if name == "SIGKILL" else ""
+        return Failure(f"Caffe was ended by {name}{hint}", iteration, retry=True)
+    last = f": {tail.last_line}" if tail.last_line else ""
+    return Failure(f"the training process ended with code {code}{last}", iteration, retry=False, fatal=True)
+
+
+def disk_is_full(paths: RunPaths) -> str:
+    """A sentence about the snapshots' disk if it is full, else nothing."""
+    free = shutil.disk_usage(paths.snapshots).free
+    if free >= ALMOST_FULL:
+        return ""
+    kept = paths.iterations()
+    safe = f"the snapshot of iteration {kept[0]} is intact" if kept else "there is no snapshot yet"
+    return f"the disk of {paths.snapshots} is full ({free // 1024} KiB free); {safe}: make room and start again"

@@ -1,0 +1,76 @@
+"""What is to be trained and how: decided once, by the launcher, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from caffebench.launcher.paths import RunPaths
+
+__all__ = ["INITS", "Outcome", "Plan", "Status"]
+
+INITS = ("lsuv", "ortho", "ortho-lsuv", "none")
+
+Status = Literal["done", "stopped", "crashed", "not_converged", "refused"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run. Everything in it is plain data: it travels to the child, or to a cluster node, as JSON."""
+
+    run: str
+    prototxt: str
+    solver: str
+    """The solver as Caffe gets it: a ``SolverParameter`` in text format, data root and seed filled in."""
+    max_iter: int
+    seed: int | None = None
+    """None: the seed of the run that is resumed, else a new one."""
+    header: dict[str, Any] = field(default_factory=dict)
+    logs: str = "logs"
+    snapshots: str = "snapshots"
+    init: str = "none"
+    weights: str | None = None
+    gpus: tuple[int, ...] = ()
+    """The GPUs of this run; none means the CPU."""
+    threads: int | None = None
+    """BLAS threads; None leaves the choice to the BLAS."""
+    resume: Literal["auto", "exact", "order", "caffe"] = "auto"
+    fresh: bool = False
+    keep_snapshots: int | None = None
+    time_limit: float | None = None
+    """Seconds that the run may take, retries included."""
+    retries: int = 0
+    keep_going: bool = False
+
+    @property
+    def paths(self) -> RunPaths:
+        """Where this run's files are."""
+        return RunPaths(self.run, Path(self.logs), Path(self.snapshots))
+
+    def to_json(self) -> str:
+        """The plan as one JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that ``to_json`` wrote."""
+        data = json.loads(text)
+        return cls(**{**data, "gpus": tuple(data["gpus"])})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. ``refused`` is an error in what was asked for, found when the run was to start."""
+
+    run: str
+    status: Status
+    iteration: int
+    reason: str
+    log: Path | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that this outcome alone stands for (INTERFACE: 0 done, 1 failed, 2 input, 3 stopped)."""
+        return {"done": 0, "stopped": 3, "refused": 2}.get(self.status, 1)

@@ -1,0 +1,126 @@
+"""From the command line to plans: every file is read and checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.launcher.datacheck import check_data
+from caffebench.launcher.devices import caffe_has_gpu, choose_gpus, count_gpus
+from caffebench.launcher.plan import INITS, Plan
+from caffebench.launcher.snapshots import BrokenSnapshotError, read_weights
+from caffebench.launcher.solverfile import SolverFile, read_solver
+
+__all__ = ["make_plans", "parse_duration"]
+
+
+def make_plans(
+    prototxt: Sequence[Path], *, gpu: str | None = None, cpu: bool = False, jobs: int = 1, **options: Any
+) -> tuple[int, tuple[int, ...], list[Plan], list[str]]:
+    """The number of jobs, the GPUs, a plan for each file, and notes for the user.
+
+    Options are those of the command line. Raises ``InputError`` for the first thing that is wrong.
+    """
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}: at least one run has to run at a time")
+    built = caffe_has_gpu()
+    gpus = choose_gpus(gpu, cpu, built=built, present=count_gpus() if built else 0)
+    notes = [] if gpu is not None or cpu else [_device_note(gpus, built)]
+    files = [read_solver(path) for path in prototxt]
+    seen: dict[str, Path] = {}
+    for file in files:
+        if file.run in seen:
+            raise InputError(
+                f"{seen[file.run]} and {file.path} are both the run {file.run}, and would write the same files: "
+                "give each run once, or rename one"
+            )
+        seen[file.run] = file.path
+    plans = [_make_plan(file, gpus, **options) for file in files]
+    if gpus and jobs > len(gpus):
+        raise InputError(
+            f"--jobs {jobs} needs as many GPUs, a run each, and there are {len(gpus)}: use --jobs {len(gpus)}"
+        )
+    return min(jobs, len(plans)), gpus, plans, notes
+
+
+def _device_note(gpus: tuple[int, ...], built: bool) -> str:
+    if gpus:
+        return f"training on GPU {gpus[0]}"
+    return "training on the CPU" + (" (no GPU answers)" if built else " (this Caffe was built without CUDA)")
+
+
+def _make_plan(
+    file: SolverFile,
+    gpus: tuple[int, ...],
+    *,
+    init: str | None = None,
+    weights: Path | None = None,
+    logs: Path = Path("logs"),
+    snapshots: Path = Path("snapshots"),
+    data_root: Path | None = None,
+    seed: int | None = None,
+    max_iter: int | None = None,
+    time_limit: str | None = None,
+    **others: Any,
+) -> Plan:
+    solver, header = file.solver, file.header
+    if data_root is not None:
+        file.move_data(data_root)
+    if max_iter is not None:
+        solver.max_iter = max_iter
+    if solver.max_iter <= 0:
+        raise InputError(f"{file.path} has no max_iter above 0, so it would train nothing: add it, or use --max-iter")
+    if seed is None:
+        seed = header.get("seed", solver.random_seed if solver.random_seed >= 0 else None)
+    if weights is None:
+        named = header.get("weights") or ",".join(solver.weights)
+        weights = Path(named) if named else None
+    elif init not in (None, "none"):
+        raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
+    if weights is not None and not weights.is_file():
+        raise InputError(
+            f"{file.path} is to start from {weights}, which is not there: name a .caffemodel with --weights"
+        )
+    if weights is not None:
+        try:
+            read_weights(weights)
+        except BrokenSnapshotError as error:
+            raise InputError(f"--weights: {error}") from None
+    check_data(file)
+    solver.solver_mode = int(bool(gpus))
+    if gpus:
+        solver.device_id = gpus[0]
+    solver.snapshot_format = 1  # BINARYPROTO, the form that can be checked and renamed
+    chosen = init or str(header.get("init") or "none")
+    if chosen not in INITS:
+        raise InputError(f"{file.path}: unknown initialisation {chosen!r}: choose one of {', '.join(INITS)}")
+    return Plan(
+        run=file.run,
+        prototxt=str(file.path),
+        solver=file.text(),
+        max_iter=solver.max_iter,
+        seed=seed,
+        header=header,
+        logs=str(logs),
+        snapshots=str(snapshots),
+        init="none" if weights is not None else chosen,
+        weights=None if weights is None else str(weights),
+        gpus=gpus,
+        time_limit=None if time_limit is None else parse_duration(time_limit),
+        **others,
+    )
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in "8h", "1h30m", "90m", "45s" or plain "3600". Raises ``InputError``."""
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip())
+    if not text.strip() or match is None:
+        raise InputError(f"--time-limit {text}: write a time such as 8h, 1h30m, 90m or 45s")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total == 0:
+        raise InputError(f"--time-limit {text}: that leaves no time to train")
+    return float(total)

@@ -1,0 +1,93 @@
+"""Several runs at once, each in a child process of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from caffebench.launcher.logtail import LogTail
+from caffebench.launcher.plan import Outcome, Plan
+from caffebench.launcher.progress import Board
+from caffebench.launcher.supervise import Stopper, Watch, run_one
+
+__all__ = ["exit_code", "run_all"]
+
+
+def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Board) -> list[Outcome]:
+    """Train all ``plans``, ``jobs`` at a time; the outcomes in the order of the plans.
+
+    With more than one job each run has one of ``gpus`` to itself, and the CPU cores are shared out between the
+    BLAS of the runs. SIGINT, SIGTERM and SIGHUP stop all runs with a snapshot; the second one ends them at once.
+    """
+    slots: queue.Queue[tuple[int, ...]] = queue.Queue()
+    for number in range(jobs):
+        slots.put((gpus[number % len(gpus)],) if gpus and jobs > 1 else tuple(gpus))
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    waiting = iter(list(enumerate(plans)))
+    outcomes: dict[int, Outcome] = {}
+    stopper = Stopper()
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                index, plan = next(waiting, (None, None))
+            if index is None or plan is None:
+                return
+            if stopper.asked:
+                outcomes[index] = Outcome(plan.run, "stopped", 0, "not started")
+            else:
+                slot = slots.get()
+                plan = replace(plan, gpus=slot, threads=plan.threads or threads)
+                outcomes[index] = run_one(plan, stopper=stopper, watch=_watch(board, plan.run))
+                slots.put(slot)
+            board.end(outcomes[index])
+
+    with _signals(stopper, board):
+        # Threads that live as long as their children: the kernel ties a child's death to its parent thread's.
+        workers = [threading.Thread(target=work) for _ in range(min(jobs, len(plans)))]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    return [outcomes[index] for index in range(len(plans))]
+
+
+def _watch(board: Board, run: str) -> Watch:
+    def look(tail: LogTail) -> None:
+        board.look(run, tail)
+
+    return Watch(say=board.say, look=look)
+
+
+@contextmanager
+def _signals(stopper: Stopper, board: Board) -> Iterator[None]:
+    def on_signal(number: int, _frame: Any) -> None:
+        stopper.stop()
+        name = signal.Signals(number).name
+        what = "once more ends it at once" if not stopper.impatient else "ending at once"
+        # From a thread: the board's lock may be held by the very code that was interrupted.
+        say: Callable[[str], None] = board.say
+        threading.Thread(target=say, args=(f"{name}: stopping with a snapshot; {what}",)).start()
+
+    old = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup stays nohup
+            old[number] = signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """The command's exit code: a failure counts more than wrong input, and that more than a stop."""
+    codes = {outcome.exit_code for outcome in outcomes}
+    return next((code for code in (1, 2, 3) if code in codes), 0)

@@ -1,0 +1,188 @@
+"""Reading a solver prototxt, ours or anybody's, and filling in what the launcher decides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.engine.locate import caffe_pb2
+from caffebench.generator.header import read_header
+
+__all__ = ["SolverFile", "data_layers", "differences", "parse_solver", "read_solver"]
+
+DATA_ROOT = "data"
+"""The data root that generated files are written for."""
+
+
+@dataclass
+class SolverFile:
+    """A solver prototxt: the parsed ``SolverParameter``, and what our header says."""
+
+    path: Path
+    solver: Any
+    header: dict[str, Any]
+
+    @property
+    def run(self) -> str:
+        """The name of the run: the file's name without its ending."""
+        return self.path.stem
+
+    def nets(self) -> Iterator[Any]:
+        """Every ``NetParameter`` inside, train and test."""
+        if self.solver.HasField("net_param"):
+            yield self.solver.net_param
+        if self.solver.HasField("train_net_param"):
+            yield self.solver.train_net_param
+        yield from self.solver.test_net_param
+
+    def move_data(self, root: Path) -> None:
+        """Take the sources under ``data/`` from ``root`` instead; others stay as they are."""
+        for net in self.nets():
+            for layer in net.layer:
+                for field in ("data_param", "image_data_param", "hdf5_data_param", "window_data_param"):
+                    if layer.HasField(field):
+                        parameter = getattr(layer, field)
+                        first, _, rest = os.path.normpath(parameter.source).partition("/")
+                        if first == DATA_ROOT and rest:
+                            parameter.source = str(root / rest)
+
+    def text(self) -> str:
+        """The solver as text, as Caffe is to read it."""
+        from google.protobuf import text_format
+
+        return str(text_format.MessageToString(self.solver))
+
+
+def read_solver(path: Path) -> SolverFile:
+    """Read a solver prototxt; nets that it names as files are taken in, so that the result stands alone.
+
+    Raises ``InputError``: no such file, not prototxt, or a net where a solver belongs.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise InputError(
+            f"no such file: {path} (generated files: gen-prototxt SWEEP writes them to prototxt/)"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path} is not a text file: run-caffe takes a solver prototxt, not weights or snapshots"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    solver = parse_solver(text, path)
+    _take_in_nets(solver, path)
+    return SolverFile(path, solver, read_header(text))
+
+
+def parse_solver(text: str, path: Path | str) -> Any:
+    """Parse the text of a solver into a ``SolverParameter``; ``path`` is for messages. Raises ``InputError``."""
+    from google.protobuf import text_format
+
+    pb2 = caffe_pb2()
+    try:
+        solver = text_format.Parse(text, pb2.SolverParameter())
+    except text_format.ParseError as error:
+        if _parses(text, pb2.NetParameter()):
+            raise InputError(
+                f"{path} is a net, not a solver: give a solver prototxt that names it with "
+                f'net: "{path}" and says base_lr, lr_policy and max_iter'
+            ) from None
+        raise InputError(f"{path} is not a solver prototxt that Caffe can read: line {error}") from None
+    nets = ("net", "net_param", "train_net", "train_net_param")
+    named = [field for field in nets if solver.HasField(field)]
+    if len(named) != 1:
+        found = " and ".join(named) or "none of them"
+        raise InputError(f"{path} must name its training net in exactly one of {', '.join(nets)}; it has {found}")
+    if solver.max_iter <= 0:
+        raise InputError(f"{path} has no max_iter above 0, so it would train nothing: set it, or use --max-iter")
+    return solver
+
+
+def _parses(text: str, message: Any) -> bool:
+    from google.protobuf import text_format
+
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError:
+        return False
+    return bool(message.ListFields())
+
+
+def _take_in_nets(solver: Any, path: Path) -> None:
+    """Replace ``net: FILE`` and its like by the file's content, so that a run's log and records say it all."""
+    for name, inline in (("net", "net_param"), ("train_net", "train_net_param")):
+        if solver.HasField(name):
+            net = _read_net(getattr(solver, name), path)
+            if net is not None:
+                solver.ClearField(name)
+                getattr(solver, inline).CopyFrom(net)
+    tests = [_read_net(name, path) for name in solver.test_net]
+    if tests and all(tests):
+        solver.ClearField("test_net")
+        solver.test_net_param.extend(tests)
+
+
+def _read_net(name: str, path: Path) -> Any:
+    """The net in file ``name``; None for one in the layout before ``layer``, which only Caffe can upgrade."""
+    from google.protobuf import text_format
+
+    beside = path.parent / name
+    file = Path(name) if Path(name).is_file() or not beside.is_file() else beside
+    try:
+        net = text_format.Parse(file.read_text(), caffe_pb2().NetParameter())
+    except OSError as error:
+        raise InputError(f"{path} names the net {name}, which cannot be read: {error.strerror}") from None
+    except text_format.ParseError as error:
+        raise InputError(
+            f"{file}, the net of {path}, is not a net prototxt that Caffe can read: line {error}"
+        ) from None
+    return net if net.layer else None
+
+
+def data_layers(solver: Any, phase: str) -> list[Any]:
+    """The layers of type Data, with a database, that the net of ``phase`` ("TRAIN" or "TEST") reads."""
+    wanted = caffe_pb2().Phase.Value(phase)
+    nets = [solver.net_param]
+    nets += [solver.train_net_param] if phase == "TRAIN" else list(solver.test_net_param)
+    return [layer for net in nets for layer in net.layer if layer.type == "Data" and _included(layer, wanted)]
+
+
+def _included(layer: Any, phase: int) -> bool:
+    if layer.include:
+        return any(not rule.HasField("phase") or rule.phase == phase for rule in layer.include)
+    return not any(rule.HasField("phase") and rule.phase == phase for rule in layer.exclude)
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """What differs between two protobuf messages of one type, as ``field: old -> new``, in field order."""
+    found = []
+    for field in old.DESCRIPTOR.fields:
+        a, b = getattr(old, field.name), getattr(new, field.name)
+        name = f"{where}{field.name}"
+        if a == b:
+            continue
+        if field.message_type is None:
+            shown = [_show(field, value) for value in (a, b)]
+            found.append(f"{name}: {shown[0]} -> {shown[1]}")
+        elif isinstance(a, type(old)) or hasattr(a, "DESCRIPTOR"):
+            found += differences(a, b, f"{name}.")
+        elif len(a) != len(b):
+            found.append(f"{name}: {len(a)} -> {len(b)} of them")
+        else:
+            for index, (x, y) in enumerate(zip(a, b, strict=True)):
+                label = getattr(x, "name", "") or str(index)
+                found += differences(x, y, f"{name}[{label}].")
+    return found
+
+
+def _show(field: Any, value: Any) -> str:
+    if field.enum_type is not None and isinstance(value, int):
+        return str(field.enum_type.values_by_number[value].name)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value) if isinstance(value, str | int) else str(list(value))

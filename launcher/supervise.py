@@ -1,0 +1,251 @@
+"""One run from the launcher's side: a child process is started, watched, stopped, and started again if that helps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.launcher.failures import Failure, explain
+from caffebench.launcher.logtail import LogTail, glog_line, log_event
+from caffebench.launcher.plan import Outcome, Plan
+from caffebench.launcher.seeds import new_seed
+from caffebench.launcher.snapshots import newest_whole, read_record
+from caffebench.launcher.solverfile import differences, parse_solver
+from caffebench.launcher.training import StopRequest
+from caffebench.launcher.worker import EXIT_CODES
+
+__all__ = ["Stopper", "Watch", "run_one"]
+
+POLL = 0.05
+"""Seconds between two looks at the child."""
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
+"""Seconds before a retry: doubled each time, up to the second figure."""
+
+
+class Stopper:
+    """Asks runs to stop, from a signal handler or another thread; a second request does not wait for snapshots."""
+
+    def __init__(self) -> None:
+        """Nothing has been asked for yet."""
+        self._requests = 0
+        self._event = threading.Event()
+
+    def stop(self) -> None:
+        """Ask once more."""
+        self._requests += 1
+        self._event.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether runs are to stop, with a snapshot."""
+        return self._requests > 0
+
+    @property
+    def impatient(self) -> bool:
+        """Whether runs are to end at once."""
+        return self._requests > 1
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not through a request to stop."""
+        self._event.wait(seconds)
+
+
+@dataclass
+class Watch:
+    """Who wants to know about a run: ``say`` gets sentences for people, ``look`` the log read so far."""
+
+    say: Callable[[str], None] = field(default=lambda _text: None)
+    look: Callable[[LogTail], None] = field(default=lambda _tail: None)
+
+
+def run_one(plan: Plan, *, stopper: Stopper | None = None, watch: Watch | None = None) -> Outcome:
+    """Train one run to its end, a stop or a failure that no retry can help; never raises for a failed run."""
+    supervisor = _Supervisor(plan, stopper or Stopper(), watch or Watch())
+    try:
+        return supervisor.run()
+    except InputError as error:
+        return Outcome(plan.run, "refused", 0, str(error))
+    except (CaffebenchError, OSError) as error:
+        return Outcome(plan.run, "crashed", supervisor.iteration, str(error), supervisor.log)
+
+
+class _Supervisor:
+    def __init__(self, plan: Plan, stopper: Stopper, watch: Watch) -> None:
+        self.plan, self.stopper, self.watch = plan, stopper, watch
+        self.paths = plan.paths
+        self.deadline = None if plan.time_limit is None else time.monotonic() + plan.time_limit
+        self.iteration = 0
+        self.log: Path | None = None
+
+    def run(self) -> Outcome:
+        self.paths.prepare()
+        with self.paths.locked() as lock:
+            self.paths.discard_unfinished()
+            if self.plan.fresh:
+                for folder in self.paths.set_aside():
+                    self.watch.say(f"moved what was there of {self.plan.run} to {folder}")
+            elif finished := self._finished():
+                return finished
+            return self._attempts(lock)
+
+    def _finished(self) -> Outcome | None:
+        """What there is to say about a run that has ended before, so that it is not run again."""
+        sessions = self.paths.sessions()
+        if not sessions:
+            return None
+        tail = LogTail(self.paths.log(sessions[-1]))
+        tail.finish()
+        end = tail.events.get("end", {})
+        if end.get("status") == "done" and end["iteration"] >= self.plan.max_iter:
+            reason = "it was finished before; --fresh starts it over"
+            return Outcome(self.plan.run, "done", end["iteration"], reason, tail.path)
+        if end.get("status") == "not_converged" and not self.plan.keep_going:
+            reason = f"{end['reason']}; --keep-going trains it on, --fresh starts it over"
+            return Outcome(self.plan.run, "not_converged", end["iteration"], reason, tail.path)
+        return None
+
+    def _attempts(self, lock: int) -> Outcome:
+        """Start the child until it ends well, or badly for good, or too often."""
+        failures: list[Failure] = []
+        while True:
+            outcome, failure = self._session(lock)
+            if failure is None or self.stopper.asked:
+                return outcome
+            again = failures and failures[-1] == failure
+            failures.append(failure)
+            if not failure.retry or len(failures) > self.plan.retries or (failure.fatal and again):
+                return outcome
+            pause = min(FIRST_PAUSE * 2 ** (len(failures) - 1), LONGEST_PAUSE)
+            if self.deadline is not None and time.monotonic() + pause > self.deadline:
+                return outcome
+            self.watch.say(
+                f"{self.plan.run}: {failure.message}; retry {len(failures)} of {self.plan.retries} in {pause:.0f} s"
+            )
+            self.stopper.wait(pause)
+            if self.stopper.asked:
+                return Outcome(self.plan.run, "stopped", self.iteration, "asked to stop", self.log)
+
+    def _session(self, lock: int) -> tuple[Outcome, Failure | None]:
+        """One child process from start to end."""
+        self.paths.discard_unfinished()
+        resume_from = newest_whole(self.paths, self.watch.say)
+        seed, changed = self._settle(resume_from)
+        session, log = self.paths.open_log()
+        self.log = self.paths.log(session)
+        where = "from the start" if resume_from is None else f"from iteration {resume_from}"
+        self.watch.say(f"{self.plan.run}: training {where}, log {self.log}")
+        tail = LogTail(self.log)
+        assignment = {
+            "parent": os.getpid(),
+            "plan": self.plan.to_json(),
+            "session": session,
+            "seed": seed,
+            "resume_from": resume_from,
+            "changed": changed,
+            "seconds_left": None if self.deadline is None else self.deadline - time.monotonic(),
+        }
+        with log, self._start(assignment, lock, log) as child:
+            try:
+                self._follow(child, tail)
+            finally:
+                if child.poll() is None:
+                    child.kill()
+            return self._judge(child.wait(), tail, log)
+
+    def _start(self, assignment: dict[str, Any], lock: int, log: Any) -> subprocess.Popen[bytes]:
+        descriptor = os.memfd_create("assignment")
+        try:
+            os.write(descriptor, json.dumps(assignment).encode())
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return subprocess.Popen(
+                [sys.executable, "-m", "caffebench.launcher.worker", str(descriptor)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock, descriptor),
+                env=self._environment(),
+                start_new_session=True,  # Ctrl-C is for the launcher alone, which then tells its children
+            )
+        finally:
+            os.close(descriptor)
+
+    def _settle(self, resume_from: int | None) -> tuple[int, list[str]]:
+        """The seed, and what was changed in the prototxt since the snapshot."""
+        record = read_record(self.paths.snapshot(resume_from).record) if resume_from is not None else None
+        if record is None:
+            return (new_seed() if self.plan.seed is None else self.plan.seed), []
+        if self.plan.seed not in (None, record.seed):
+            self.watch.say(f"{self.plan.run}: keeps the seed {record.seed} that it was started with")
+        old, new = (parse_solver(text, self.plan.prototxt) for text in (record.solver, self.plan.solver))
+        changed = differences(old, new)
+        if changed:
+            more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+            self.watch.say(
+                f"{self.plan.run}: {self.plan.prototxt} was changed since iteration {record.iteration}: "
+                f"{'; '.join(changed[:4])}{more}; training goes on with the new values"
+            )
+        return record.seed, changed
+
+    def _environment(self) -> dict[str, str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
+        if self.plan.threads is not None:
+            for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+                environment[name] = str(self.plan.threads)
+        return environment
+
+    def _follow(self, child: subprocess.Popen[bytes], tail: LogTail) -> None:
+        """Wait for the child, passing on what it logs and what is asked of it."""
+        told = False
+        while child.poll() is None:
+            if self.stopper.impatient:
+                child.kill()
+            elif self.stopper.asked and not told:
+                told = True
+                _stop(child, StopRequest())
+            tail.read()
+            self.iteration = tail.iteration or self.iteration
+            self.watch.look(tail)
+            try:
+                child.wait(POLL)
+            except subprocess.TimeoutExpired:
+                continue
+        tail.finish()
+        self.watch.look(tail)
+
+    def _judge(self, code: int, tail: LogTail, log: Any) -> tuple[Outcome, Failure | None]:
+        """What the child's end means; a child that could not say so itself gets its end line here."""
+        statuses = {number: status for status, number in EXIT_CODES.items()}
+        end = tail.events.get("end")
+        if end is not None and statuses.get(code) == end["status"]:
+            self.iteration = end["iteration"]
+            outcome = Outcome(self.plan.run, end["status"], self.iteration, end["reason"], self.log)
+            if end["status"] != "crashed":
+                return outcome, None
+            return outcome, Failure(end["reason"], self.iteration, retry=False, fatal=True)
+        failure = explain(code, tail, self.paths)
+        if self.stopper.impatient and code == -signal.SIGKILL:
+            failure = Failure("killed on request, without a snapshot", self.iteration, retry=False)
+        end_line = log_event("end", {"status": "crashed", "iteration": self.iteration, "reason": failure.message})
+        cut = tail.path.stat().st_size and not tail.path.read_bytes().endswith(b"\n")
+        log.write((("\n" if cut else "") + glog_line(end_line)).encode())
+        return Outcome(self.plan.run, "crashed", self.iteration, failure.message, self.log), failure
+
+
+def _stop(child: subprocess.Popen[bytes], request: StopRequest) -> None:
+    """Tell the child to stop and why."""
+    if child.stdin is not None:
+        with suppress(BrokenPipeError):  # it may have died already: its log says of what
+            child.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+            child.stdin.flush()
+    child.send_signal(signal.SIGTERM)

@@ -1,0 +1,143 @@
+"""Training one solver to its end, in the child process: Caffe's own ``Solve``, with our say before each iteration.
+
+Caffe calls back before every iteration. There the random generator is seeded, the learning rate set and a request
+to stop obeyed, by an exception that passes through Caffe's loop; so the log is the one that ``caffe train`` writes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from caffebench.launcher.paths import RunPaths
+from caffebench.launcher.seeds import derive_seed
+from caffebench.launcher.snapshots import Record, publish
+
+__all__ = ["Stop", "StopRequest", "Training"]
+
+
+class Stop(BaseException):
+    """Leave Caffe's loop now, between two iterations or in the middle of a test."""
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """Why a run is to stop, and whether its state is worth a snapshot."""
+
+    status: str = "stopped"
+    reason: str = "asked to stop"
+    snapshot: bool = True
+
+
+@dataclass
+class Training:
+    """One solver being trained, from where it stands to ``max_iter`` or a stop."""
+
+    caffe: Any
+    solver: Any
+    parameter: Any
+    """The ``SolverParameter`` that the solver was built from."""
+    text: str
+    paths: RunPaths
+    seed: int
+    stride: int
+    """Seed the generator at every iteration that this divides."""
+    train_batches: int
+    """Batches that the train net's data layers have given out so far."""
+    test_batches: list[int]
+    batch_size: int
+    keep: int | None = None
+    deadline: float | None = None
+    """``time.monotonic()`` at which the state must be safe."""
+    learning_rate: Callable[[int], float] | None = None
+    request: StopRequest | None = None
+
+    def begin(self) -> None:
+        """Hook into the solver; call it once the solver stands where training is to begin."""
+        self._start = self._published = int(self.solver.iter)
+        self._batches_at_start = self.train_batches
+        self._tests = list(self.test_batches)
+        self._reserve = 0.5
+        self.solver.add_callback(self._before_iteration, _nothing)
+        for number, net in enumerate(self.solver.test_nets):
+            net.before_forward(self._test_watch(number))
+
+    def solve(self) -> bool:
+        """Train to the end: True when it was reached, False after a stop (``request`` says why)."""
+        try:
+            self.solver.solve()
+        except Stop:
+            request = self.request or StopRequest()
+            if request.snapshot and self.solver.iter > self._published:
+                self._snapshot()
+            self.caffe.log("Optimization stopped early.")
+            return False
+        self._settle()
+        # the caffe tool says it once more after Solve has
+        self.caffe.log("Optimization Done.")
+        return True
+
+    def _before_iteration(self) -> None:
+        iteration = self.solver.iter
+        self._settle()
+        self._obey()
+        self.test_batches = list(self._tests)
+        if iteration % self.stride == 0 or iteration == self._start:
+            self.caffe.set_random_seed(derive_seed(self.seed, iteration))
+        if self.learning_rate is not None:
+            self.solver.param.base_lr = self.learning_rate(iteration)
+
+    def _test_watch(self, number: int) -> Callable[[int], None]:
+        def before_layer(layer: int) -> None:
+            if layer == 0:
+                self._settle()
+                self._obey()
+                self._tests[number] += 1
+
+        return before_layer
+
+    def _obey(self) -> None:
+        if self.deadline is not None and time.monotonic() > self.deadline - self._reserve:
+            self.request = StopRequest(reason="the time limit is reached")
+        if self.request is not None:
+            raise Stop
+
+    def _settle(self) -> None:
+        """Publish the snapshot that Caffe has written at this iteration, if it has."""
+        iteration = self.solver.iter
+        if iteration == self._published:
+            return
+        every = self.parameter.snapshot
+        due = (every and iteration % every == 0) or iteration == self.parameter.max_iter
+        if due and self.paths.unfinished(iteration).state.is_file():
+            self._publish()
+
+    def _snapshot(self) -> None:
+        start = time.monotonic()
+        self.solver.snapshot()
+        self._publish()
+        self._reserve = max(self._reserve, 2 * (time.monotonic() - start))
+
+    def _publish(self) -> None:
+        iteration = int(self.solver.iter)
+        publish(
+            self.paths,
+            Record(
+                iteration=iteration,
+                seed=self.seed,
+                train_batches=self._batches_at_start + (iteration - self._start) * self.parameter.iter_size,
+                test_batches=tuple(self.test_batches),
+                batch_size=self.batch_size,
+                state_bytes=0,
+                model_bytes=0,
+                solver=self.text,
+            ),
+            keep=self.keep,
+        )
+        self._published = iteration
+
+
+def _nothing() -> None:
+    """Caffe wants a second callback, for when the gradients are ready."""

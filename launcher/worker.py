@@ -1,0 +1,150 @@
+"""The child process that Caffe lives in: ``python -m caffebench.launcher.worker FD``, its assignment in that file.
+
+A failed CHECK ends this process and nothing else. Standard error is the run's log file. Before it sends SIGTERM,
+the launcher may write one line of JSON to standard input that says why.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.launcher.logtail import log_event
+from caffebench.launcher.plan import Plan
+from caffebench.launcher.solverfile import parse_solver
+from caffebench.launcher.start import start
+from caffebench.launcher.training import StopRequest, Training
+
+__all__ = ["EXIT_CODES", "main"]
+
+EXIT_CODES = {"done": 0, "stopped": 3, "refused": 2, "not_converged": 4, "crashed": 1}
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> NoReturn:
+    """Read the assignment, train, and leave with one of ``EXIT_CODES``."""
+    with open(int(sys.argv[1]), "rb") as file:
+        assignment = json.load(file)
+    _die_with(assignment["parent"])
+    plan = Plan.from_json(assignment["plan"])
+    import caffe
+
+    caffe.init_log(0, True)  # to standard error, with a stack trace on SIGSEGV as the caffe tool gives
+    child = Child(plan, assignment, caffe)
+    try:
+        status, reason = child.run()
+    except InputError as error:
+        status, reason = "refused", str(error)
+    except (CaffebenchError, OSError) as error:
+        status, reason = "crashed", str(error)
+    except Exception as error:
+        traceback.print_exc()
+        status, reason = "crashed", f"{type(error).__name__}: {error}"
+    child.say("end", {"status": status, "iteration": child.iteration, "reason": reason})
+    sys.stderr.flush()
+    # Not through the interpreter's end: joining Caffe's data threads there can hang, and all is said and saved.
+    os._exit(EXIT_CODES[status])
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the launcher dies, however it dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(EXIT_CODES["crashed"])
+
+
+class Child:
+    """One session of a run."""
+
+    def __init__(self, plan: Plan, assignment: dict[str, Any], caffe: Any) -> None:
+        self.plan, self.caffe = plan, caffe
+        self.session: int = assignment["session"]
+        self.resume_from: int | None = assignment["resume_from"]
+        self.seed: int = assignment["seed"]
+        self.changed: list[str] = assignment["changed"]
+        seconds = assignment["seconds_left"]
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.training: Training | None = None
+        self.request: StopRequest | None = None
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    @property
+    def iteration(self) -> int:
+        """The iteration that training stands at."""
+        return int(self.training.solver.iter) if self.training else self.resume_from or 0
+
+    def say(self, event: str, content: dict[str, Any]) -> None:
+        """Put a line of ours into Caffe's log."""
+        self.caffe.log(log_event(event, content))
+
+    def _on_term(self, _signal: int, _frame: Any) -> None:
+        request = StopRequest()
+        if select.select([0], [], [], 0)[0]:
+            with suppress(ValueError, TypeError):  # closed, or not for us: a plain stop
+                request = StopRequest(**json.loads(os.read(0, 65536)))
+        self.request = request
+        if self.training is not None:
+            self.training.request = request
+
+    def run(self) -> tuple[str, str]:
+        """Train: the status and the reason that the end line states."""
+        plan = self.plan
+        self.say(
+            "run",
+            {
+                "run": plan.run,
+                "session": self.session,
+                "version": importlib.metadata.version("caffebench"),
+                "prototxt": plan.prototxt,
+                "header": plan.header,
+                "seed": self.seed,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+            },
+        )
+        self._choose_device()
+        self.training = training = self._build()
+        self.caffe.log("Starting Optimization")
+        if training.solve():
+            return "done", ""
+        request = training.request or StopRequest()
+        return request.status, request.reason
+
+    def _choose_device(self) -> None:
+        if self.plan.gpus:
+            self.caffe.log(f"Using GPUs {', '.join(map(str, self.plan.gpus))}")
+            self.caffe.set_device(self.plan.gpus[0])
+            self.caffe.set_mode_gpu()
+        else:
+            self.caffe.log("Use CPU.")
+            self.caffe.set_mode_cpu()
+
+    def _build(self) -> Training:
+        training = start(
+            self.caffe,
+            self.plan,
+            parse_solver(self.plan.solver, self.plan.prototxt),
+            seed=self.seed,
+            resume_from=self.resume_from,
+            changed=self.changed,
+            say=self.say,
+        )
+        training.deadline, training.request = self.deadline, self.request
+        return training
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Each wrong request ends in one clear line and the right exit code, with nothing started or lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+import pytest
+
+from caffebench.common.errors import InputError
+from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.devices import caffe_has_gpu, choose_gpus
+
+
+def refusal(bench: Any, *arguments: object) -> str:
+    """The one line that ``run-caffe`` refuses with."""
+    error = bench.run(*arguments, code=2)
+    lines = [line for line in error.splitlines() if not line.startswith("training on")]
+    assert len(lines) == 1, error
+    return str(lines[0])
+
+
+def write_lmdb(path: Path, *shapes: tuple[int, int, int]) -> None:
+    with lmdb.open(str(path), map_size=1 << 20) as environment, environment.begin(write=True) as transaction:
+        for number, (channels, height, width) in enumerate(shapes):
+            data = np.zeros(channels * height * width, np.uint8).tobytes()
+            datum = caffe_pb2().Datum(channels=channels, height=height, width=width, data=data)
+            transaction.put(b"%08d" % number, datum.SerializeToString())
+
+
+def test_no_such_file(bench: Any) -> None:
+    assert "no such file: prototxt/bs129.prototxt" in refusal(bench, "prototxt/bs129.prototxt")
+
+
+def test_a_net_instead_of_a_solver(bench: Any) -> None:
+    (bench.folder / "net.prototxt").write_text('name: "net"\nlayer { name: "data" type: "Input" top: "data" }\n')
+    assert 'net.prototxt is a net, not a solver: give a solver prototxt that names it with net: "net.prototxt"' in (
+        refusal(bench, "net.prototxt")
+    )
+
+
+def test_not_a_prototxt_at_all(bench: Any) -> None:
+    (bench.folder / "x.prototxt").write_text("hello: { world\n")
+    assert "x.prototxt is not a solver prototxt that Caffe can read: line 1" in refusal(bench, "x.prototxt")
+    (bench.folder / "x.prototxt").write_bytes(b"\xff\xfe\x00\x80")
+    assert "x.prototxt is not a text file" in refusal(bench, "x.prototxt")
+
+
+def test_a_missing_lmdb_and_how_to_make_it(bench: Any) -> None:
+    (bench.folder / "data").unlink()
+    line = refusal(bench, bench.solver())
+    assert "the LMDB data/digits/train_lmdb, which is not there" in line
+    assert '"make-lmdb digits data/digits"' in line
+    assert "elsewhere/digits" in refusal(bench, "small.prototxt", "--data-root", "elsewhere")
+    assert not (bench.folder / "logs").exists()
+
+
+def test_an_lmdb_that_is_empty(bench: Any) -> None:
+    write_lmdb(bench.folder / "empty")
+    line = refusal(bench, with_source(bench, "empty"))
+    assert "the LMDB empty is empty: make it again with" in line
+
+
+def test_an_lmdb_that_is_none(bench: Any) -> None:
+    (bench.folder / "none").mkdir()
+    (bench.folder / "none/data.mdb").write_bytes(b"x" * 9000)
+    assert "none, which small.prototxt trains on, is not an LMDB that can be read" in (
+        refusal(bench, with_source(bench, "none"))
+    )
+
+
+def test_an_lmdb_of_the_wrong_image_size(bench: Any) -> None:
+    write_lmdb(bench.folder / "large", (1, 9, 9))
+    assert "training images come out as 1x9x9 and the test images as 1x8x8" in (
+        refusal(bench, with_source(bench, "large"))
+    )
+    solver = bench.solver()
+    text = (bench.folder / solver).read_text().replace("mean_value: 78", "crop_size: 12 mean_value: 78")
+    (bench.folder / solver).write_text(text)
+    assert "are 1x8x8, too small for crop_size 12 in layer data" in refusal(bench, solver)
+
+
+def with_source(bench: Any, source: str) -> Path:
+    solver: Path = bench.solver()
+    text = (bench.folder / solver).read_text().replace("data/digits/train_lmdb", source)
+    (bench.folder / solver).write_text(text)
+    return solver
+
+
+@pytest.mark.skipif(caffe_has_gpu(), reason="this Caffe was built with CUDA")
+def test_gpu_asked_of_a_caffe_without_one(bench: Any) -> None:
+    assert "built for the CPU only: build one with install-caffe --cuda" in (refusal(bench, bench.solver(), "--gpu", 0))
+
+
+def test_gpu_ids() -> None:
+    assert choose_gpus("0,1", False, built=True, present=2) == (0, 1)
+    assert choose_gpus("all", False, built=True, present=3) == (0, 1, 2)
+    assert choose_gpus(None, False, built=True, present=2) == (0,)
+    assert choose_gpus(None, False, built=True, present=0) == ()
+    assert choose_gpus(None, True, built=True, present=2) == ()
+    for gpu, cpu, present, message in (
+        ("5", False, 2, "there is no GPU 5 here: valid ids are 0 to 1"),
+        ("0", False, 0, "no GPU answers"),
+        ("x", False, 1, "give ids separated by commas"),
+        ("0,0", False, 1, "twice"),
+        ("0", True, 1, "exclude each other"),
+    ):
+        with pytest.raises(InputError, match=message):
+            choose_gpus(gpu, cpu, built=True, present=present)
+
+
+def test_an_unwritable_logs_folder(bench: Any) -> None:
+    (bench.folder / "file").write_text("")
+    assert "cannot write to the logs folder file/logs: Not a directory; choose another with --logs DIR" in (
+        refusal(bench, bench.solver(), "--logs", "file/logs")
+    )
+    assert "cannot write to the snapshots folder /proc/snapshots" in (
+        refusal(bench, "small.prototxt", "--snapshots", "/proc/snapshots")
+    )
+
+
+def test_no_jobs(bench: Any) -> None:
+    assert "--jobs 0: at least one run" in refusal(bench, bench.solver(), "--jobs", 0)
+
+
+def test_the_same_run_given_twice(bench: Any) -> None:
+    (bench.folder / "other").mkdir()
+    (bench.folder / "other/small.prototxt").write_text((bench.folder / bench.solver()).read_text())
+    line = refusal(bench, "small.prototxt", "other/small.prototxt")
+    assert "small.prototxt and other/small.prototxt are both the run small" in line
+    assert not (bench.folder / "logs").exists()
+
+
+def test_two_launchers_on_one_run(bench: Any) -> None:
+    solver = bench.solver(max_iter=100000)
+    first = bench.start(solver)
+    bench.wait_for("Iteration 20 ")
+    line = refusal(bench, solver)
+    assert f"small is already being trained into snapshots by process {first.pid} on" in line
+    assert first.poll() is None
+
+
+def test_time_limits(bench: Any) -> None:
+    assert "write a time such as 8h" in refusal(bench, bench.solver(), "--time-limit", "soon")
+    assert "no time to train" in refusal(bench, bench.solver(), "--time-limit", "0s")
+
+
+def test_the_snapshot_of_another_network(bench: Any) -> None:
+    bench.run(bench.solver(max_iter=100))
+    line = bench.run(bench.solver(max_iter=200, width=9), code=2).splitlines()[-1]
+    assert "small_iter_100.caffemodel is of another network: its layer conv1 has shapes 8x1x3x3" in line
+    assert "--fresh" in line
+    assert (bench.folder / "snapshots/small_iter_100.solverstate").is_file()
+
+
+def test_weights_that_are_none(bench: Any) -> None:
+    assert "is to start from w.caffemodel, which is not there" in (
+        refusal(bench, bench.solver(), "--weights", "w.caffemodel")
+    )
+    bench.run(bench.solver(max_iter=100))
+    state = "snapshots/small_iter_100.solverstate"
+    assert "is a solver state, not weights: give the .caffemodel beside it" in (
+        refusal(bench, bench.solver("tuned"), "--weights", state)
+    )

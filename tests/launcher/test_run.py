@@ -1,0 +1,132 @@
+"""Whole runs, on real Caffe, through the command."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from caffebench.engine.locate import caffe_tool
+
+
+def events(log: str, name: str) -> list[dict[str, Any]]:
+    """Our own lines of one kind in a log."""
+    return [json.loads(text) for text in re.findall(rf"caffebench: {name} (\{{.*\}})$", log, re.MULTILINE)]
+
+
+def iterations(log: str) -> list[int]:
+    """Iterations of the displayed losses."""
+    return [int(n) for n in re.findall(r"Iteration (\d+) \(.*loss = ", log)]
+
+
+def test_a_run_from_start_to_end(bench: Any) -> None:
+    error = bench.run(bench.solver(init="lsuv"))
+    assert "small: done at iteration 400, accuracy 0." in error
+    log = bench.log()
+    assert events(log, "run")[0]["header"] == {"variant": "small", "init": "lsuv", "profile": "digits"}
+    layers = {event["layer"]: event for event in events(log, "init")}
+    assert abs(layers["conv1"]["variance_after"] - 1) < 0.05
+    assert events(log, "end") == [{"status": "done", "iteration": 400, "reason": ""}]
+    assert iterations(log) == list(range(0, 400, 20))
+    assert float(re.findall(r"accuracy = (\S+)", log)[-1]) > 0.9
+    names = {path.name for path in (bench.folder / "snapshots").glob("small*")}
+    assert names == {f"small_iter_{n}.{e}" for n in (100, 200, 300, 400) for e in ("caffemodel", "solverstate", "json")}
+    assert "it was finished before" in bench.run("small.prototxt")
+    assert not bench.log(2)
+
+
+def test_the_log_says_what_caffe_train_says(bench: Any) -> None:
+    """Line for line, but for the times, the paths of snapshots and our own lines."""
+    solver = bench.solver(mirror="false")
+    text = (bench.folder / solver).read_text().replace('type: "Dropout"', 'type: "ReLU"')
+    (bench.folder / solver).write_text(re.sub(r"dropout_param \{.*?\}", "", text))
+    bench.run(solver)
+    (bench.folder / "snapshots" / "plain").mkdir()
+    plain = subprocess.run(
+        [caffe_tool(), "train", "-solver", solver], cwd=bench.folder, capture_output=True, text=True, check=True
+    )
+
+    def said(log: str) -> list[str]:
+        training = log[log.index("] Starting Optimization") :]
+        lines = [line.partition("] ")[2] for line in training.splitlines()]
+        return [
+            re.sub(r"\(.*? iters\)|snapshots\S*", "", line)
+            for line in lines
+            if not line.startswith(("caffebench:", "Restarting data", "Waiting for data"))
+        ]
+
+    # Without dropout and mirroring nothing is drawn after the start, so that even the figures must agree.
+    assert said(bench.log()) == said(plain.stderr)
+
+
+def test_killed_in_the_middle_and_resumed(bench: Any, alive: Callable[[int], bool]) -> None:
+    solver = bench.solver(max_iter=4000, snapshot=500)
+    launcher = bench.start(solver)
+    bench.wait_for(r"Iteration 12\d0 ")
+    pid = bench.worker()
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    end = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not alive(pid), "the launcher left its child behind"
+    bench.run(solver)
+    resume = events(bench.log(2), "resume")[0]
+    assert resume["iteration"] % 500 == 0
+    assert resume["iteration"] >= 1000
+    assert resume["not_restored"] == []
+    first = [n for n in iterations(bench.log(1)) if n < resume["iteration"]]
+    assert first + iterations(bench.log(2)) == list(range(0, 4000, 20))
+
+
+def test_a_dead_child_is_noticed_and_started_again(bench: Any) -> None:
+    launcher = bench.start(bench.solver(max_iter=4000, snapshot=500), "--retries", 1)
+    bench.wait_for(r"Iteration 7\d0 ")
+    subprocess.run(["kill", "-SEGV", str(bench.worker())], check=True)
+    _, error = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0, error
+    assert "Caffe was ended by SIGSEGV; retry 1 of 1 in 2 s" in error
+    assert events(bench.log(1), "end")[0]["status"] == "crashed"
+    assert events(bench.log(2), "resume")[0]["iteration"] == 500
+
+
+def test_ctrl_c_and_term_stop_with_a_snapshot(bench: Any) -> None:
+    solver = bench.solver(max_iter=8000, snapshot=0, test_interval=1000)
+    stopped_at = None
+    for session, request in ((1, signal.SIGINT), (2, signal.SIGTERM)):
+        launcher = bench.start(solver)
+        bench.wait_for(rf"Iteration {session}\d00 ", session)
+        launcher.send_signal(request)
+        _, error = launcher.communicate(timeout=30)
+        assert launcher.returncode == 3, error
+        end = events(bench.log(session), "end")[0]
+        assert end["status"] == "stopped"
+        assert (bench.folder / f"snapshots/small_iter_{end['iteration']}.solverstate").is_file()
+        if session == 2:
+            assert events(bench.log(2), "resume")[0]["iteration"] == stopped_at
+        stopped_at = end["iteration"]
+    bench.run(solver, "--max-iter", stopped_at + 50)
+
+
+def test_a_failed_check_is_a_message(bench: Any) -> None:
+    solver = bench.solver()
+    text = (bench.folder / solver).read_text().replace("kernel_size: 3", "kernel_size: 30")
+    (bench.folder / solver).write_text(text)
+    error = bench.run(solver, code=1)
+    assert error.count("\n") == 3
+    assert re.search(r"small: crashed at iteration 0, Caffe gave up: \S+\.cpp Check failed: .*", error)
+    assert events(bench.log(), "end")[0]["status"] == "crashed"
+    assert not bench.log(2), "what fails while the net is built fails every time: no retry"
+
+
+def test_caffe_train_takes_the_same_file(bench: Any) -> None:
+    (bench.folder / "snapshots").mkdir()
+    solver = bench.solver()
+    subprocess.run([caffe_tool(), "train", "-solver", solver], cwd=bench.folder, capture_output=True, check=True)
+    assert (bench.folder / "snapshots/small_iter_400.caffemodel").is_file()
+    # and what caffe train left can be trained on
+    assert "from iteration 400" in bench.run(solver, "--max-iter", 450)
