@@ -1,0 +1,152 @@
+"""Rules on names: what a file's name, its folder and its snapshot prefix say must be what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from caffebench.generator.lint.facts import batches, graph
+from caffebench.generator.lint.registry import Hit, rule
+from caffebench.generator.meaning import Prototxt, solver_settings
+
+_ACTIVATIONS = {
+    "relu": "ReLU",
+    "prelu": "PReLU",
+    "elu": "ELU",
+    "tanh": "TanH",
+    "sigmoid": "Sigmoid",
+    "maxout": "Eltwise MAX",
+}
+_ACTIVATION = re.compile(
+    r"(PReLU|RReLU|ReLU|ELU|TanH|Maxout|Sigmoid)"
+    r"|(?<![a-z])(prelu|rrelu|relu|elu|tanh|maxout|sigmoid)(?![a-z])"
+)
+_BATCH = re.compile(r"(?<![a-z])bs_?(\d+)(?![\d.])", re.IGNORECASE)
+_RATE = re.compile(r"(?<![a-z])lr_?(\d+(?:\.\d+)?(?:e-?\d+)?)", re.IGNORECASE)
+_DROPOUT = re.compile(r"(?<![a-z])drop(?:out)?_?(\d\.\d+|0)(?![\d.])", re.IGNORECASE)
+_NO = r"(?<![a-z])no[_-]?{}(?![a-z])"
+_NO_LRN = re.compile(_NO.format("lrn"), re.IGNORECASE)
+_NO_BN = re.compile(_NO.format("(?:bn|batch[_-]?norm)"), re.IGNORECASE)
+_BN = re.compile(r"(?<![a-z])bn(?![a-z])|batch[_-]?norm", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1024)
+def _contents(file: Prototxt) -> tuple[frozenset[str], frozenset[float]]:
+    """The layer types of the nets (a maximum over layers as ``Eltwise MAX``) and the dropout ratios."""
+    types, ratios = set(), set()
+    for net in file.phases:
+        for vertex in graph(net).vertices:
+            maximum = vertex.settings.get("eltwise_param.operation") == "MAX"
+            types.add("Eltwise MAX" if maximum else vertex.type)
+            if vertex.type == "Dropout":
+                ratios.add(round(vertex.settings["dropout_param.dropout_ratio"], 4))
+    return frozenset(types), frozenset(ratios)
+
+
+def _rate(text: str) -> float | None:
+    """The learning rate that a name gives: ``0.005``, or ``0005`` for the same where dots were avoided."""
+    if "." in text or "e" in text:
+        return float(text)
+    return float(f"0.{text[1:]}") if text.startswith("0") and len(text) > 1 else None
+
+
+def contradictions(name: str, file: Prototxt) -> Iterator[tuple[str, str]]:
+    """What a name says and the file does not do, as (what the name says, what the file holds)."""
+    types, ratios = _contents(file)
+    if file.solver is not None:
+        sizes = batches(file)
+        for match in _BATCH.finditer(name):
+            if sizes and int(match[1]) not in sizes:
+                yield match[0], f"batch_size {' or '.join(map(str, sorted(sizes)))}"
+        rates = [file.solver.base_lr]
+        phases = file.header.get("phases")
+        rates += [one["base_lr"] for one in phases if "base_lr" in one] if isinstance(phases, list) else []
+        for match in _RATE.finditer(name):
+            said = _rate(match[1])
+            if said is not None and all(abs(said - rate) > 0.01 * rate for rate in rates):
+                yield match[0], f"base_lr {file.solver.base_lr:g}"
+    if not types:
+        return
+    for match in _ACTIVATION.finditer(name):
+        word = match[0].lower()
+        if word in _ACTIVATIONS and _ACTIVATIONS[word] not in types:
+            held = ", ".join(sorted(types & set(_ACTIVATIONS.values()))) or "no activation"
+            yield match[0], f"{held}, no {_ACTIVATIONS[word]}"
+    for match in _DROPOUT.finditer(name):
+        if (ratios or {0.0}) != {float(match[1])}:
+            yield match[0], f"dropout_ratio {' and '.join(map(str, sorted(ratios))) or 'nowhere'}"
+    if _NO_LRN.search(name) and "LRN" in types:
+        yield "no LRN", "LRN layers"
+    if _NO_BN.search(name):
+        if "BatchNorm" in types:
+            yield "no BatchNorm", "BatchNorm layers"
+    elif (said_bn := _BN.search(name)) and "BatchNorm" not in types:
+        yield said_bn[0], "no BatchNorm layer"
+
+
+@rule("file-name", "error", why="results are filed under this name: they would be another experiment's")
+def file_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """The file's name, or its folder's, says something else than the file does."""
+    for said, held in contradictions(file.path.stem, file):
+        yield Hit(f"the file's name says {said}, the file holds {held}", "correct the file or its name")
+    folder = file.path.absolute().parent.name
+    if folder.lower() in _ACTIVATIONS:
+        for said, held in contradictions(folder, file):
+            yield Hit(f"the folder's name says {said}, the file holds {held}", "correct or move the file")
+
+
+def _prefix(file: Prototxt) -> str | None:
+    """Where the snapshots go: as written, else the file's own path without suffix, as in Caffe."""
+    if file.solver is None:
+        return None
+    prefix = str(file.solver.snapshot_prefix)
+    if not prefix:
+        return str(file.path.with_suffix(""))
+    return str(Path(prefix) / file.path.stem) if Path(prefix).is_dir() else prefix
+
+
+@rule("snapshot-name", "warning", why="whoever finds these snapshots takes them for another run's")
+def snapshot_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """The snapshot prefix names another run: it says something else than the file does, or is another's name."""
+    prefix = _prefix(file)
+    if prefix is None or not file.solver.snapshot_prefix:
+        return
+    name, node = Path(prefix).name, file.root.at("snapshot_prefix")
+    fix = f'snapshot_prefix: "{Path(prefix).with_name(file.path.stem)}"'
+    for said, held in contradictions(name, file):
+        yield Hit(f"snapshot_prefix {prefix!r} says {said}, the file holds {held}", fix, node=node)
+    for other in files:
+        if other is not file and other.path.stem == name != file.path.stem:
+            yield Hit(f"snapshot_prefix {prefix!r} is the name of {other.path}", fix, node=node)
+
+
+@rule("snapshot-shared", "error", why="the runs overwrite each other's snapshots, and one resumes from the other's")
+def snapshot_shared(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """Two files have one snapshot prefix."""
+    prefix = _prefix(file)
+    others = [str(one.path) for one in files if one is not file and prefix is not None and _prefix(one) == prefix]
+    if others:
+        yield Hit(
+            f"snapshot_prefix {prefix!r} is that of {', '.join(others)} too",
+            f'a prefix of its own: "{Path(str(prefix)).with_name(file.path.stem)}"',
+            node=file.root.at("snapshot_prefix"),
+        )
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(file: Prototxt) -> str:
+    solver = None if file.solver is None else sorted(solver_settings(file.solver).items(), key=lambda item: item[0])
+    return repr([solver, _prefix(file), *((net.name, graph(net).form) for net in file.phases)])
+
+
+@rule("same-content", "error", why="one experiment under two names: one of the files was copied and never changed")
+def same_content(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """Two solver files mean the same, down to the snapshot prefix."""
+    if file.solver is None:
+        return
+    for other in files:
+        if other is not file and _fingerprint(other) == _fingerprint(file):
+            how = "is byte for byte" if other.text == file.text else "means the same as"
+            yield Hit(f"{how} {other.path}", "change what should differ, or delete one of them")

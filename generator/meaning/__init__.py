@@ -1,0 +1,22 @@
+"""Any prototxt reduced to what it means to Caffe."""
+
+from caffebench.generator.meaning.forms import written
+from caffebench.generator.meaning.graph import Graph, Vertex, build_graph
+from caffebench.generator.meaning.positions import Node
+from caffebench.generator.meaning.reading import Layer, PhaseNet, Prototxt, load_prototxt
+from caffebench.generator.meaning.settings import LAYER_TYPES, layer_settings, solver_settings
+
+__all__ = [
+    "LAYER_TYPES",
+    "Graph",
+    "Layer",
+    "Node",
+    "PhaseNet",
+    "Prototxt",
+    "Vertex",
+    "build_graph",
+    "layer_settings",
+    "load_prototxt",
+    "solver_settings",
+    "written",
+]

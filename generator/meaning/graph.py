@@ -1,0 +1,108 @@
+"""A net of one phase as a graph of layers without names: who feeds whom, in an order that names don't change.
+
+In-place layers become plain ones (a bottom is what its name meant at that line, as in Caffe's ``Net::Init``);
+``Split`` and ``Silence``, which compute nothing, vanish.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from caffebench.generator.meaning.forms import Settings
+from caffebench.generator.meaning.reading import Layer, PhaseNet
+from caffebench.generator.meaning.settings import layer_settings
+
+__all__ = ["Graph", "Vertex", "build_graph"]
+
+
+@dataclass(eq=False)
+class Vertex:
+    """A layer: type, settings in effect, and its bottoms as (layer that makes it, number of that layer's top).
+
+    ``layer`` is None for a bottom that no layer makes.
+    """
+
+    type: str
+    name: str
+    settings: Settings
+    bottoms: list[tuple[Vertex, int]] = field(default_factory=list)
+    layer: Layer | None = None
+    number: int = -1
+
+    @property
+    def label(self) -> str:
+        """How messages call the layer: ``conv1 (Convolution)``."""
+        return f"{self.name} ({self.type})"
+
+
+@dataclass(eq=False)
+class Graph:
+    """The layers of a net, each after those that feed it, in an order that neither names nor lines change."""
+
+    vertices: list[Vertex]
+
+    @property
+    def form(self) -> list[object]:
+        """The whole graph as plain values: two nets mean the same exactly when these are equal."""
+        return [
+            (v.type, sorted(v.settings.items(), key=lambda item: item[0]), [(b.number, i) for b, i in v.bottoms])
+            for v in self.vertices
+        ]
+
+
+def build_graph(net: PhaseNet) -> Graph:
+    """The graph of a net; unknown fields of a layer count among its settings, as they were written."""
+    made: dict[str, tuple[Vertex, int]] = {}
+    vertices: list[Vertex] = []
+    shares: dict[str, list[tuple[Vertex, int]]] = defaultdict(list)
+    for layer in net.layers:
+        bottoms = [made.get(name, (Vertex("?", name, {}), 0)) for name in layer.message.bottom]
+        if layer.type == "Split" and bottoms:
+            made |= dict.fromkeys(layer.message.top, bottoms[0])
+            continue
+        if layer.type == "Silence":
+            continue
+        settings = layer_settings(layer, net.phase)
+        settings |= {f"{path} (unknown to Caffe)": node.written() for path, node in layer.unknown}
+        vertex = Vertex(layer.type, layer.name, settings, bottoms, layer)
+        vertices.append(vertex)
+        made |= {name: (vertex, index) for index, name in enumerate(layer.message.top)}
+        for index, spec in enumerate(layer.message.param):
+            if spec.name:
+                shares[spec.name].append((vertex, index))
+    graph = Graph(_ordered(vertices))
+    for users in shares.values():
+        first = min(users, key=lambda user: (user[0].number, user[1]))
+        for vertex, index in users:
+            if vertex is not first[0]:
+                vertex.settings[f"param[{index}] shared with"] = f"param[{first[1]}] of layer {first[0].number}"
+    return graph
+
+
+def _ordered(vertices: list[Vertex]) -> list[Vertex]:
+    """Depth first from the outputs, bottoms in order; outputs by type, depth, then content."""
+    digests: dict[Vertex, str] = {}
+    depths: dict[Vertex, int] = {}
+    for vertex in vertices:  # bottoms come first in any list of layers
+        parts = [vertex.type, repr(sorted(vertex.settings.items(), key=lambda item: item[0]))]
+        parts += [f"{digests.get(bottom, '?')}:{index}" for bottom, index in vertex.bottoms]
+        digests[vertex] = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        depths[vertex] = 1 + max((depths.get(bottom, 0) for bottom, _ in vertex.bottoms), default=0)
+    used = {bottom for vertex in vertices for bottom, _ in vertex.bottoms}
+    outputs = [vertex for vertex in vertices if vertex not in used]
+    order: list[Vertex] = []
+    seen: set[Vertex] = set()
+    for output in sorted(outputs, key=lambda v: (v.type, depths[v], digests[v])):
+        stack = [(output, False)]
+        while stack:
+            vertex, done = stack.pop()
+            if done:
+                vertex.number = len(order)
+                order.append(vertex)
+            elif vertex not in seen:
+                seen.add(vertex)
+                stack.append((vertex, True))
+                stack.extend((bottom, False) for bottom, _ in reversed(vertex.bottoms))
+    return order

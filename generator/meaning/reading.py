@@ -1,0 +1,245 @@
+"""Reading any prototxt, ours or a stranger's: solver, net, or solver with its net in another file.
+
+What Caffe would build of it is here too: the layers of each phase after ``include`` and ``exclude``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.generator.meaning.positions import Node, read_positions, unknown_fields
+from caffebench.generator.meaning.upgrade import upgrade_layers, upgrade_solver
+
+__all__ = ["Layer", "PhaseNet", "Prototxt", "load_prototxt"]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer as today's ``LayerParameter``, with the place where it was written.
+
+    ``node`` holds what was written, old forms included; ``unknown`` are the fields in it that Caffe has not,
+    as (dotted path, field).
+    """
+
+    message: Any
+    node: Node
+    path: Path
+    unknown: tuple[tuple[str, Node], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return str(self.message.name)
+
+    @property
+    def type(self) -> str:
+        """The layer's type, as the current Caffe calls it."""
+        return str(self.message.type)
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseNet:
+    """The net that Caffe builds for one phase: ``TRAIN``, ``TEST``, or ``TEST#1`` for a second test net.
+
+    ``test_iter`` is the number of batches of one test, None where no solver says it.
+    """
+
+    name: str
+    layers: list[Layer]
+    test_iter: int | None = None
+
+    @property
+    def phase(self) -> str:
+        """``TRAIN`` or ``TEST``."""
+        return self.name.partition("#")[0]
+
+
+@dataclass(eq=False)
+class Prototxt:
+    """A prototxt file as Caffe understands it. ``solver`` is None for a bare net.
+
+    ``unknown`` are the fields that BVLC Caffe has not, as (file, dotted path, field); ``missing`` are the
+    net files that the solver names and that are not there.
+    """
+
+    path: Path
+    text: str
+    header: dict[str, Any]
+    root: Node
+    solver: Any = None
+    phases: list[PhaseNet] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    unknown: list[tuple[Path, str, Node]] = field(default_factory=list)
+    missing: list[tuple[str, Node]] = field(default_factory=list)
+
+    def phase(self, phase: str) -> PhaseNet | None:
+        """The first net of a phase, where there is one."""
+        return next((net for net in self.phases if net.phase == phase), None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Net:
+    """A net of a file, before any phase is chosen."""
+
+    state: Any
+    layers: list[Layer]
+
+
+def load_prototxt(path: Path) -> Prototxt:
+    """Read a solver (net inside, or in a file of its own) or a bare net.
+
+    A net file is looked for as Caffe does, from the working folder, then beside the solver. Raises
+    ``InputError`` in one line, with the position, for a file that is missing, no text, or no prototxt.
+    """
+    from google.protobuf import text_format
+
+    from caffebench.engine.locate import caffe_pb2
+    from caffebench.generator.header import read_header
+
+    pb = caffe_pb2()
+    text = _read_text(path)
+
+    def parse(message: Any) -> Any:
+        try:
+            return text_format.Parse(text, message, allow_unknown_field=True)
+        except text_format.ParseError as error:
+            raise InputError(f"{path}:{' '.join(str(error).split())} (not a prototxt of Caffe's)") from None
+
+    solver = parse(pb.SolverParameter())
+    root = read_positions(text)
+    names = set(root.fields)
+    of_solver = len(names & set(pb.SolverParameter.DESCRIPTOR.fields_by_name))
+    of_net = len(names & set(pb.NetParameter.DESCRIPTOR.fields_by_name))
+    if not of_solver and not of_net:
+        raise InputError(f"{path}: no field of a Caffe solver or net in it: give a solver or net prototxt")
+    try:
+        header = read_header(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    file = Prototxt(path, text, header, root)
+    if of_net > of_solver:
+        net = parse(pb.NetParameter())
+        _note_unknown(file, path, root, pb.NetParameter.DESCRIPTOR)
+        read = _net(file, net, root, path, pb)
+        file.phases = [
+            PhaseNet(phase, _included(read.layers, _state(pb, phase, read.state))) for phase in ("TRAIN", "TEST")
+        ]
+        return file
+    upgrade_solver(solver)
+    file.solver = solver
+    _note_unknown(file, path, root, pb.SolverParameter.DESCRIPTOR)
+    file.phases = list(_phases(file, pb))
+    return file
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: name the prototxt files in it") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is no text (not a prototxt of Caffe's)") from None
+
+
+def _note_unknown(file: Prototxt, path: Path, root: Node, descriptor: Any) -> None:
+    file.unknown += [(path, name, node) for name, node in unknown_fields(root, descriptor)]
+
+
+def _net(file: Prototxt, net: Any, node: Node, path: Path, pb: Any) -> _Net:
+    if net.layers and net.layer:
+        raise InputError(f"{path}: holds both 'layer' and the old 'layers', which Caffe refuses: keep 'layer'")
+    nodes = node.all("layers") if net.layers else node.all("layer")
+    descriptor = (pb.V1LayerParameter if net.layers else pb.LayerParameter).DESCRIPTOR
+    layers = [
+        Layer(message, node, path)
+        if index is None
+        else Layer(message, nodes[index], path, tuple(unknown_fields(nodes[index], descriptor)))
+        for message, index in upgrade_layers(net, pb)
+    ]
+    file.layers += layers
+    return _Net(net.state, layers)
+
+
+def _net_file(file: Prototxt, name: str, node: Node, pb: Any) -> _Net | None:
+    from google.protobuf import text_format
+
+    places = (Path(name), file.path.parent / name)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        file.missing.append((name, node))
+        return None
+    text = _read_text(path)
+    net = pb.NetParameter()
+    try:
+        text_format.Parse(text, net, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise InputError(f"{path}:{' '.join(str(error).split())} (not a prototxt of Caffe's)") from None
+    root = read_positions(text)
+    _note_unknown(file, path, root, pb.NetParameter.DESCRIPTOR)
+    return _net(file, net, root, path, pb)
+
+
+def _phases(file: Prototxt, pb: Any) -> Iterator[PhaseNet]:
+    """The nets that Caffe's solver builds: one of TRAIN, one of TEST for each ``test_iter``."""
+    solver, root = file.solver, file.root
+    both = None
+    if solver.HasField("net_param"):
+        both = _net(file, solver.net_param, root.all("net_param")[-1], file.path, pb)
+    elif solver.HasField("net"):
+        both = _net_file(file, solver.net, root.all("net")[-1], pb)
+    train = both
+    if solver.HasField("train_net_param"):
+        train = _net(file, solver.train_net_param, root.all("train_net_param")[-1], file.path, pb)
+    elif solver.HasField("train_net"):
+        train = _net_file(file, solver.train_net, root.all("train_net")[-1], pb)
+    tests: list[_Net | None] = [
+        _net(file, net, node, file.path, pb)
+        for net, node in zip(solver.test_net_param, root.all("test_net_param"), strict=True)
+    ]
+    tests += [_net_file(file, name, node, pb) for name, node in zip(solver.test_net, root.all("test_net"), strict=True)]
+    tests += [both] * (len(solver.test_iter) - len(tests))
+    if train is not None:
+        state = _state(pb, "TRAIN", train.state, solver.train_state)
+        yield PhaseNet("TRAIN", _included(train.layers, state))
+    for index, test in enumerate(tests):
+        if test is not None:
+            own = solver.test_state[index] if index < len(solver.test_state) else None
+            layers = _included(test.layers, _state(pb, "TEST", test.state, own))
+            iterations = solver.test_iter[index] if index < len(solver.test_iter) else None
+            yield PhaseNet(f"TEST#{index}" if index else "TEST", layers, iterations)
+
+
+def _state(pb: Any, phase: str, *states: Any) -> Any:
+    """The ``NetState`` of a net: the phase, overridden by what the net and then the solver say."""
+    state = pb.NetState(phase=pb.Phase.Value(phase))
+    for given in states:
+        if given is not None:
+            state.MergeFrom(given)
+    return state
+
+
+def _included(layers: list[Layer], state: Any) -> list[Layer]:
+    """The layers that a net in this state has (``Net::FilterNet``)."""
+    chosen = []
+    for layer in layers:
+        include, exclude = layer.message.include, layer.message.exclude
+        wanted = any(_meets(state, rule) for rule in include) if include else True
+        if wanted and not any(_meets(state, rule) for rule in exclude):
+            chosen.append(layer)
+    return chosen
+
+
+def _meets(state: Any, rule: Any) -> bool:
+    return (
+        (not rule.HasField("phase") or rule.phase == state.phase)
+        and (not rule.HasField("min_level") or state.level >= rule.min_level)
+        and (not rule.HasField("max_level") or state.level <= rule.max_level)
+        and all(stage in state.stage for stage in rule.stage)
+        and all(stage not in state.stage for stage in rule.not_stage)
+    )

@@ -1,0 +1,304 @@
+"""Two prototxt files reduced to meaning: what must be equal is, and what must differ is told in Caffe's terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from caffebench.common.errors import InputError
+from caffebench.generator.compare import compare
+from caffebench.generator.meaning import load_prototxt
+
+SOLVER = """
+test_iter: 10 test_interval: 100 base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 500 max_iter: 1000
+momentum: 0.9 weight_decay: 0.0005 snapshot: 100 snapshot_prefix: "snapshots/a"
+"""
+DATA = """
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+  transform_param { mean_value: 104 mean_value: 117 mean_value: 123 crop_size: 24 mirror: true }
+  data_param { source: "train_lmdb" batch_size: 16 backend: LMDB } }
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
+  transform_param { mean_value: 104 mean_value: 117 mean_value: 123 crop_size: 24 }
+  data_param { source: "test_lmdb" batch_size: 10 backend: LMDB } }
+"""
+CONV = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 8 kernel_size: 3 weight_filler { type: "xavier" } } }
+"""
+RELU = 'layer { name: "relu" type: "ReLU" bottom: "conv" top: "relu" }\n'
+FC = """
+layer { name: "fc" type: "InnerProduct" bottom: "relu" top: "fc" inner_product_param { num_output: 10 } }
+"""
+LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }\n'
+NET = DATA + CONV + RELU + FC + LOSS
+FULL = SOLVER + "net_param {" + NET + "}"
+
+
+def differences(tmp_path: Path, a: str, b: str) -> list[str]:
+    files = []
+    for name, text in (("a", a), ("b", b)):
+        path = tmp_path / f"{name}.prototxt"
+        path.write_text(text)
+        files.append(load_prototxt(path))
+    return [str(one) for one in compare(*files)]
+
+
+def changed(old: str, new: str, text: str = FULL) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+BN = """
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+"""
+BN_TWINS = """
+layer { name: "bn" type: "BatchNorm" include { phase: TRAIN } bottom: "conv" top: "bn"
+  param { lr_mult: 0 decay_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 decay_mult: 3 }
+  batch_norm_param { use_global_stats: false } }
+layer { name: "bn" type: "BatchNorm" include { phase: TEST } bottom: "conv" top: "bn"
+  batch_norm_param { use_global_stats: true eps: 1e-5 } }
+"""
+V1 = """
+layers { name: "data" type: DATA top: "data" top: "label" include: { phase: TRAIN }
+  data_param { source: "x" batch_size: 16 backend: LMDB crop_size: 24 mirror: true scale: 0.5 } }
+layers { name: "c" type: CONVOLUTION bottom: "data" top: "c" blobs_lr: 1 blobs_lr: 2 weight_decay: 1
+  weight_decay: 0 convolution_param { num_output: 8 kernel_size: 3 stride: 2 } }
+layers { name: "r" type: RELU bottom: "c" top: "c" }
+layers { name: "s" type: SPLIT bottom: "c" top: "c1" top: "c2" }
+layers { name: "cat" type: CONCAT bottom: "c1" bottom: "c2" top: "cat" concat_param { concat_dim: 1 } }
+layers { name: "ip" type: INNER_PRODUCT bottom: "cat" top: "ip" inner_product_param { num_output: 10 } }
+layers { name: "l" type: SOFTMAX_LOSS bottom: "ip" bottom: "label" }
+"""
+V1_TODAY = """
+layer { name: "data" type: "Data" top: "data" top: "label" include: { phase: TRAIN }
+  transform_param { crop_size: 24 mirror: true scale: 0.5 } data_param { batch_size: 16 backend: LMDB } }
+layer { type: "Convolution" bottom: "data" top: "c" param { lr_mult: 1 decay_mult: 1 }
+  param { lr_mult: 2 decay_mult: 0 } convolution_param { num_output: 8 kernel_h: 3 kernel_w: 3
+  stride: 2 stride: 2 } }
+layer { type: "ReLU" bottom: "c" top: "r" }
+layer { type: "Concat" bottom: "r" bottom: "r" top: "cat" }
+layer { type: "InnerProduct" bottom: "cat" top: "ip" inner_product_param { num_output: 10 } }
+layer { type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" loss_weight: 1 }
+"""
+V0 = """
+input: "data" input_dim: 2 input_dim: 3 input_dim: 8 input_dim: 8
+layers { layer { name: "pad" type: "padding" pad: 2 } bottom: "data" top: "padded" }
+layers { layer { name: "c" type: "conv" num_output: 6 kernelsize: 3 group: 3 biasterm: true
+  weight_filler { type: "gaussian" std: 0.1 } blobs_lr: 1. blobs_lr: 2. weight_decay: 1. weight_decay: 0. }
+  bottom: "padded" top: "c" }
+layers { layer { name: "p" type: "pool" pool: AVE kernelsize: 2 stride: 2 } bottom: "c" top: "p" }
+layers { layer { name: "n" type: "lrn" local_size: 3 alpha: 0.01 beta: 0.5 } bottom: "p" top: "n" }
+layers { layer { name: "d" type: "dropout" dropout_ratio: 0.3 } bottom: "n" top: "n" }
+layers { layer { name: "ip" type: "innerproduct" num_output: 5 } bottom: "n" top: "ip" }
+layers { layer { name: "prob" type: "softmax" } bottom: "ip" top: "prob" }
+"""
+V0_TODAY = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }
+layer { type: "Convolution" bottom: "x" top: "c" param { lr_mult: 1 decay_mult: 1 }
+  param { lr_mult: 2 decay_mult: 0 } convolution_param { num_output: 6 kernel_size: 3 pad: 2 group: 3
+  weight_filler { type: "gaussian" std: 0.1 } } }
+layer { type: "Pooling" bottom: "c" top: "p" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
+layer { type: "LRN" bottom: "p" top: "n" lrn_param { local_size: 3 alpha: 0.01 beta: 0.5 } }
+layer { type: "Dropout" bottom: "n" top: "d" dropout_param { dropout_ratio: 0.3 } }
+layer { type: "InnerProduct" bottom: "d" top: "ip" inner_product_param { num_output: 5 } }
+layer { type: "Softmax" bottom: "ip" top: "prob" }
+"""
+MAXOUT = """
+layer { type: "Input" top: "x" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "p" type: "InnerProduct" bottom: "x" top: "p" inner_product_param { num_output: 3 } }
+layer { name: "q" type: "InnerProduct" bottom: "x" top: "q" inner_product_param { num_output: 3 } }
+layer { name: "m" type: "Eltwise" bottom: "p" bottom: "q" top: "m" eltwise_param { operation: MAX } }
+"""
+
+SAME = {
+    "nothing changed": (FULL, FULL),
+    "layer names": (FULL, FULL.replace('name: "conv"', 'name: "first"')),
+    "blob names": (FULL, FULL.replace('"relu"', '"r"')),
+    "in-place": (FULL, FULL.replace('top: "relu"', 'top: "conv"').replace('bottom: "relu"', 'bottom: "conv"')),
+    "paths and prefix": (FULL, FULL.replace("train_lmdb", "/else/where").replace("snapshots/a", "b")),
+    "kernel as height and width": (FULL, changed("kernel_size: 3", "kernel_h: 3 kernel_w: 3")),
+    "kernel given per axis": (FULL, changed("kernel_size: 3", "kernel_size: 3 kernel_size: 3")),
+    "stride and pad at their defaults": (FULL, changed("kernel_size: 3", "kernel_size: 3 stride: 1 pad_w: 0")),
+    "list syntax": (FULL, changed("kernel_size: 3", "kernel_size: [3, 3]")),
+    "solver type": (SOLVER + "solver_type: ADAM momentum2: 0.9", SOLVER + 'type: "Adam" momentum2: 0.9'),
+    "default solver type": (FULL, 'type: "SGD"' + FULL),
+    "a field that the policy does not read": (FULL, "power: 0.5 rms_decay: 0.2" + FULL),
+    "default multipliers": (FULL, changed("convolution_param", "param { lr_mult: 1 } convolution_param")),
+    "decay at no learning rate": (
+        changed("convolution_param", "param { lr_mult: 0 decay_mult: 1 } convolution_param"),
+        changed("convolution_param", "param { lr_mult: 0 decay_mult: 0 } convolution_param"),
+    ),
+    "filler fields without effect": (FULL, changed('type: "xavier"', 'type: "xavier" std: 0.5 value: 3')),
+    "one mean for all channels": (
+        changed("mean_value: 104 mean_value: 117 mean_value: 123", "mean_value: 78"),
+        changed("mean_value: 104 mean_value: 117 mean_value: 123", "mean_value: [78, 78, 78]"),
+    ),
+    "one BatchNorm or one for each phase": (
+        SOLVER + "net_param {" + DATA + CONV + BN + RELU + FC + LOSS + "}",
+        SOLVER + "net_param {" + DATA + CONV + BN_TWINS + RELU.replace('"conv"', '"bn"') + FC + LOSS + "}",
+    ),
+    "include or exclude": (FULL, changed("include { phase: TRAIN }", "exclude { phase: TEST }")),
+    "order of independent layers": (MAXOUT, "\n".join(MAXOUT.splitlines()[i] for i in (1, 3, 2, 4))),
+    "layers of V1": (V1, V1_TODAY),
+    "layers of V0": (V0, V0_TODAY),
+    "settings of another type": (FULL, changed('type: "ReLU"', 'type: "ReLU" pooling_param { stride: 2 }')),
+    "old transformation fields, which today's layers ignore": (
+        FULL,
+        changed("batch_size: 16", "batch_size: 16 scale: 0.5 mirror: true"),
+    ),
+    "Silence": (FULL, changed(LOSS, LOSS + 'layer { type: "Silence" bottom: "label" }')),
+    "quotes, commas and comments": (
+        FULL,
+        changed('name: "conv"', "name: 'co' 'nv', # 'x' {\n").replace("num_output: 8", "num_output: 0x8;"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_one_meaning_in_two_spellings(tmp_path: Path, case: str) -> None:
+    a, b = SAME[case]
+    assert differences(tmp_path, a, b) == []
+    assert differences(tmp_path, b, a) == []
+
+
+OTHER = {
+    "solver": (FULL, changed("base_lr: 0.01", "base_lr: 0.005"), ["solver: base_lr 0.01 -> 0.005"]),
+    "policy": (
+        FULL,
+        changed('"step"', '"poly" power: 2'),
+        [
+            "solver: lr_policy step -> poly",
+            "solver: gamma 0.1 -> none",
+            "solver: stepsize 500 -> none",
+            "solver: power none -> 2",
+        ],
+    ),
+    "one phase only": (
+        FULL,
+        changed("batch_size: 16", "batch_size: 32"),
+        ["data (Data) in TRAIN: data_param.batch_size 16 -> 32"],
+    ),
+    "both phases told once": (
+        FULL,
+        changed("num_output: 8", "num_output: 9"),
+        ["conv (Convolution): convolution_param.num_output 8 -> 9"],
+    ),
+    "kernel": (
+        FULL,
+        changed("kernel_size: 3", "kernel_h: 3 kernel_w: 1"),
+        ["conv (Convolution): convolution_param.kernel_size 3 3 -> 3 1"],
+    ),
+    "type": (FULL, changed('"ReLU"', '"TanH"'), ["relu (ReLU): type ReLU -> TanH"]),
+    "a layer more": (
+        FULL,
+        changed(FC, BN.replace("conv", "relu") + FC),
+        ["bn (BatchNorm): only in B, after relu"],
+    ),
+    "a layer less": (
+        FULL,
+        changed(RELU, "").replace('bottom: "relu"', 'bottom: "conv"'),
+        ["relu (ReLU): only in A, after conv"],
+    ),
+    "statistics in TEST": (
+        changed(RELU, BN + RELU),
+        changed(RELU, BN.replace("type", "batch_norm_param { use_global_stats: false } type") + RELU),
+        ["bn (BatchNorm) in TEST: batch_norm_param.use_global_stats true -> false"],
+    ),
+    "wiring": (
+        FULL,
+        changed('bottom: "relu" top: "fc"', 'bottom: "conv" top: "fc"'),
+        ["fc (InnerProduct): bottom from relu -> from conv"],
+    ),
+    "one layer twice or two layers": (
+        MAXOUT,
+        MAXOUT.replace('bottom: "q"', 'bottom: "p"').replace('top: "q"', 'top: "p2"'),
+        None,
+    ),
+    "which of a layer's tops": (
+        'layer { name: "s" type: "Slice" top: "a" top: "b" } layer { name: "r" type: "ReLU" bottom: "a" }',
+        'layer { name: "s" type: "Slice" top: "a" top: "b" } layer { name: "r" type: "ReLU" bottom: "b" }',
+        ["r (ReLU): bottom from s -> from s"],
+    ),
+    "a fork's field": (
+        FULL,
+        changed("crop_size: 24", "crop_size: 24 resize_param { height: 144 mode: FIT }"),
+        ["data (Data): transform_param.resize_param (unknown to Caffe) none -> height: 144 mode: FIT"],
+    ),
+    "shared parameters": (
+        MAXOUT,
+        MAXOUT.replace('type: "InnerProduct"', 'type: "InnerProduct" param { name: "w" }'),
+        ["q (InnerProduct): param[0] shared with none -> param[0] of layer 1"],
+    ),
+    "no test net": (FULL, changed("test_iter: 10", ""), None),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_a_difference_is_told(tmp_path: Path, case: str) -> None:
+    a, b, expected = OTHER[case]
+    found = differences(tmp_path, a, b)
+    assert found
+    if expected is not None:
+        assert sorted(found) == sorted(expected)
+
+
+def test_net_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(NET)
+    assert differences(tmp_path, FULL, SOLVER + 'net: "net.prototxt"') == []
+    assert differences(tmp_path, FULL, NET) == [], "a bare net is compared as a net"
+
+
+def test_header_counts_where_both_files_have_one(tmp_path: Path) -> None:
+    lsuv, ortho = ("# caffebench: init: lsuv\n" + FULL, "# caffebench: init: ortho\n" + FULL)
+    assert differences(tmp_path, lsuv, ortho) == ["header: init lsuv -> ortho"]
+    assert differences(tmp_path, lsuv, FULL) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"base_lr: 0.01\nlayer {\n", r"file\.prototxt:3:1 .*not a prototxt"),
+        (b'net_param { layer { name: "x" convolution_param { num_output: "many" } } }', r":1:\d+ : .*many"),
+        (b"just some words\n", r"file\.prototxt:1:\d+"),
+        (b"# caffebench: x: [1\nbase_lr: 0.01\n", r"file\.prototxt: a '# caffebench:' line is not"),
+        (b"colour: 3\n", "no field of a Caffe solver or net"),
+        (b"", "no field of a Caffe solver or net"),
+        (b"\xff\xfe\x00", "byte 0 is no text"),
+        (b'layer { type: "ReLU" } layers { type: RELU }', "both 'layer' and the old 'layers'"),
+    ],
+)
+def test_what_is_no_prototxt_is_said_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "file.prototxt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        load_prototxt(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_prototxt(tmp_path / "none.prototxt")
+    with pytest.raises(InputError, match="is a folder"):
+        load_prototxt(tmp_path)
+
+
+@pytest.mark.parametrize("old", [V0, V1.split("layers", 2)[0] + "layers" + V1.split("layers", 2)[2]])
+def test_old_layers_are_what_real_caffe_makes_of_them(tmp_path: Path, old: str) -> None:
+    import caffe
+
+    if "input:" not in old:
+        old = 'input: "data" input_dim: [2, 3, 9, 9] input: "label" input_dim: [2, 1, 1, 1]\n' + old
+    path = tmp_path / "old.prototxt"
+    path.write_text(old)
+    net = caffe.Net(str(path), caffe.TEST)
+    caffes = [kind for kind in (layer.type for layer in net.layers) if kind != "Split"]
+    phase = load_prototxt(path).phase("TEST")
+    assert phase is not None
+    assert [layer.type for layer in phase.layers if layer.type != "Split"] == caffes
+    shapes = {name: [blob.shape[0] for blob in blobs] for name, blobs in net.params.items()}
+    for layer in phase.layers:
+        if layer.name in shapes and layer.type == "Convolution":
+            settings = layer.message.convolution_param
+            assert settings.num_output == shapes[layer.name][0]
+            assert len(shapes[layer.name]) == 1 + settings.bias_term
