@@ -63,7 +63,7 @@ def data_size(file: Prototxt, phase: str) -> int | None:
     (ILSVRC 2012) for a net of 1,000 classes.
     """
     said = file.header.get("train_size" if phase == "TRAIN" else "test_size")
-    if isinstance(said, int):
+    if isinstance(said, int) and said > 0:
         return said
     net = file.phase(phase)
     for layer, name in data_layers(net) if net is not None else ():

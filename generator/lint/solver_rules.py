@@ -82,8 +82,8 @@ def step_scale(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     field = "stepsize" if solver.lr_policy == "step" else "stepvalue"
     steps = [solver.stepsize] if field == "stepsize" else list(solver.stepvalue)
     node = file.root.at(field)
-    if not all(steps) or not steps:
-        yield Hit(f"lr_policy {solver.lr_policy} without a {field}", f"give {field}", node=node)
+    if not steps or min(steps) <= 0:
+        yield Hit(f"lr_policy {solver.lr_policy} without a {field} above 0", f"give {field}", node=node)
         return
     if steps != sorted(set(steps)):
         yield Hit(f"stepvalue {steps} does not ascend", "ascending values", node=node)
@@ -101,7 +101,7 @@ def step_scale(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             f"a {field} of several times {-(-size // update):,} (one epoch)",
             node=node,
         )
-    drops = (solver.max_iter - 1) // steps[0] if field == "stepsize" else len(steps)
+    drops = max(solver.max_iter - 1, 0) // steps[0] if field == "stepsize" else len(steps)
     if 0 < solver.gamma < 1 and solver.gamma**drops < _LEAST_RATE:
         yield Hit(
             f"{drops} drops by {solver.gamma:g} leave {solver.gamma**drops:.1g} of the learning rate",

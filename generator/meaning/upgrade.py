@@ -175,7 +175,8 @@ def _from_v0(old: Any, pads: dict[int, tuple[str, str, int]], pb: Any) -> Any:
         for index, name in enumerate(layer.bottom):
             if name == top:
                 layer.bottom[index] = bottom
-                _set(settings, "pad", pad)
+                if settings is not None:
+                    _set(settings, "pad", pad)
     return layer
 
 

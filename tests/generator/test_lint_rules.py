@@ -332,7 +332,7 @@ MORE = {
         "step-scale",
         "does not ascend",
     ),
-    "step without a size": ("a.prototxt", with_(("stepsize: 500", "")), "step-scale", "without a stepsize"),
+    "step without a size": ("a.prototxt", with_(("stepsize: 500", "")), "step-scale", "without a stepsize above 0"),
     "many epochs": ("a.prototxt", with_(("max_iter: 1000", "max_iter: 1000000")), "epochs", "1e+04 epochs"),
     "ImageNet by its classes": (
         "a.prototxt",
