@@ -8,7 +8,7 @@ import pytest
 
 from caffebench.common.errors import InputError
 from caffebench.generator.compare import compare
-from caffebench.generator.meaning import load_prototxt
+from caffebench.generator.meaning import LAYER_TYPES, layer_settings, load_prototxt
 
 SOLVER = """
 test_iter: 10 test_interval: 100 base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 500 max_iter: 1000
@@ -302,3 +302,41 @@ def test_old_layers_are_what_real_caffe_makes_of_them(tmp_path: Path, old: str) 
             settings = layer.message.convolution_param
             assert settings.num_output == shapes[layer.name][0]
             assert len(shapes[layer.name]) == 1 + settings.bias_term
+
+
+def test_layer_types_are_those_of_real_caffe() -> None:
+    import caffe
+
+    registered = set(caffe.layer_type_list())
+    without_opencv = {"ImageData", "WindowData"}
+    assert registered <= set(LAYER_TYPES)
+    assert set(LAYER_TYPES) - registered <= without_opencv
+
+
+def test_parameters_are_as_many_as_in_real_caffe(tmp_path: Path) -> None:
+    import caffe
+
+    path = tmp_path / "net.prototxt"
+    layers = {
+        "conv": 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }',
+        "bare": 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 bias_term: false }',
+        "deconv": 'type: "Deconvolution" convolution_param { num_output: 4 kernel_size: 1 }',
+        "bn": 'type: "BatchNorm"',
+        "scale": 'type: "Scale" scale_param { bias_term: true }',
+        "gain": 'type: "Scale"',
+        "bias": 'type: "Bias"',
+        "prelu": 'type: "PReLU"',
+        "relu": 'type: "ReLU"',
+        "lrn": 'type: "LRN"',
+        "fc": 'type: "InnerProduct" inner_product_param { num_output: 3 }',
+    }
+    text, bottom = 'layer { name: "in" type: "Input" top: "in" input_param { shape { dim: [2, 4, 5, 5] } } }', "in"
+    for name, rest in layers.items():
+        text += f'layer {{ name: "{name}" bottom: "{bottom}" top: "{name}" {rest} }}\n'
+        bottom = name
+    path.write_text(text)
+    net, phase = caffe.Net(str(path), caffe.TEST), load_prototxt(path).phase("TEST")
+    assert phase is not None
+    for layer in phase.layers:
+        said = {key for key in layer_settings(layer, "TEST") if key.endswith(".lr_mult")}
+        assert len(said) == len(net.params.get(layer.name, ())), layer.name

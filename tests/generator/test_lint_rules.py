@@ -280,6 +280,12 @@ def test_every_rule_has_a_case() -> None:
     assert set(CASES) == set(RULES)
 
 
+def test_every_rule_is_in_the_docs() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "lint.md").read_text()
+    table = [line for line in docs.splitlines() if line.startswith("| `")]
+    assert table == [f"| `{r.id}` | {r.severity} | {r.doc.replace('``', '`')} |" for r in RULES.values()]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_rule_finds_what_it_is_for(found: Write, name: str) -> None:
     layer, what, files, _ = CASES[name]
