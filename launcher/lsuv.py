@@ -1,10 +1,10 @@
-"""Layer-sequential unit-variance initialisation (LSUV) of a Caffe net: one forward of each layer and one check.
+"""Layer-sequential unit-variance initialisation (LSUV) of a Caffe net: each layer runs once, and once more to check.
 
 Mishkin and Matas 2015, "All you need is a good init", arXiv:1511.06422, section 3, algorithm 1: start from
 orthonormal matrices, then, layer by layer, divide the weights by the standard deviation of the layer's output.
 The algorithm there runs the net again and measures again until the variance is near one. It needs no second try:
-a layer is linear in its weights, so the scale that gives unit variance follows from one measurement, and the output
-blob can be scaled with the weights instead of being computed again.
+a layer is linear in its weights, so the scale that gives unit variance follows from one measurement. Nor does it
+need to run from the data again: what lies before a layer has not changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.launcher.ortho import FloatArray, Orthonormal
+from caffebench.launcher.ortho import FloatArray, Orthonormal, single_threaded_lapack
 
 __all__ = ["LINEAR", "METHODS", "frozen_layers", "initialise"]
 
@@ -51,13 +51,13 @@ class _Layer:
     tops: Sequence[Any]
     groups: int
 
-    def start(self, seed: int) -> Orthonormal:
+    def draw(self, seed: int) -> Orthonormal:
         """Its orthonormal weights, which depend on the seed and the layer's own name, not on what else is in the net.
 
         So two variants of one architecture start alike wherever they are alike.
         """
         generator = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
-        return Orthonormal(tuple(self.weight.shape), generator, groups=self.groups)
+        return Orthonormal(self.weight.data, generator, groups=self.groups)
 
     def refusal(self, why: str) -> CaffebenchError:
         return CaffebenchError(f"LSUV: layer {self.name!r} ({self.type}) {why}")
@@ -90,15 +90,15 @@ def initialise(
     if method not in METHODS:
         raise InputError(f"unknown initialisation {method!r}: choose one of {', '.join(METHODS)}")
     layers, reports = _find_layers(net, keep)
-    with ThreadPoolExecutor(1) as pool:
+    drawn = [layer.draw(seed) for layer in layers]
+    with single_threaded_lapack(), ThreadPoolExecutor(1) as pool:
         # The matrices of the large layers are computed while the convolutions before them run.
-        starts = pool.map(Orthonormal.weights, [layer.start(seed) for layer in layers])
+        finished = pool.map(Orthonormal.finish, drawn)
         if method == "ortho":
-            for layer, start in zip(layers, starts, strict=True):
-                layer.weight.data[...] = start
+            for layer, _ in zip(layers, finished, strict=True):
                 reports[layer.index] |= dict.fromkeys(("variance_before", "variance_after", "scale"))
         elif layers:
-            _give_unit_variance(net, layers, starts, seed, reports)
+            _give_unit_variance(net, layers, finished, seed, reports)
     if report is not None:
         for index in sorted(reports):
             report(reports[index])
@@ -157,50 +157,39 @@ def _channel_axis(weight: Any) -> int:
 
 
 def _give_unit_variance(
-    net: Any, layers: Sequence[_Layer], starts: Iterator[FloatArray], seed: int, reports: dict[int, dict[str, Any]]
+    net: Any, layers: Sequence[_Layer], finished: Iterator[None], seed: int, reports: dict[int, dict[str, Any]]
 ) -> None:
-    """Start and scale each layer in one forward pass, measure all of them in a second, fill in the reports."""
+    """Run the net once, up to the last of ``layers``, scaling each on the way; fill in their reports.
+
+    ``finished`` says, in turn, that the orthonormal weights of the next layer are written.
+    """
     import caffe
 
     linear = {layer.index: layer for layer in layers}
-    sources = [i for i in range(layers[-1].index) if not len(net._bottom_ids(i))]
-    rest = [i for i in range(layers[-1].index + 1) if i not in sources]
-    # BatchNorm counts every forward pass of phase TRAIN into its statistics. These two are no part of training.
-    untouched = [(blob, blob.data.copy()) for i in rest if i not in linear for blob in net.layers[i].blobs]
-    caffe.set_random_seed(seed)
-    for index in sources:
+    run = range(layers[-1].index + 1)
+    # BatchNorm counts every forward pass of phase TRAIN into its statistics. This one is no part of training.
+    untouched = [(blob, blob.data.copy()) for i in run if i not in linear for blob in net.layers[i].blobs]
+    caffe.set_random_seed(seed)  # for the masks of Dropout
+    for index in run:
+        layer = linear.get(index)
+        if layer is None:
+            net._forward(index, index)
+            continue
+        next(finished)
         net._forward(index, index)
-    batch = [(net._blobs[top], net._blobs[top].data.copy()) for i in sources for top in net._top_ids(i)]
-
-    caffe.set_random_seed(seed)
-    for index in rest:
-        if index in linear:
-            linear[index].weight.data[...] = next(starts)
+        before, scale = _unit_variance_scale(layer)
+        layer.weight.data[...] *= np.float32(scale)
         net._forward(index, index)
-        if index in linear:
-            variance, scale = _scale_to_unit_variance(linear[index])
-            reports[index] |= {"variance_before": variance, "scale": scale}
-
-    # The check: the same batch, which an in-place layer may have overwritten, and the same dropout masks.
-    for blob, data in batch:
-        blob.data[...] = data
-    caffe.set_random_seed(seed)
-    for index in rest:
-        net._forward(index, index)
-        if index in linear:
-            _, variance = _moments([top.data for top in linear[index].tops])
-            reports[index]["variance_after"] = variance
-            if not abs(variance - 1) <= TOLERANCE:
-                raise linear[index].refusal(
-                    f"has variance {variance:.4g} at the second look at the same batch: a layer before it does not "
-                    "repeat itself; use --init ortho, which looks at no batch"
-                )
+        _, after = _moments([top.data for top in layer.tops])
+        if not abs(after - 1) <= TOLERANCE:
+            raise layer.refusal(f"has variance {after:.4g} after scaling: use smaller biases, these drown it")
+        reports[index] |= {"variance_before": before, "variance_after": after, "scale": scale}
     for blob, data in untouched:
         blob.data[...] = data
 
 
-def _scale_to_unit_variance(layer: _Layer) -> tuple[float, float]:
-    """Scale the layer's weights, and its tops as if computed with them; the variance before, and the scale.
+def _unit_variance_scale(layer: _Layer) -> tuple[float, float]:
+    """The variance of a layer's tops, and the scale of its weights that makes it one. Overwrites the tops.
 
     With W x = y and bias b the output is s y + b, whose variance s² var(y) + 2 s cov(y, b) + var(b) is to be one.
     For a bias that is the same for all channels, zero as a rule, this is s = 1 / sqrt(var(y)).
@@ -232,11 +221,6 @@ def _scale_to_unit_variance(layer: _Layer) -> tuple[float, float]:
         raise layer.refusal(
             f"has biases of variance {offset:.4g}, so no scale of its weights gives 1: use smaller ones"
         )
-    layer.weight.data[...] *= np.float32(scale)
-    for top in tops:
-        top *= np.float32(scale)
-        if bias.any():
-            top += bias
     return before, scale
 
 

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FloatArray", "Orthonormal"]
+__all__ = ["FloatArray", "Orthonormal", "single_threaded_lapack"]
 
 FloatArray = npt.NDArray[np.float32]
 
 
+@contextmanager
+def single_threaded_lapack() -> Iterator[None]:
+    """Keep the BLAS in SciPy's wheel to one thread, so that ``finish`` can run beside Caffe.
+
+    Two BLAS with threads of their own fight for the cores: on two busy ones that made it forty times slower.
+    Where SciPy and Caffe share one BLAS, as on a distribution, it is left as it is.
+    """
+    import scipy.linalg.lapack  # noqa: F401 - the BLAS must be loaded to be found
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController()
+    ours = [library["filepath"] for library in found.info() if "scipy.libs" in library["filepath"]]
+    with found.select(filepath=ours).limit(limits=1):
+        yield
+
+
 class Orthonormal:
-    """Random weights of a linear layer: drawn when constructed, computed by ``weights``.
+    """Random orthonormal weights of a linear layer: drawn when constructed, written by ``finish``.
 
     As one matrix a group, (outputs / groups) x (inputs per group · kernel size), their rows are orthonormal or,
     where there are more rows than columns, their columns. Each group is so by itself because that makes the whole
@@ -24,29 +41,28 @@ class Orthonormal:
     so draw those and let LAPACK multiply their reflections: half the work of a QR, a twelfth of an SVD.
     """
 
-    def __init__(self, shape: Sequence[int], generator: np.random.Generator, *, groups: int = 1) -> None:
-        """``shape``: (outputs, inputs per group, kernel height, kernel width, ...), as Caffe stores weights."""
-        self._shape = tuple(shape)
-        rows, columns = shape[0] // groups, int(np.prod(shape[1:]))
+    def __init__(self, weights: FloatArray, generator: np.random.Generator, *, groups: int = 1) -> None:
+        """``weights``: the contiguous array to fill, (outputs, inputs per group, kernel height, kernel width, ...)."""
+        self._matrices = weights.reshape(groups, weights.shape[0] // groups, -1)
+        _, rows, columns = self._matrices.shape
         self._tall = rows > columns
-        rows, columns = sorted((rows, columns))
-        # In a group, row k is from its diagonal on what LAPACK takes as a reflection; left of that it reads nothing.
-        self._vectors = np.empty((groups, rows, columns), np.float32)
-        self._factors = np.zeros((groups, rows), np.float32)
+        # In place where it can be: fresh memory would cost more than the random numbers.
+        self._vectors = np.empty((groups, columns, rows), np.float32) if self._tall else self._matrices
+        self._factors = np.zeros(self._vectors.shape[:2], np.float32)
+        # Row k of a group is, from its diagonal on, what LAPACK takes as a reflection; left of that it reads nothing.
         for vectors, factors in zip(self._vectors, self._factors, strict=True):
             for k, vector in enumerate(vectors):
                 factors[k] = _draw_reflection(vector[k:], generator)
 
-    def weights(self) -> FloatArray:
-        """The weights, of the shape asked for. To be called once: they are computed in place, without the GIL."""
+    def finish(self) -> None:
+        """Write the weights; to be called once. Another Python thread can run meanwhile."""
         from scipy.linalg.lapack import sorgqr
 
-        rows = self._vectors.shape[1]
         for vectors, factors in zip(self._vectors, self._factors, strict=True):
             # LAPACK's matrices are column-major: the transpose of ours is one of them, without a copy.
-            sorgqr(vectors.T, factors, lwork=64 * rows, overwrite_a=1)
-        matrices = self._vectors.transpose(0, 2, 1) if self._tall else self._vectors
-        return matrices.reshape(self._shape)
+            sorgqr(vectors.T, factors, lwork=64 * len(vectors), overwrite_a=1)
+        if self._tall:
+            self._matrices[...] = self._vectors.transpose(0, 2, 1)
 
 
 def _draw_reflection(vector: FloatArray, generator: np.random.Generator) -> float:

@@ -164,7 +164,7 @@ def test_everything_but_the_weights_is_as_it_was(digits_root: Path, tmp_path: Pa
     assert [key for key in before if not np.array_equal(before[key], after[key])] == []
 
 
-def test_one_batch_one_forward_and_one_check(digits_root: Path, tmp_path: Path) -> None:
+def test_one_batch_one_forward_of_each_layer_and_one_check(digits_root: Path, tmp_path: Path) -> None:
     fresh = build(everything(digits_root), tmp_path)
     batches = [fresh.forward(end="data")["data"].copy() for _ in range(2)]
     net = build(everything(digits_root), tmp_path)
@@ -172,7 +172,7 @@ def test_one_batch_one_forward_and_one_check(digits_root: Path, tmp_path: Path) 
     net.after_forward(lambda index: runs.update([net._layer_names[index]]))
     initialise(net, method="lsuv", seed=1)
     last = list(net._layer_names).index("single")
-    assert runs == {name: 1 if name == "data" else 2 for name in net._layer_names[: last + 1]}
+    assert runs == {name: 2 if name in INITIALISED else 1 for name in net._layer_names[: last + 1]}
     np.testing.assert_array_equal(net.blobs["data"].data, batches[0])
     np.testing.assert_array_equal(net.forward(end="data")["data"], batches[1])
 
@@ -272,41 +272,10 @@ def test_a_net_without_linear_layers_is_left_alone(tmp_path: Path) -> None:
     assert [report["skipped"] for report in reports] == ["running statistics, not weights"]
 
 
-def test_random_sources_and_layers_that_overwrite_the_batch_do_not_mislead_the_check(tmp_path: Path) -> None:
-    noise = NOISE.replace('"data"', '"noise"')
-    text = """
-    layer { name: "loud" type: "Power" bottom: "data" top: "data" power_param { scale: 3 shift: 1 } }
-    layer { name: "dropout" type: "Dropout" bottom: "data" top: "data" dropout_param { dropout_ratio: 0.9 } }
-    NOISE
-    layer { name: "product" type: "Eltwise" bottom: "data" bottom: "noise" top: "product"
-            eltwise_param { operation: PROD } }
-    """
-    text = NOISE + text.replace("NOISE", noise)
-    net = build(text + convolution("conv", "product"), tmp_path)
-    reports: list[dict[str, Any]] = []
-    initialise(net, method="lsuv", seed=1, report=reports.append)
-    assert reports[0]["variance_after"] == pytest.approx(1, abs=1e-4)
-
-
-def test_the_check_finds_a_layer_that_does_not_repeat_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "wandering.py").write_text(
-        "import caffe\n"
-        "class Wandering(caffe.Layer):\n"
-        "    def setup(self, bottom, top): self.runs = 0\n"
-        "    def reshape(self, bottom, top): top[0].reshape(*bottom[0].data.shape)\n"
-        "    def forward(self, bottom, top):\n"
-        "        self.runs += 1\n"
-        "        top[0].data[...] = self.runs * bottom[0].data\n"
-        "    def backward(self, top, propagate_down, bottom): pass\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    text = (
-        NOISE
-        + """layer { name: "wander" type: "Python" bottom: "data" top: "wander"
-                              python_param { module: "wandering" layer: "Wandering" } }"""
-    )
-    net = build(text + convolution("conv", "wander"), tmp_path)
-    with pytest.raises(CaffebenchError, match=r"'conv'.* has variance 4 at the second look .*--init ortho"):
+def test_biases_that_drown_the_weights_are_found_by_the_check(tmp_path: Path) -> None:
+    """Single precision has steps of 1 at ten million: the measured variance is mostly rounding."""
+    net = build(NOISE + convolution("drowned", "data", "bias_filler { value: 1e7 }"), tmp_path)
+    with pytest.raises(CaffebenchError, match=r"'drowned'.* has variance .* after scaling: use smaller biases"):
         initialise(net, method="lsuv", seed=1)
 
 
@@ -322,8 +291,8 @@ KERNELS = st.lists(st.integers(1, 5), min_size=1, max_size=3)
 @settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 12), KERNELS, st.integers(0, 2**32 - 1))
 def test_orthonormal_whatever_the_shape(groups: int, outputs: int, inputs: list[int], seed: int) -> None:
-    weights = Orthonormal((groups * outputs, *inputs), np.random.default_rng(seed), groups=groups).weights()
-    assert weights.shape == (groups * outputs, *inputs)
+    weights = np.empty((groups * outputs, *inputs), np.float32)
+    Orthonormal(weights, np.random.default_rng(seed), groups=groups).finish()
     for matrix in matrices(weights, groups).astype(np.float64):
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(len(matrix)), atol=1e-5)
 
@@ -331,7 +300,10 @@ def test_orthonormal_whatever_the_shape(groups: int, outputs: int, inputs: list[
 def test_orthonormal_matrices_are_uniformly_distributed() -> None:
     """The moments of the Haar measure: E q = 0, E q^2 = 1/n, E det = 0, E trace^2 = 1."""
     generator = np.random.default_rng(0)
-    drawn = np.stack([Orthonormal((3, 3), generator).weights() for _ in range(5000)]).astype(np.float64)
+    drawn = np.empty((5000, 3, 3), np.float32)
+    for matrix in drawn:
+        Orthonormal(matrix, generator).finish()
+    drawn = drawn.astype(np.float64)
     np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=0.03)
     np.testing.assert_allclose((drawn**2).mean(axis=0), 1 / 3, atol=0.02)
     assert np.linalg.det(drawn).mean() == pytest.approx(0, abs=0.05)
