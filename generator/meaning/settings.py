@@ -124,6 +124,8 @@ def solver_settings(solver: Any) -> Settings:
 def layer_settings(layer: Layer, phase: str) -> Settings:
     """The settings of a layer that have an effect in a phase, by dotted name; names and paths aside."""
     message = layer.message
+    if message.HasField("phase"):  # a layer may have a phase other than its net's
+        phase = ("TRAIN", "TEST")[message.phase]
     settings: Settings = {}
     reads = LAYER_TYPES.get(message.type)
     if reads is None:  # a fork's layer: what is written is all that is known
