@@ -1,1 +1,40 @@
-"""Logs to events, curves, plots and tables."""
+"""Logs to curves, plots and tables.
+
+    from caffebench.analysis import read
+
+    table = read("logs")                        # one long polars table, the columns of curves.csv
+    tests = table.filter(phase="test", metric="accuracy")
+
+``read`` returns the one long table: ``run, phase, net, iteration, epoch, seconds, session, lr, metric, value``.
+``phase`` is ``train`` or ``test``; ``net`` is the number of the test net, null for the train net. Of the train net,
+metric ``loss`` is the value of Caffe's ``Iteration N, loss = ...`` lines (averaged over ``average_loss`` iterations and
+the weighted sum of all losses); outputs keep their names, but an output called ``loss`` is ``batch_loss`` there. After
+a resume from iteration R, rows past R are gone; at one iteration the later session wins.
+
+``read_runs`` returns ``Run`` objects: the same rows run by run (``run.curves``), and ``name``, ``sessions``, ``config``
+(recovered from the log), ``header`` (of our generated files), ``status`` and its ``reason``, ``accuracy``, ``loss``,
+``best``, ``seconds``, ``crashes``, ``lost_iterations``; ``run.curve("accuracy")`` gives one metric's rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caffebench.analysis.model import COLUMNS, Run, Session
+from caffebench.analysis.read import read_runs
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["COLUMNS", "Run", "Session", "read", "read_runs"]
+
+
+def read(*paths: Path | str, train_size: int | None = None) -> pl.DataFrame:
+    """Read logs (files, folders, compressed or not) into one long table; ``train_size`` is the images of an epoch.
+
+    Raises ``InputError`` where a path does not exist or no Caffe log is found.
+    """
+    import polars as pl
+
+    return pl.concat([run.curves for run in read_runs(paths, train_size)])

@@ -1,0 +1,168 @@
+"""What a run was configured to do, recovered from the log alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from caffebench.analysis.text_format import Message, first, parse
+
+__all__ = ["TRAIN_SIZES", "Config", "read_config"]
+
+TRAIN_SIZES = {1000: 1_281_167}
+"""Number of classes -> training images, where the number of classes says it: ILSVRC 2012 only."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration of a run; None (or an empty message) where the log does not say.
+
+    ``batch_size`` is what one solver iteration sees of one process: images a forward times ``iter_size`` times GPUs.
+    """
+
+    batch_size: int | None = None
+    iter_size: int = 1
+    gpus: int = 1
+    max_iter: int | None = None
+    base_lr: float | None = None
+    display: int | None = None
+    average_loss: int = 1
+    test_iter: tuple[int, ...] = ()
+    test_interval: int | None = None
+    test_batch_size: int | None = None
+    snapshot_prefix: str | None = None
+    classes: int | None = None
+    train_source: str | None = None
+    solver: Message = field(default_factory=dict)
+    """Every field of the solver block (``net_param`` included where the log has it)."""
+    net: Message = field(default_factory=dict)
+    """The net: ``net_param``, or the block after ``Initializing net from parameters``."""
+
+    @property
+    def test_images(self) -> int | None:
+        """Images of one test of the first test net."""
+        return self.test_iter[0] * self.test_batch_size if self.test_iter and self.test_batch_size else None
+
+
+_LIMIT = 10_000_000  # more classes than that are noise
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and number == number and abs(number) < 2**53 else None
+
+
+def _layers(net: Message) -> list[Message]:
+    """Layers in order; ``layers`` is the field's name in the first format of Caffe (V1)."""
+    return [one for name in ("layer", "layers") for one in net.get(name, []) if isinstance(one, dict)]
+
+
+def _in_phase(layer: Message, phase: str) -> bool:
+    said = [first(rule, "phase") for rule in layer.get("include", []) if isinstance(rule, dict)]
+    return not said or phase in said
+
+
+def _batch_and_source(layers: list[Message], phase: str) -> tuple[int | None, str | None]:
+    """The batch size is in ``data_param``, ``image_data_param``, ``hdf5_data_param``...: whichever has one."""
+    for layer in layers:
+        if not _in_phase(layer, phase):
+            continue
+        for name, values in layer.items():
+            for value in values:
+                if name.endswith("_param") and isinstance(value, dict) and "batch_size" in value:
+                    source = first(value, "source")
+                    return _whole(first(value, "batch_size")), source if isinstance(source, str) else None
+    return None, None
+
+
+def _fed_classes(layers: list[Message]) -> int | None:
+    """``num_output`` of the layer that feeds the last softmax loss, through layers that keep the channels."""
+    makers: dict[Any, Message] = {}
+    found = None
+    for layer in layers:
+        kind = str(first(layer, "type")).upper().replace("_", "")
+        if kind in {"SOFTMAXWITHLOSS", "SOFTMAXLOSS", "HINGELOSS", "MULTINOMIALLOGISTICLOSS", "INFOGAINLOSS"}:
+            maker, seen = makers.get(first(layer, "bottom")), 0
+            while maker is not None and seen < len(layers):
+                for param in ("inner_product_param", "convolution_param"):
+                    count = _whole(first(maker, param, "num_output"))
+                    if count is not None and count > 1:
+                        found = count
+                        break
+                else:
+                    maker, seen = makers.get(first(maker, "bottom")), seen + 1
+                    continue
+                break
+        makers.update({top: layer for top in layer.get("top", []) if top not in layer.get("bottom", [])})
+    return found
+
+
+_SHAPE = re.compile(r"Top shape: ((?:\d+ )*)\(")
+
+
+def _wired_classes(wiring: str) -> int | None:
+    """Channels of the blob that goes into the last layer with a loss weight, as Caffe told while setting up."""
+    bottoms: dict[str, list[str]] = {}
+    tops: dict[str, list[str]] = {}
+    shapes: dict[str, list[int]] = {}
+    layer, place, found = "", 0, None
+    for line in wiring.splitlines():
+        if " <- " in line:
+            name, blob = line.split(" <- ", 1)
+            bottoms.setdefault(name, []).append(blob)
+        elif " -> " in line:
+            name, blob = line.split(" -> ", 1)
+            tops.setdefault(name, []).append(blob.removesuffix(" (in-place)"))
+        elif line.startswith("Setting up "):
+            layer, place = line[11:].strip(), 0
+        elif shape := _SHAPE.match(line):
+            made = tops.get(layer, [])
+            if place < len(made):
+                shapes[made[place]] = [int(one) for one in shape[1].split()]
+            place += 1
+        elif "with loss weight" in line and bottoms.get(layer):
+            sizes = shapes.get(bottoms[layer][0], [])
+            if len(sizes) > 1 and 1 < sizes[1] < _LIMIT:
+                found = sizes[1]
+    return found
+
+
+def read_config(solver_text: str, net_text: str = "", wiring: str = "", gpus: int = 1) -> Config:
+    """Recover the configuration from the solver block of a log, and from its net block where that is apart.
+
+    ``wiring`` are the lines that Caffe writes while it sets up the training net: they tell the number of classes
+    where the printed net is cut (glog cuts a message at 30,000 characters).
+    """
+    solver = parse(solver_text)
+    net = first(solver, "net_param") or first(solver, "train_net_param")
+    if not isinstance(net, dict) or not _layers(net):
+        net = parse(net_text)
+    layers = _layers(net)
+    images, source = _batch_and_source(layers, "TRAIN")
+    test_images, _ = _batch_and_source([one for one in layers if one.get("include")], "TEST")
+    if test_images is None:
+        test_images, _ = _batch_and_source(layers, "TEST")
+    iter_size = max(1, _whole(first(solver, "iter_size")) or 1)
+    prefix = first(solver, "snapshot_prefix")
+    return Config(
+        batch_size=images * iter_size * gpus if images is not None and images > 0 else None,
+        iter_size=iter_size,
+        gpus=gpus,
+        max_iter=_whole(first(solver, "max_iter")),
+        base_lr=_number(first(solver, "base_lr")),
+        display=_whole(first(solver, "display")),
+        average_loss=_whole(first(solver, "average_loss")) or 1,
+        test_iter=tuple(n for n in map(_whole, solver.get("test_iter", [])) if n is not None),
+        test_interval=_whole(first(solver, "test_interval")),
+        test_batch_size=test_images,
+        snapshot_prefix=prefix if isinstance(prefix, str) else None,
+        classes=_fed_classes(layers) or _wired_classes(wiring),
+        train_source=source,
+        solver=solver,
+        net=net,
+    )

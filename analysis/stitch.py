@@ -1,0 +1,265 @@
+"""Scans to sessions in true order, and sessions to one curve with every iteration once.
+
+A resume from iteration R throws away what came after R: those rows are dropped, and counted as lost iterations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from caffebench.analysis.config import Config, read_config
+from caffebench.analysis.lines import UNKNOWN_YEAR, moment
+from caffebench.analysis.model import Session
+from caffebench.analysis.scan import LOSS, NO_TIME, Mark, Rows, Scan
+
+__all__ = ["Piece", "in_order", "pieces_of", "snapshot_times", "to_session"]
+
+_SNAPSHOT = re.compile(r"_iter_(\d{1,15})\.")
+_ON_REQUEST = {"SIGTERM", "SIGINT", "SIGHUP"}
+
+
+@dataclass
+class Piece:
+    """The part of a log that one process wrote."""
+
+    source: str
+    pid: int
+    rows: Rows
+    marks: list[Mark]
+    fresh: bool
+    """It begins with the start of a process, not in the middle of its training."""
+    part: int = 0
+
+    def mark(self, *kinds: str) -> Mark | None:
+        """The first mark of one of these kinds."""
+        return next((one for one in self.marks if one.kind in kinds), None)
+
+    def losses(self) -> Rows:
+        """Its train lines."""
+        rows: Rows = self.rows[self.rows["kind"] == LOSS]
+        return rows
+
+    def times(self) -> npt.NDArray[np.int64]:
+        """Every time in it."""
+        said = [one.time for one in self.marks if one.time != NO_TIME]
+        rows = self.rows["time"]
+        return np.concatenate([rows[rows != NO_TIME], np.array(said, dtype="i8")])
+
+    def resumed_from(self) -> int | None:
+        """The iteration that it resumed from, as the log says it."""
+        for one in self.marks:
+            if one.kind == "event" and one.text == "resume" and isinstance(one.content.get("iteration"), int):
+                return int(one.content["iteration"])
+            if one.kind == "resume" and (found := re.search(r"_iter_(\d{1,15})(?!\d)", one.text)):
+                return int(found[1])
+        return None
+
+
+def _starts(scan: Scan) -> list[tuple[int, bool]]:
+    """Offsets at which a process begins, and whether that is its very start."""
+    cuts: dict[int, bool] = {}
+    before: Mark | None = None
+    running = False  # training lines were seen since the last start
+    at_rows = scan.rows["at"]
+    last = 0
+    for mark in scan.marks:
+        running = running or bool(np.searchsorted(at_rows, mark.at) > np.searchsorted(at_rows, last))
+        if mark.kind == "solver":
+            same = before is not None and before.kind in ("gpus", "created", "event") and before.pid in (0, mark.pid)
+            cuts[before.at if same and before is not None else mark.at] = True
+            running, last = False, mark.at
+        elif mark.kind in ("resume", "start", "created") and running:
+            cuts[mark.at] = True
+            running, last = False, mark.at
+        before = mark
+    return sorted(cuts.items())
+
+
+def _changes(rows: Rows) -> list[int]:
+    """Indexes into ``rows`` (train lines) where another process goes on: its id changes, or the counter runs back.
+
+    One line alone is not believed: a flipped bit makes one, a process makes many.
+    """
+    found = []
+    for i in range(1, len(rows)):
+        if i + 1 == len(rows):
+            break
+        pid, iteration = rows["pid"], rows["iteration"]
+        if pid[i] != pid[i - 1] and pid[i] == pid[i + 1]:
+            found.append(i)
+        elif iteration[i] < iteration[i - 1] and iteration[i] < iteration[i + 1] <= iteration[i - 1]:
+            if i >= 2 and iteration[i - 2] < iteration[i] and pid[i] == pid[i - 1]:
+                continue
+            found.append(i)
+    return found
+
+
+def _beginning(rows: Rows, losses: Rows, index: int) -> int:
+    """Offset of the first row of the process that ``losses[index]`` is of: a test may come before its first loss."""
+    here = losses[index]
+    before = losses["at"][index - 1] if index else -1
+    low, high = np.searchsorted(rows["at"], [before + 1, here["at"]])
+    for row in rows[low:high]:
+        other = (
+            index == 0 or row["pid"] != losses["pid"][index - 1] or row["iteration"] < losses["iteration"][index - 1]
+        )
+        if row["pid"] == here["pid"] and row["iteration"] <= here["iteration"] and other:
+            return int(row["at"])
+    return int(here["at"])
+
+
+def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
+    """Cut one log where another process begins, and join what one process wrote in several places."""
+    starts = dict(_starts(scan))
+    starts.setdefault(0, False)
+    rows = scan.rows
+    losses = rows[rows["kind"] == LOSS]
+    edges = sorted(starts)
+    for first, last in zip(edges, [*edges[1:], np.iinfo(np.int64).max], strict=True):
+        inside = losses[(losses["at"] >= first) & (losses["at"] < last)]
+        for index in _changes(inside):
+            starts[_beginning(rows, inside, index)] = False
+        opening = [one for one in scan.marks if first <= one.at < last and one.kind in ("solver", "resume")]
+        if len(inside) and opening and opening[-1].pid and inside["pid"][0] not in (0, opening[-1].pid):
+            starts.setdefault(_beginning(rows, inside, 0), False)
+    edges = sorted(starts)
+    pieces: list[Piece] = []
+    for first, last in zip(edges, [*edges[1:], np.iinfo(np.int64).max], strict=True):
+        low, high = np.searchsorted(rows["at"], [first, last])
+        marks = [one for one in scan.marks if first <= one.at < last]
+        if low == high and not marks:
+            continue
+        mine = rows[low:high].copy()
+        pids = mine["pid"] if len(mine) else np.array([one.pid for one in marks if one.pid] or [0])
+        pid = int(np.bincount(pids).argmax()) if len(pids) and pids.max() < 1 << 22 else int(pids[0])
+        piece = Piece(source, pid, mine, marks, starts[first], part)
+        earlier = None if piece.fresh else next((one for one in reversed(pieces) if one.pid == pid and pid), None)
+        if earlier is not None and _continues(earlier, piece):
+            earlier.rows = np.concatenate([earlier.rows, piece.rows])
+            earlier.marks = earlier.marks + piece.marks
+        else:
+            pieces.append(piece)
+    for piece in pieces:
+        _mend_times(piece)
+    return pieces
+
+
+_YEAR = 366 * 86_400 * 10**6  # microseconds; a year that is not told counts as a leap year
+
+
+def _mend_times(piece: Piece) -> None:
+    """Carry times without a year over New Year, and put right the one line whose time a flipped bit garbled."""
+    places = np.array([one.at for one in piece.marks] + piece.rows["at"].tolist(), dtype="i8")
+    times = np.array([one.time for one in piece.marks] + piece.rows["time"].tolist(), dtype="i8")
+    order = np.flatnonzero(times != NO_TIME)
+    order = order[np.argsort(places[order], kind="stable")]
+    inner = times[order]
+    if len(inner) < 3:
+        return
+    before, here, after = inner[:-2], inner[1:-1], inner[2:]
+    garbled = ((here > after) | (here < before)) & (before <= after)
+    inner[1:-1][garbled] = before[garbled]
+    turns = np.flatnonzero(np.diff(inner) < -_YEAR // 2) + 1
+    for turn in turns:
+        inner[turn:] += _YEAR
+    times[order] = inner
+    for mark, time in zip(piece.marks, times.tolist(), strict=False):
+        mark.time = time
+    piece.rows["time"] = times[len(piece.marks) :]
+
+
+def _continues(earlier: Piece, later: Piece) -> bool:
+    return not len(earlier.rows) or not len(later.rows) or earlier.rows["iteration"][-1] <= later.rows["iteration"][0]
+
+
+def in_order(pieces: Sequence[Piece]) -> list[Piece]:
+    """True order: of the part files; within a file, of the clock.
+
+    A log without years says only month and day. Its sessions lie on a circle; the longest stretch without any is
+    the one before the first session, so that a turn of the year and pieces in the wrong order are told apart.
+    """
+    ordered: list[Piece] = []
+    for part in sorted({one.part for one in pieces}):
+        mine = [one for one in pieces if one.part == part]
+        times = [one.times() for one in mine]
+        if len(mine) < 2 or any(not len(one) for one in times):
+            ordered += mine
+            continue
+        middle = [int(np.median(one)) for one in times]
+        order = sorted(range(len(mine)), key=lambda index: middle[index])
+        if all(moment(one).year <= UNKNOWN_YEAR + 1 for one in middle):
+            order.sort(key=lambda index: middle[index] % _YEAR)
+            gaps = [
+                (middle[order[(k + 1) % len(order)]] - middle[index]) % _YEAR or _YEAR for k, index in enumerate(order)
+            ]
+            cut = max(range(len(gaps)), key=lambda k: (gaps[k], k)) + 1
+            order = order[cut:] + order[:cut]
+        ordered += [mine[index] for index in order]
+    return ordered
+
+
+def _ending(piece: Piece) -> tuple[str, str]:
+    """How a session ended, and the log's own words for it."""
+    ended, reason = "cut", ""
+    for mark in piece.marks:
+        if mark.kind == "event" and mark.text == "end":
+            status = str(mark.content.get("status"))
+            if status in {"done", "stopped", "crashed", "not_converged"}:
+                return status, str(mark.content.get("reason") or "")
+        elif mark.kind in ("fatal", "broken") and ended != "crashed":
+            ended, reason = "crashed", mark.text
+        elif mark.kind == "signal" and ended == "cut":
+            ended = "stopped" if mark.text in _ON_REQUEST else "crashed"
+            reason = f"{mark.text} received"
+        elif mark.kind == "stopped" and ended == "cut":
+            ended, reason = "stopped", "stopped on request"
+        elif mark.kind == "done" and ended == "cut":
+            ended, reason = "done", "Optimization Done"
+    return ended, reason
+
+
+def _config(piece: Piece) -> Config:
+    solver = piece.mark("solver") or piece.mark("head")
+    net = piece.mark("net")
+    gpus = piece.mark("gpus")
+    count = len(gpus.text.split(",")) if gpus is not None else 1
+    wiring = str(net.content.get("wiring", "")) if net is not None else ""
+    return read_config(solver.text if solver else "", net.text if net else "", wiring, count)
+
+
+def to_session(piece: Piece, number: int) -> Session:
+    """Describe one piece."""
+    ended, reason = _ending(piece)
+    losses = piece.losses()
+    seen = piece.rows["iteration"]
+    times = piece.times()
+    weights = piece.mark("finetune")
+    resume = next((one for one in piece.marks if one.kind == "event" and one.text == "resume"), None)
+    said = resume.content if resume is not None else {}
+    return Session(
+        number=number,
+        source=piece.source,
+        pid=piece.pid,
+        began=moment(int(times.min())) if len(times) else None,
+        finished=moment(int(times.max())) if len(times) else None,
+        resumed_from=piece.resumed_from(),
+        weights=weights.text if weights else None,
+        first_iteration=int(seen[0]) if len(seen) else None,
+        last_iteration=int((losses if len(losses) else piece.rows)["iteration"].max()) if len(seen) else None,
+        ended=ended,
+        reason=reason,
+        config=_config(piece),
+        restored=tuple(map(str, said.get("restored") or ())),
+        not_restored=tuple(map(str, said.get("not_restored") or ())),
+    )
+
+
+def snapshot_times(piece: Piece) -> dict[int, int]:
+    """Iteration -> time of the snapshots that were written."""
+    found = ((_SNAPSHOT.search(one.text), one.time) for one in piece.marks if one.kind == "snapshot")
+    return {int(match[1]): time for match, time in found if match and time != NO_TIME}

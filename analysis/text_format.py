@@ -1,0 +1,67 @@
+"""Protobuf text format, as Caffe prints it into its logs, read without Caffe and without a schema.
+
+A log may be cut in the middle, ten years old, or of a fork whose fields no installed Caffe knows: so nothing here
+depends on field definitions, and what is unbalanced ends where the text ends.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["Message", "first", "parse"]
+
+Message = dict[str, list[Any]]
+"""Field name -> its values in order; a value is str, int, float, bool or another ``Message``."""
+
+_TOKEN = re.compile(
+    r'(?P<name>\w+)\s*(?:(?P<open>:?\s*[{<])|:\s*(?:"(?P<text>(?:[^"\\\n]|\\.)*)"|(?P<word>[^\s{}<>"#]+)))'
+    r"|(?P<close>[}>])"
+)
+_DEEPEST = 64  # levels; Caffe needs 6, and a hostile log shall not build a tower
+
+
+def _scalar(word: str) -> Any:
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    try:
+        return float(word)
+    except ValueError:
+        return {"true": True, "false": False}.get(word, word)
+
+
+def parse(text: str) -> Message:
+    """Read ``text`` (any text: what is no field is passed over) into nested lists by field name."""
+    root: Message = {}
+    stack = [root]
+    too_deep = 0
+    for token in _TOKEN.finditer(text):
+        if token["close"]:
+            if too_deep:
+                too_deep -= 1
+            elif len(stack) > 1:
+                stack.pop()
+        elif token["open"]:
+            if too_deep or len(stack) > _DEEPEST:
+                too_deep += 1
+                continue
+            inner: Message = {}
+            stack[-1].setdefault(token["name"], []).append(inner)
+            stack.append(inner)
+        elif not too_deep:
+            value = token["text"] if token["text"] is not None else _scalar(token["word"])
+            stack[-1].setdefault(token["name"], []).append(value)
+    return root
+
+
+def first(message: Message, *path: str) -> Any:
+    """The first value at ``path`` of nested fields, or None where one of them is missing."""
+    here: Any = message
+    for name in path:
+        values = here.get(name) if isinstance(here, dict) else None
+        if not values:
+            return None
+        here = values[0]
+    return here

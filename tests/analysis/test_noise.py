@@ -1,0 +1,60 @@
+"""Nothing in a log can hurt: any bytes in, no exception out, and intact lines are recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from caffebench.analysis.read import read_run
+from caffebench.analysis.scan import scan
+from caffebench.analysis.sources import Source
+
+FRAGMENTS = st.sampled_from(
+    [
+        b"I0406 04:34:53.454056  8382 solver.cpp:237] ",
+        b"I20261121 03:50:02.245851 10633 solver.cpp:347] ",
+        b"Iteration 20, loss = 7.68",
+        b"Iteration 99999999999999999999, loss = nan",
+        b"Iteration 1000, Testing net (#0)",
+        b"    Test net output #0: accuracy = 0.41944",
+        b"    Train net output #0: loss = -nan (* 1 = -nan loss)",
+        b"Initializing solver from parameters: ",
+        b"Resuming from x_iter_12.solverstate",
+        b'caffebench: end {"status": "done"}',
+        b'caffebench: run {"header": {"classes": "x", "phases": [1]}}',
+        b"max_iter: 1e400\nnet_param { layer { type: 3 top: 4 data_param { batch_size: -1 } } }",
+        b"\n",
+        b"\r",
+        b"\x1b[0m",
+        b"\x00",
+    ]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(data=st.lists(st.one_of(st.binary(max_size=40), FRAGMENTS), max_size=40).map(b"".join))
+def test_any_bytes_are_read(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "noise.log"
+    path.write_bytes(data)
+    read_run(Source("noise", (path,)))
+
+
+def lines_of(log: bytes) -> list[tuple[int, float, str]]:
+    found = scan([log])
+    return [(int(row["iteration"]), float(row["value"]), found.metrics[row["metric"]].name) for row in found.rows]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@given(noise=st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=60)), max_size=8))
+def test_intact_lines_around_noise_are_all_recovered(
+    make_session: Callable[..., str], noise: list[tuple[int, bytes]]
+) -> None:
+    lines = make_session(0, 200).encode().split(b"\n")
+    clean = lines_of(b"\n".join(lines))
+    assert len(clean) == 39  # 11 displays of three lines, 3 tests of two
+    for place, junk in sorted(noise, reverse=True):
+        lines.insert(place % len(lines), junk)
+    assert lines_of(b"\n".join(lines)) == clean

@@ -1,0 +1,74 @@
+"""Every iteration once, from any number of sessions in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from caffebench.analysis import read_runs
+from caffebench.analysis.model import Run
+
+Session = Callable[..., str]
+Write = Callable[..., Path]
+
+
+def only(path: Path) -> Run:
+    runs = read_runs([path])
+    assert len(runs) == 1
+    return runs[0]
+
+
+def iterations(run: Run) -> list[int]:
+    return run.curve("loss", "train")["iteration"].to_list()
+
+
+def test_a_killed_runs_parts_are_one_curve_with_every_iteration_once(make_session: Session, write: Write) -> None:
+    write("net.001.log", make_session(0, 340))
+    path = write("net.002.log", make_session(300, 600, resume=True, pid=200, end="Optimization Done."))
+    run = only(path.parent)
+    assert run.name == "net"
+    assert iterations(run) == list(range(0, 601, 20))
+    assert run.curve("loss", "train")["session"].to_list() == [1] * 15 + [2] * 16
+    assert (run.status, run.crashes, run.lost_iterations, len(run.sessions)) == ("done", 1, 40, 2)
+
+
+def test_at_the_iteration_of_the_resume_the_later_session_wins(make_session: Session, write: Write) -> None:
+    path = write("net.log", make_session(0, 300, loss=lambda _: 1.0), make_session(300, 400, resume=True, pid=2))
+    at_300 = only(path).curves.filter(pl.col("iteration") == 300)
+    assert at_300["session"].unique().to_list() == [2]
+    assert sorted(at_300["metric"].to_list()) == ["accuracy", "batch_loss", "loss", "loss"]
+
+
+def test_seconds_hold_no_nights_and_no_lost_work(make_session: Session, write: Write) -> None:
+    night = datetime(2016, 4, 7, 9, 0, 0)
+    path = write("net.log", make_session(0, 340), make_session(300, 400, resume=True, pid=2, at=night))
+    seconds = dict(only(path).curve("loss", "train").select("iteration", "seconds").iter_rows())
+    assert seconds[280] == 280.5
+    assert seconds[320] == 320.5  # the snapshot at 300 was written at second 300
+    assert seconds[400] == 400.5
+
+
+def test_without_any_header_a_new_process_or_a_rewind_is_a_session(make_session: Session, write: Write) -> None:
+    for pid in (100, 200):
+        later = make_session(200, 400, pid=pid, header=False, at=datetime(2016, 4, 6, 8, 0, 0))
+        run = only(write("net.log", make_session(0, 260), later))
+        assert iterations(run) == list(range(0, 401, 20))
+        assert (len(run.sessions), run.lost_iterations) == (2, 60)
+
+
+def test_pieces_in_the_wrong_order_are_put_right(make_session: Session, write: Write) -> None:
+    second = make_session(300, 600, resume=True, pid=200, at=datetime(2016, 4, 7))
+    run = only(write("net.log", second, make_session(0, 340)))
+    assert iterations(run) == list(range(0, 601, 20))
+    assert run.lost_iterations == 40
+
+
+def test_new_year_is_no_wrong_order(make_session: Session, write: Write) -> None:
+    first = make_session(0, 340, at=datetime(2015, 12, 31, 23, 58))
+    second = make_session(300, 600, resume=True, pid=200, at=datetime(2016, 1, 1, 12))
+    run = only(write("net.log", first, second))
+    assert iterations(run) == list(range(0, 601, 20))
+    assert run.curve("loss", "train")["seconds"].to_list() == [float(i) + 0.5 for i in range(0, 601, 20)]
