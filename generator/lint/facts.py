@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "data_size",
     "epochs",
     "graph",
+    "images_seen",
     "samples_per_iteration",
     "sources",
 ]
@@ -24,7 +25,7 @@ _DATA_PARAMS = ("data_param", "image_data_param", "hdf5_data_param", "window_dat
 _IMAGENET = {"TRAIN": 1_281_167, "TEST": 50_000}
 
 
-@lru_cache(maxsize=1024)
+@cache
 def graph(net: PhaseNet) -> Graph:
     """The graph of a phase's net, made once."""
     return build_graph(net)
@@ -73,7 +74,7 @@ def data_size(file: Prototxt, phase: str) -> int | None:
     return _IMAGENET[phase] if _classes(net) == 1000 else None
 
 
-@lru_cache(maxsize=256)
+@cache
 def _entries(folder: Path) -> int | None:
     """Number of records of an LMDB, None where there is none that can be read."""
     if not (folder / "data.mdb").is_file():
@@ -121,10 +122,11 @@ def batches(file: Prototxt) -> set[int]:
     return found
 
 
-def epochs(file: Prototxt) -> float | None:
-    """How often training sees each image, phases of the header counted; None where a part is not known."""
-    size, update = data_size(file, "TRAIN"), samples_per_iteration(file)
-    if not size or not update or file.solver is None or not file.solver.max_iter:
+@cache
+def images_seen(file: Prototxt) -> int | None:
+    """How many images training reads, phases of the header counted; None where a part is not known."""
+    update = samples_per_iteration(file)
+    if not update or file.solver is None or file.solver.max_iter <= 0:
         return None
     seen, start = 0, 0
     batch = batch_size(file.phase("TRAIN")) or 0
@@ -133,4 +135,10 @@ def epochs(file: Prototxt) -> float | None:
         each = int(phase.get("batch_size") or batch) * int(phase.get("iter_size") or file.solver.iter_size)
         seen += max(until - start, 0) * each
         start = max(until, start)
-    return float(seen + (file.solver.max_iter - start) * update) / size
+    return seen + int(file.solver.max_iter - start) * update
+
+
+def epochs(file: Prototxt) -> float | None:
+    """How often training sees each image; None where a part is not known."""
+    size, seen = data_size(file, "TRAIN"), images_seen(file)
+    return seen / size if size and seen else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from caffebench.generator.lint.facts import batches, graph
@@ -32,7 +32,7 @@ _NO_BN = re.compile(_NO.format("(?:bn|batch[_-]?norm)"), re.IGNORECASE)
 _BN = re.compile(r"(?<![a-z])bn(?![a-z])|batch[_-]?norm", re.IGNORECASE)
 
 
-@lru_cache(maxsize=1024)
+@cache
 def _contents(file: Prototxt) -> tuple[frozenset[str], frozenset[float]]:
     """The layer types of the nets (a maximum over layers as ``Eltwise MAX``) and the dropout ratios."""
     types, ratios = set(), set()
@@ -135,7 +135,7 @@ def snapshot_shared(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         )
 
 
-@lru_cache(maxsize=1024)
+@cache
 def _fingerprint(file: Prototxt) -> str:
     solver = None if file.solver is None else sorted(solver_settings(file.solver).items(), key=lambda item: item[0])
     return repr([solver, _prefix(file), *((net.name, graph(net).form) for net in file.phases)])

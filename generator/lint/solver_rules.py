@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 
-from caffebench.generator.lint.facts import batch_size, data_size, epochs, graph, samples_per_iteration
+from caffebench.generator.lint.facts import (
+    batch_size,
+    data_size,
+    epochs,
+    graph,
+    images_seen,
+    samples_per_iteration,
+)
 from caffebench.generator.lint.registry import Hit, rule
 from caffebench.generator.meaning import Prototxt
 
@@ -110,6 +118,7 @@ def step_scale(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         )
 
 
+@cache
 def _study(file: Prototxt) -> tuple[object, ...] | None:
     """What files of one study share: folder, sweep, policy, and the net but for its batch size."""
     net = file.phase("TRAIN")
@@ -122,7 +131,7 @@ def _study(file: Prototxt) -> tuple[object, ...] | None:
     return file.path.parent, file.header.get("sweep"), file.solver.lr_policy, repr(form)
 
 
-def _odd_one_out(file: Prototxt, files: Sequence[Prototxt], value: dict[Prototxt, float]) -> float | None:
+def _odd_one_out(file: Prototxt, value: dict[Prototxt, float]) -> float | None:
     """The value that most files of the study have, where this file's is off by more than 5 %."""
     study = _study(file)
     if study is None or file not in value or len(value) < 3:
@@ -141,8 +150,8 @@ def _odd_one_out(file: Prototxt, files: Sequence[Prototxt], value: dict[Prototxt
 )
 def epochs_differ(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """``max_iter`` is out of scale with the batch size: most files of this net train for other epochs."""
-    value = {one: count for one in files if (count := _images(one))}
-    common = _odd_one_out(file, files, value)
+    value = {one: float(count) for one in files if (count := images_seen(one))}
+    common = _odd_one_out(file, value)
     if common is not None and file.solver is not None:
         iterations = round(file.solver.max_iter * common / value[file])
         yield Hit(
@@ -151,14 +160,6 @@ def epochs_differ(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             f"max_iter: {iterations}",
             node=file.root.at("max_iter"),
         )
-
-
-def _images(file: Prototxt) -> float | None:
-    size, count = data_size(file, "TRAIN"), epochs(file)
-    if count is not None and size:
-        return count
-    update = samples_per_iteration(file)
-    return update * file.solver.max_iter / 1e6 if update and file.solver.max_iter else None
 
 
 @rule(
@@ -173,7 +174,7 @@ def steps_differ(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         for one in files
         if one.solver is not None and one.solver.lr_policy == "step" and one.solver.stepsize * one.solver.max_iter
     }
-    common = _odd_one_out(file, files, value)
+    common = _odd_one_out(file, value)
     if common is not None and file.solver is not None:
         yield Hit(
             f"stepsize is {value[file]:.3g} of max_iter, {common:.3g} in most files of this net",
