@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from caffebench.launcher.datacheck import count_records
 from caffebench.launcher.solverfile import data_layers
 
-__all__ = ["BUDGET", "Position", "forward_data"]
+__all__ = ["BUDGET", "forward_data"]
 
 BUDGET = 60.0
 """Seconds that an exact fast-forward may take before ``auto`` settles for the order of records."""
@@ -24,34 +23,26 @@ SOURCES = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "Python"
 PROBE = 20
 
 
-@dataclass
-class Position:
-    """How far a net's data layers were brought: what a resumed run may rely on and what not."""
-
-    batches: int = 0
-    restored: bool = True
-    lost: str = ""
-
-
-def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str) -> Position:
+def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str) -> str:
     """Run the data layers of ``net`` forward to where ``batches`` batches have been used.
 
     ``solver`` is the ``SolverParameter`` that the net was built from, ``mode`` one of ``exact``, ``order`` (whole
     records only, within one pass over the data), ``auto`` (exact if it takes less than ``BUDGET`` seconds) and
-    ``caffe`` (leave them at record 0, as Caffe does).
+    ``caffe`` (leave them at record 0, as Caffe does). Returns what could not be restored, in words; else nothing.
     """
     if mode == "caffe":
-        return Position(0, batches == 0, "" if batches == 0 else "data layers start at record 0")
+        return "data layers start at record 0" if batches else ""
     layers = {layer.name: layer for layer in data_layers(solver, phase)}
-    position = Position(batches)
+    # Our own layer was told where to begin.
+    ours = {layer.name for layer in solver.net_param.layer if layer.python_param.layer == "DataLoader"}
+    lost = []
     for index, layer in enumerate(net.layers):
-        if layer.type not in SOURCES or len(net._bottom_ids(index)):
-            continue
         name = net._layer_names[index]
-        lost = _forward_layer(net, index, layers.get(name), phase, batches, mode)
-        if lost:
-            position = Position(batches, False, "; ".join(filter(None, (position.lost, f"{name}: {lost}"))))
-    return position
+        if layer.type not in SOURCES or len(net._bottom_ids(index)) or name in ours:
+            continue
+        if what := _forward_layer(net, index, layers.get(name), phase, batches, mode):
+            lost.append(f"{name}: {what}")
+    return "; ".join(lost)
 
 
 def _forward_layer(net: Any, index: int, layer: Any, phase: str, batches: int, mode: str) -> str:

@@ -37,7 +37,7 @@ def explain(code: int, tail: LogTail, paths: RunPaths) -> Failure:
             return Failure(full, iteration, retry=False, fatal=True)
         # A check that fails while the net is built fails every time, unless the device is to blame.
         device = DEVICE.search(tail.fatal) is not None
-        return Failure(f"Caffe gave up: {tail.fatal}", iteration, retry=device or tail.started, fatal=True)
+        return Failure(f"Caffe gave up: {tail.fatal.strip()}", iteration, retry=device or tail.started, fatal=True)
     if code < 0:
         name = signal.Signals(-code).name
         hint = " (out of memory? see dmesg)" if name == "SIGKILL" else ""

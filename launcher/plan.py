@@ -31,7 +31,7 @@ class Plan:
     logs: str = "logs"
     snapshots: str = "snapshots"
     init: str = "none"
-    weights: str | None = None
+    weights: tuple[str, ...] = ()
     gpus: tuple[int, ...] = ()
     """The GPUs of this run; none means the CPU."""
     threads: int | None = None
@@ -49,6 +49,11 @@ class Plan:
         """Where this run's files are."""
         return RunPaths(self.run, Path(self.logs), Path(self.snapshots))
 
+    @property
+    def loader_workers(self) -> int:
+        """Processes that load the training data; 0 leaves that to Caffe's own layer."""
+        return int((self.header.get("loader") or {}).get("workers", 0))
+
     def to_json(self) -> str:
         """The plan as one JSON object."""
         return json.dumps(asdict(self))
@@ -57,7 +62,7 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that ``to_json`` wrote."""
         data = json.loads(text)
-        return cls(**{**data, "gpus": tuple(data["gpus"])})
+        return cls(**{**data, "gpus": tuple(data["gpus"]), "weights": tuple(data["weights"])})
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from caffebench.common.errors import InputError
 from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, choose_gpus, count_gpus
 from caffebench.launcher.plan import INITS, Plan
+from caffebench.launcher.schedule import learning_rate, parse_phases
 from caffebench.launcher.snapshots import BrokenSnapshotError, read_weights
 from caffebench.launcher.solverfile import SolverFile, read_solver
 
@@ -75,21 +76,20 @@ def _make_plan(
         raise InputError(f"{file.path} has no max_iter above 0, so it would train nothing: add it, or use --max-iter")
     if seed is None:
         seed = header.get("seed", solver.random_seed if solver.random_seed >= 0 else None)
-    if weights is None:
-        named = header.get("weights") or ",".join(solver.weights)
-        weights = Path(named) if named else None
-    elif init not in (None, "none"):
+    deterministic = bool(header.get("deterministic"))
+    if deterministic:
+        seed = 0 if seed is None else seed
+        if gpus:
+            _prefer_caffe_engine(file)
+    if weights is not None and init not in (None, "none"):
         raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
-    if weights is not None and not weights.is_file():
-        raise InputError(
-            f"{file.path} is to start from {weights}, which is not there: name a .caffemodel with --weights"
-        )
-    if weights is not None:
-        try:
-            read_weights(weights)
-        except BrokenSnapshotError as error:
-            raise InputError(f"--weights: {error}") from None
+    named = _check_weights(file, weights)
     check_data(file)
+    try:
+        parse_phases(header, solver.max_iter)
+        learning_rate(header, solver.base_lr, solver.max_iter)
+    except InputError as error:
+        raise InputError(f"{file.path}: {error}") from None
     solver.solver_mode = int(bool(gpus))
     if gpus:
         solver.device_id = gpus[0]
@@ -106,12 +106,37 @@ def _make_plan(
         header=header,
         logs=str(logs),
         snapshots=str(snapshots),
-        init="none" if weights is not None else chosen,
-        weights=None if weights is None else str(weights),
+        init="none" if named else chosen,
+        weights=named,
         gpus=gpus,
+        threads=1 if deterministic else None,
         time_limit=None if time_limit is None else parse_duration(time_limit),
         **others,
     )
+
+
+def _prefer_caffe_engine(file: SolverFile) -> None:
+    """Take Caffe's own convolutions: the backward passes of cuDNN add up in an order that varies."""
+    for net in file.nets():
+        for layer in net.layer:
+            if layer.type in ("Convolution", "Deconvolution"):
+                layer.convolution_param.engine = 1
+
+
+def _check_weights(file: SolverFile, option: Path | None) -> tuple[str, ...]:
+    """The files of weights to start from: the option's, else the header's, else the solver's own."""
+    given = [str(option)] if option else [file.header.get("weights") or "", *file.solver.weights]
+    names = tuple(name.strip() for text in given for name in text.split(",") if name.strip())
+    for name in names:
+        if not Path(name).is_file():
+            raise InputError(
+                f"{file.path} is to start from {name}, which is not there: name a .caffemodel with --weights"
+            )
+        try:
+            read_weights(Path(name))
+        except BrokenSnapshotError as error:
+            raise InputError(f"{file.path} is to start from weights, but {error}") from None
+    return names
 
 
 def parse_duration(text: str) -> float:

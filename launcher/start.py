@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.launcher.cursor import Position, forward_data
+from caffebench.launcher.cursor import forward_data
 from caffebench.launcher.plan import Plan
+from caffebench.launcher.schedule import Phase, learning_rate
 from caffebench.launcher.seeds import derive_seed
 from caffebench.launcher.snapshots import Record, read_record, read_weights, restorable
-from caffebench.launcher.solverfile import data_layers
+from caffebench.launcher.solverfile import data_layers, parse_solver
 from caffebench.launcher.training import Training
 
 __all__ = ["Say", "start"]
@@ -21,18 +23,30 @@ Say = Callable[[str, dict[str, Any]], None]
 
 
 def start(
-    caffe: Any, plan: Plan, parameter: Any, *, seed: int, resume_from: int | None, changed: list[str], say: Say
+    caffe: Any, plan: Plan, phase: Phase, *, seed: int, resume_from: int | None, changed: list[str], say: Say
 ) -> Training:
-    """Build the solver and bring it to ``resume_from`` (None: the very beginning).
+    """Build the solver of a phase and bring it to ``resume_from`` (None: the very beginning).
 
-    ``parameter`` is the plan's ``SolverParameter``, which is completed here. Raises ``InputError`` where the
-    snapshot or the weights belong to another network.
+    Raises ``InputError`` where the snapshot or the weights belong to another network.
     """
     paths = plan.paths
+    parameter = parse_solver(plan.solver, plan.prototxt)
+    phase.apply(parameter)
+    batch_size = _batch_size(parameter)
+    record = None if resume_from is None else _record(plan, parameter, resume_from, batch_size, seed)
     parameter.snapshot_prefix = str(paths.partial / plan.run)
     # The data layers draw the seeds of their crops and mirrors when they are built: always the same ones.
     parameter.random_seed = seed
     parameter.ClearField("weights")
+    schedule = learning_rate(plan.header, parameter.base_lr, parameter.max_iter)
+    if schedule is not None:
+        parameter.lr_policy = "fixed"  # Caffe applies, and logs, the base_lr that it is given at each iteration
+    if workers := plan.loader_workers:
+        begin = record.train_batches if record and plan.resume != "caffe" else 0
+        from caffebench.launcher.loader import replace_data_layer
+
+        for layer in data_layers(parameter, "TRAIN"):
+            replace_data_layer(layer, workers=workers, seed=seed, start=begin, train=True)
     solver = _open_solver(caffe, _text(parameter))
     training = Training(
         caffe=caffe,
@@ -45,13 +59,14 @@ def start(
         stride=(parameter.snapshot or parameter.max_iter) if plan.gpus else 1,
         train_batches=0,
         test_batches=[0] * len(solver.test_nets),
-        batch_size=_batch_size(parameter),
+        batch_size=batch_size,
         keep=plan.keep_snapshots,
+        learning_rate=schedule,
     )
-    if resume_from is not None:
-        _restore(training, plan, resume_from, changed, say)
-    elif plan.weights is not None:
-        _load_weights(training, Path(plan.weights))
+    if record is not None:
+        _restore(training, plan, record, changed, say)
+    elif plan.weights:
+        _load_weights(training, plan.weights)
     elif plan.init != "none":
         _initialise(training, plan.init, say)
     training.begin()
@@ -95,10 +110,11 @@ def _initialise(training: Training, method: str, say: Say) -> None:
         training.train_batches = 1  # the fixed batch that the variances were measured on
 
 
-def _load_weights(training: Training, path: Path) -> None:
-    _check_shapes(training.solver.net, path, must_all_fit=False)
-    training.caffe.log(f"Finetuning from {path}")
-    training.solver.net.copy_from(str(path))
+def _load_weights(training: Training, names: tuple[str, ...]) -> None:
+    for name in names:
+        _check_shapes(training.solver.net, Path(name), must_all_fit=False)
+        training.caffe.log(f"Finetuning from {name}")
+        training.solver.net.copy_from(name)
 
 
 def _check_shapes(net: Any, path: Path, *, must_all_fit: bool) -> None:
@@ -138,51 +154,60 @@ def _show(shapes: list[tuple[int, ...]]) -> str:
     return ", ".join("x".join(map(str, shape)) for shape in shapes)
 
 
-def _restore(training: Training, plan: Plan, iteration: int, changed: list[str], say: Say) -> None:
+def _record(plan: Plan, parameter: Any, iteration: int, batch_size: int, seed: int) -> Record:
+    """What was used up to a snapshot, in batches of the present size.
+
+    Without a record, of ``caffe train`` say: what an uninterrupted run would have used.
+    """
+    record = read_record(plan.paths.snapshot(iteration).record)
+    if record is None:
+        every = parameter.test_interval
+        tests = -(-iteration // every) - (0 if parameter.test_initialization else 1) if every else 0
+        return Record(
+            iteration=iteration,
+            seed=seed,
+            train_batches=iteration * parameter.iter_size,
+            test_batches=tuple(max(tests, 0) * number for number in parameter.test_iter),
+            batch_size=batch_size,
+            state_bytes=0,
+            model_bytes=0,
+            solver=plan.solver,
+        )
+    if batch_size and record.batch_size != batch_size:
+        used = record.train_batches * record.batch_size // batch_size
+        record = replace(record, train_batches=used, batch_size=batch_size)
+    return record
+
+
+def _restore(training: Training, plan: Plan, record: Record, changed: list[str], say: Say) -> None:
+    iteration = record.iteration
     snapshot = plan.paths.snapshot(iteration)
     _check_shapes(training.solver.net, snapshot.model, must_all_fit=True)
     state = restorable(plan.paths, iteration)
     training.caffe.log(f"Resuming from {snapshot.state}")
     training.solver.restore(str(state))
-    record = read_record(snapshot.record) or _guess_record(training, iteration)
-    restored = ["weights", "solver state"]
-    lost: list[str] = []
-    train = forward_data(training.solver.net, training.parameter, "TRAIN", record.train_batches, plan.resume)
-    training.train_batches = record.train_batches
-    tests = [Position()]
-    for net, batches in zip(training.solver.test_nets, record.test_batches, strict=False):
-        tests.append(forward_data(net, training.parameter, "TEST", batches, plan.resume))
-    training.test_batches = list(record.test_batches)
-    for what, position in (("training records", train), *(("test records", test) for test in tests[1:])):
-        (restored if position.restored else lost).append(what if position.restored else f"{what} ({position.lost})")
-    if training.stride == 1 or iteration % training.stride == 0:
+    training.train_batches, training.test_batches = record.train_batches, list(record.test_batches)
+    positions = {
+        "training records": forward_data(
+            training.solver.net, training.parameter, "TRAIN", record.train_batches, plan.resume
+        )
+    }
+    for number, (net, batches) in enumerate(zip(training.solver.test_nets, record.test_batches, strict=False)):
+        name = "test records" if number == 0 else f"test records of net {number}"
+        positions[name] = forward_data(net, training.parameter, "TEST", batches, plan.resume)
+    restored = ["weights", "solver state", *(name for name, lost in positions.items() if not lost)]
+    not_restored = [f"{name} ({lost})" for name, lost in positions.items() if lost]
+    if iteration % training.stride == 0:
         restored.append("random streams")
     else:
-        lost.append("random streams (seeded anew)")
+        not_restored.append("random streams (seeded anew)")
     say(
         "resume",
         {
             "iteration": iteration,
             "snapshot": str(snapshot.state),
             "restored": restored,
-            "not_restored": lost,
+            "not_restored": not_restored,
             "changed": changed,
         },
-    )
-
-
-def _guess_record(training: Training, iteration: int) -> Record:
-    """What an uninterrupted run of plain Caffe would have used up to ``iteration``."""
-    parameter = training.parameter
-    every = parameter.test_interval
-    tests = -(-iteration // every) - (0 if parameter.test_initialization else 1) if every else 0
-    return Record(
-        iteration=iteration,
-        seed=training.seed,
-        train_batches=iteration * parameter.iter_size,
-        test_batches=tuple(max(tests, 0) * number for number in parameter.test_iter),
-        batch_size=training.batch_size,
-        state_bytes=0,
-        model_bytes=0,
-        solver=training.text,
     )

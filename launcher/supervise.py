@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.launcher.divergence import Divergence, chance_loss
 from caffebench.launcher.failures import Failure, explain
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan
@@ -122,7 +123,7 @@ class _Supervisor:
             outcome, failure = self._session(lock)
             if failure is None or self.stopper.asked:
                 return outcome
-            again = failures and failures[-1] == failure
+            again = failures[-1:] == [failure]
             failures.append(failure)
             if not failure.retry or len(failures) > self.plan.retries or (failure.fatal and again):
                 return outcome
@@ -206,14 +207,18 @@ class _Supervisor:
 
     def _follow(self, child: subprocess.Popen[bytes], tail: LogTail) -> None:
         """Wait for the child, passing on what it logs and what is asked of it."""
+        divergence = Divergence(chance_loss(parse_solver(self.plan.solver, self.plan.prototxt)), self.plan.max_iter)
         told = False
         while child.poll() is None:
+            tail.read()
+            hopeless = None if self.plan.keep_going else divergence.look(tail.losses)
             if self.stopper.impatient:
                 child.kill()
-            elif self.stopper.asked and not told:
+            elif not told and (self.stopper.asked or hopeless):
                 told = True
-                _stop(child, StopRequest())
-            tail.read()
+                # Weights that are not numbers are not worth a snapshot.
+                request = StopRequest("not_converged", hopeless, snapshot=False) if hopeless else StopRequest()
+                _stop(child, request)
             self.iteration = tail.iteration or self.iteration
             self.watch.look(tail)
             try:
@@ -221,6 +226,7 @@ class _Supervisor:
             except subprocess.TimeoutExpired:
                 continue
         tail.finish()
+        self.iteration = tail.iteration or self.iteration
         self.watch.look(tail)
 
     def _judge(self, code: int, tail: LogTail, log: Any) -> tuple[Outcome, Failure | None]:

@@ -59,15 +59,22 @@ class Training:
         self._start = self._published = int(self.solver.iter)
         self._batches_at_start = self.train_batches
         self._tests = list(self.test_batches)
-        self._reserve = 0.5
+        self._reserve, self._longest, self._looked = 0.5, 0.0, time.monotonic()
         self.solver.add_callback(self._before_iteration, _nothing)
         for number, net in enumerate(self.solver.test_nets):
             net.before_forward(self._test_watch(number))
 
-    def solve(self) -> bool:
-        """Train to the end: True when it was reached, False after a stop (``request`` says why)."""
+    def solve(self, until: int) -> bool:
+        """Train up to iteration ``until``: True when it was reached, False after a stop (``request`` says why).
+
+        At the solver's end that is Caffe's own ``Solve``, with its last snapshot and test; before, a snapshot.
+        """
+        last = until >= self.parameter.max_iter
         try:
-            self.solver.solve()
+            if last:
+                self.solver.solve()
+            else:
+                self.solver.step(until - self.solver.iter)
         except Stop:
             request = self.request or StopRequest()
             if request.snapshot and self.solver.iter > self._published:
@@ -75,9 +82,15 @@ class Training:
             self.caffe.log("Optimization stopped early.")
             return False
         self._settle()
-        # the caffe tool says it once more after Solve has
-        self.caffe.log("Optimization Done.")
+        if last:
+            self.caffe.log("Optimization Done.")  # the caffe tool says it once more after Solve has
+        elif self._published < until:
+            self._snapshot()
         return True
+
+    def close(self) -> None:
+        """Let go of the solver and its memory: Caffe keeps our callbacks, and through them all that we hold."""
+        self.solver = None
 
     def _before_iteration(self) -> None:
         iteration = self.solver.iter
@@ -99,8 +112,12 @@ class Training:
         return before_layer
 
     def _obey(self) -> None:
-        if self.deadline is not None and time.monotonic() > self.deadline - self._reserve:
-            self.request = StopRequest(reason="the time limit is reached")
+        if self.deadline is not None:
+            now = time.monotonic()
+            self._longest = max(self._longest, now - self._looked)
+            self._looked = now
+            if now + self._longest + self._reserve > self.deadline:
+                self.request = StopRequest(reason="the time limit is reached")
         if self.request is not None:
             raise Stop
 
@@ -115,13 +132,11 @@ class Training:
             self._publish()
 
     def _snapshot(self) -> None:
-        start = time.monotonic()
         self.solver.snapshot()
         self._publish()
-        self._reserve = max(self._reserve, 2 * (time.monotonic() - start))
 
     def _publish(self) -> None:
-        iteration = int(self.solver.iter)
+        iteration, start = int(self.solver.iter), time.monotonic()
         publish(
             self.paths,
             Record(
@@ -137,6 +152,8 @@ class Training:
             keep=self.keep,
         )
         self._published = iteration
+        # Reading both files back takes about as long as writing them did: room for one more at the time limit.
+        self._reserve = max(self._reserve, 4 * (time.monotonic() - start))
 
 
 def _nothing() -> None:

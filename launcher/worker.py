@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.launcher.logtail import log_event
 from caffebench.launcher.plan import Plan
-from caffebench.launcher.solverfile import parse_solver
+from caffebench.launcher.schedule import Phase, parse_phases
 from caffebench.launcher.start import start
 from caffebench.launcher.training import StopRequest, Training
 
@@ -116,12 +116,20 @@ class Child:
             },
         )
         self._choose_device()
-        self.training = training = self._build()
-        self.caffe.log("Starting Optimization")
-        if training.solve():
-            return "done", ""
-        request = training.request or StopRequest()
-        return request.status, request.reason
+        phases = parse_phases(plan.header, plan.max_iter)
+        at = self.resume_from
+        for phase in phases:
+            if at is not None and at >= phase.until and phase is not phases[-1]:
+                continue
+            training = self._begin(phase, at)
+            if len(phases) > 1:
+                self.say("phase", {"iteration": training.solver.iter, **vars(phase)})
+            self.caffe.log("Starting Optimization")
+            if not training.solve(phase.until):
+                request = training.request or StopRequest()
+                return request.status, request.reason
+            at = self.iteration
+        return "done", ""
 
     def _choose_device(self) -> None:
         if self.plan.gpus:
@@ -132,17 +140,23 @@ class Child:
             self.caffe.log("Use CPU.")
             self.caffe.set_mode_cpu()
 
-    def _build(self) -> Training:
+    def _begin(self, phase: Phase, resume_from: int | None) -> Training:
+        """Build the solver of a phase, in the place of the one before."""
+        if self.training is not None:
+            self.resume_from = resume_from
+            self.training.close()
+            self.training = None
         training = start(
             self.caffe,
             self.plan,
-            parse_solver(self.plan.solver, self.plan.prototxt),
+            phase,
             seed=self.seed,
-            resume_from=self.resume_from,
+            resume_from=resume_from,
             changed=self.changed,
             say=self.say,
         )
         training.deadline, training.request = self.deadline, self.request
+        self.training = training
         return training
 
 

@@ -1,0 +1,132 @@
+"""A Data layer with worker processes: a Caffe Python layer that is put in the place of ``Data``.
+
+Caffe's own layer reads, crops and converts in one thread. Here as many processes as asked for prepare whole batches
+in shared memory, worker w the batches w, w + W, w + 2W...; the layer takes them in that order, so the order of
+records is the one of the database, as with Caffe, and does not depend on timing. Random crops and mirrors are drawn
+from (seed, batch), so that any batch can be made without those before it: a resume costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+import caffe
+import numpy as np
+
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.launcher.batches import BatchMaker, Recipe
+
+__all__ = ["DataLoader", "replace_data_layer"]
+
+SLOTS = 2
+"""Batches that each worker may be ahead."""
+
+
+def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, train: bool) -> None:
+    """Turn a ``LayerParameter`` of type Data into this layer, to begin with batch ``start``.
+
+    Raises ``InputError`` for a transformation that this layer does not know.
+    """
+    if workers < 1:
+        raise InputError(f"loader: workers must be at least 1, not {workers}")
+    data, transform = layer.data_param, layer.transform_param
+    recipe = Recipe(
+        source=data.source,
+        batch_size=data.batch_size,
+        crop_size=transform.crop_size,
+        mirror=transform.mirror,
+        scale=transform.scale,
+        mean_values=tuple(transform.mean_value),
+        mean_file=transform.mean_file,
+        random_crop=train,
+        seed=seed,
+    )
+    layer.type = "Python"
+    layer.python_param.module = __name__
+    layer.python_param.layer = DataLoader.__name__
+    layer.python_param.param_str = json.dumps({"recipe": asdict(recipe), "workers": workers, "start": start})
+    layer.ClearField("data_param")
+    layer.ClearField("transform_param")
+
+
+@dataclass
+class _Worker:
+    """One process and the shared memory that it fills; a byte each way says that a slot is full or free."""
+
+    process: subprocess.Popen[bytes]
+    slots: np.ndarray[Any, np.dtype[np.float32]]
+    free: IO[bytes]
+    full: IO[bytes]
+
+
+class DataLoader(caffe.Layer):  # type: ignore[misc]
+    """The layer: tops data, of shape (batch, channels, height, width), and label, of shape (batch,)."""
+
+    def setup(self, bottom: Any, top: Any) -> None:
+        """Start the workers."""
+        parameters = json.loads(self.param_str)
+        recipe = Recipe.from_dict(parameters["recipe"])
+        self.batch: int = parameters["start"]
+        maker = BatchMaker(recipe)
+        self.shape = maker.shape
+        maker.close()
+        count: int = parameters["workers"]
+        self.workers = [_start(recipe, self.shape, self.batch + number, count) for number in range(count)]
+        self.first = self.batch
+
+    def reshape(self, bottom: Any, top: Any) -> None:
+        """Shape the tops; the shapes never change."""
+        top[0].reshape(*self.shape)
+        if len(top) > 1:
+            top[1].reshape(self.shape[0])
+
+    def forward(self, bottom: Any, top: Any) -> None:
+        """Hand out the next batch."""
+        turn = self.batch - self.first
+        worker = self.workers[turn % len(self.workers)]
+        if worker.full.read(1) != b"\1":
+            raise CaffebenchError(f"a data-loading worker died, with code {worker.process.wait()}: see the lines above")
+        slot = worker.slots[turn // len(self.workers) % SLOTS]
+        size = int(np.prod(self.shape))
+        top[0].data[...] = slot[:size].reshape(self.shape)
+        if len(top) > 1:
+            top[1].data[...] = slot[size:]
+        with suppress(BrokenPipeError):  # told by the next read
+            worker.free.write(b"\1")
+        self.batch += 1
+
+    def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
+        """Nothing flows back into data."""
+
+
+def _start(recipe: Recipe, shape: tuple[int, ...], first: int, step: int) -> _Worker:
+    """Start the process that makes batches ``first``, ``first + step``... of the recipe."""
+    size = int(np.prod(shape)) + shape[0]
+    descriptor = os.memfd_create("batches")
+    try:
+        os.ftruncate(descriptor, SLOTS * size * 4)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "caffebench.launcher.batches", str(descriptor)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(descriptor,),
+            bufsize=0,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,  # it ends with the pipe, not with a signal to the group
+        )
+        memory = mmap.mmap(descriptor, SLOTS * size * 4)
+    finally:
+        os.close(descriptor)
+    assert process.stdin is not None  # noqa: S101 - for the type checker: both are pipes
+    assert process.stdout is not None  # noqa: S101
+    task = {"recipe": asdict(recipe), "first": first, "step": step, "slots": SLOTS}
+    process.stdin.write(json.dumps(task).encode() + b"\n" + b"\1" * SLOTS)
+    slots = np.frombuffer(memory, np.float32).reshape(SLOTS, size)
+    return _Worker(process, slots, process.stdin, process.stdout)
