@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,16 @@ import click
 from caffebench.common.cli import command, group
 
 if TYPE_CHECKING:
+    from caffebench.datasets.folder import Advance
     from caffebench.datasets.made import Made
 
 __all__ = ["main"]
 
+_SRC = click.argument("src", type=click.Path(path_type=Path))
 _OUT = click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+
+_NAMED = 10
+"""Damaged images that are named on the terminal."""
 
 
 def _force(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,6 +38,12 @@ def _tell(made: Iterable[Made]) -> None:
         mean = f"mean {means}" if order == "gray" else f"channel means {means} ({order})"
         already = "already complete: " if one.already else ""
         click.echo(f"{one.path}: {already}{found.records} images, {found.source['classes']} classes, {size}, {mean}")
+        if found.damaged:
+            click.echo(f"{one.path}: left out {len(found.damaged)} damaged:", err=True)
+            for line in found.damaged[:_NAMED]:
+                click.echo(f"  {line}", err=True)
+            if len(found.damaged) > _NAMED:
+                click.echo(f"  all are in {one.path}/summary.json", err=True)
 
 
 @command(
@@ -52,11 +64,140 @@ def digits(out: Path, force: bool) -> None:
     _tell(make_digits(out, force=force))
 
 
+@command(
+    "cifar10",
+    examples="""
+    make-lmdb cifar10 cifar-10-python.tar.gz data/cifar10
+    make-lmdb cifar10 cifar-10-batches-bin data/cifar10     # the binary version, unpacked
+    """,
+)
+@_SRC
+@_OUT
+@_force
+def cifar10(src: Path, out: Path, force: bool) -> None:
+    """CIFAR-10 as published: python or binary version, packed or unpacked.
+
+    SRC is the .tar.gz or the folder that it unpacks to. Writes OUT/train_lmdb, OUT/test_lmdb and OUT/labels.txt.
+    The channels stay in the order of the files, RGB, as in Caffe's own converter.
+    """
+    from caffebench.datasets.cifar10 import make_cifar10
+
+    _tell(make_cifar10(src, out, force=force))
+
+
+@command(
+    "mnist",
+    examples="""
+    make-lmdb mnist downloads data/mnist      # a folder with train-images-idx3-ubyte.gz and the three others
+    """,
+)
+@_SRC
+@_OUT
+@_force
+def mnist(src: Path, out: Path, force: bool) -> None:
+    """MNIST, or Fashion-MNIST, as published: four idx files, gzipped or not.
+
+    SRC is the folder that holds them. Writes OUT/train_lmdb and OUT/test_lmdb.
+    """
+    from caffebench.datasets.mnist import make_mnist
+
+    _tell(make_mnist(src, out, force=force))
+
+
+@command(
+    "folder",
+    examples="""
+    make-lmdb folder ILSVRC2012 data/imagenet128 --small-side 128
+    make-lmdb folder flowers data/flowers --small-side 128 --test-share 0.2
+    """,
+)
+@_SRC
+@_OUT
+@click.option("--small-side", type=click.IntRange(min=1), help="Resize: the smaller side to N pixels, ratio kept.")
+@click.option(
+    "--test-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of each class for the test part, where SRC has none of its own.  [default: 0.1]",
+)
+@click.option("--gray", is_flag=True, help="One channel instead of three.")
+@click.option("--encoded", is_flag=True, help="Store JPEG or PNG, not pixels. Only a Caffe with OpenCV reads that.")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG with --encoded.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and order.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
+@_force
+def folder(
+    src: Path,
+    out: Path,
+    small_side: int | None,
+    test_share: float | None,
+    gray: bool,
+    encoded: bool,
+    quality: int,
+    seed: int,
+    jobs: int | None,
+    force: bool,
+) -> None:
+    """Images in a folder for each class.
+
+    SRC holds the class folders, or train and val (or test) with class folders in each; a val of images alone
+    has its labels in SRC/val.txt, Caffe's list of `file label`. Writes OUT/train_lmdb, OUT/test_lmdb and
+    OUT/labels.txt. Channels are in the order BGR, as in Caffe's convert_imageset. Stopped, it goes on where it
+    was when called again.
+    """
+    from caffebench.datasets.folder import make_folder
+    from caffebench.datasets.images import ImageOptions
+
+    options = ImageOptions(small_side, gray, encoded, quality)
+    with _progress() as report:
+        made = make_folder(src, out, options, test_share=test_share, seed=seed, jobs=jobs, force=force, report=report)
+    _tell(made)
+    if encoded:
+        click.echo(
+            "note: encoded images are read only by a Caffe built with OpenCV, which the one of install-caffe is not",
+            err=True,
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Advance], None]]:
+    """A bar for each LMDB on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[damaged]}"),
+    )
+    console = Console(stderr=True)
+    tasks: dict[Path, TaskID] = {}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def report(at: Advance) -> None:
+            if at.path not in tasks:
+                tasks[at.path] = progress.add_task(at.path.name, total=at.total, completed=at.done, rate="", damaged="")
+            task = progress.tasks[tasks[at.path]]
+            progress.update(
+                task.id,
+                completed=at.done,
+                rate=f"{task.speed:.0f} images/s" if task.speed else "",
+                damaged=f"{at.damaged} damaged" if at.damaged else "",
+            )
+
+        yield report
+
+
 main = group(
     "make-lmdb",
-    [digits],
+    [digits, cifar10, mnist, folder],
     summary="Make the train and test LMDBs that Caffe's Data layer reads, and print counts and channel means.",
     examples="""
     make-lmdb digits data/digits
+    make-lmdb cifar10 cifar-10-python.tar.gz data/cifar10
+    make-lmdb mnist downloads data/mnist
+    make-lmdb folder ILSVRC2012 data/imagenet128 --small-side 128
     """,
 )

@@ -6,6 +6,7 @@ pool of its own, so that it never collides with the ``caffe_pb2`` of an installe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
 
-__all__ = ["datum_class", "encoded_record", "raw_record", "read_record"]
+__all__ = ["Image", "Record", "datum_class", "encoded_record", "raw_record", "read_record"]
 
 Image = NDArray[np.uint8]
 
@@ -42,16 +43,31 @@ def datum_class() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.Datum"))
 
 
-def raw_record(image: Image, label: int) -> bytes:
+@dataclass(frozen=True)
+class Record:
+    """A serialised Datum, with what the totals over a whole LMDB need to know of its image."""
+
+    data: bytes
+    shape: tuple[int, ...]
+    """Channels, height, width."""
+    sums: tuple[int, ...]
+    """The sum of all pixels of each channel."""
+
+
+def raw_record(image: Image, label: int) -> Record:
     """The record of an image of shape (channels, height, width), pixels 0 to 255."""
     channels, height, width = image.shape
     datum = datum_class()(channels=channels, height=height, width=width, data=image.tobytes(), label=label)
-    return bytes(datum.SerializeToString())
+    return Record(datum.SerializeToString(), image.shape, _sums(image))
 
 
-def encoded_record(content: bytes, label: int) -> bytes:
-    """The record of an image that stays JPEG or PNG: like Caffe's ``ReadFileToDatum``, it states no size."""
-    return bytes(datum_class()(data=content, label=label, encoded=True).SerializeToString())
+def encoded_record(content: bytes, image: Image, label: int) -> Record:
+    """The record of an image that stays JPEG or PNG: like Caffe's ``ReadFileToDatum`` it states no size.
+
+    ``content`` is the file, ``image`` its pixels as in ``raw_record``.
+    """
+    datum = datum_class()(data=content, label=label, encoded=True)
+    return Record(datum.SerializeToString(), image.shape, _sums(image))
 
 
 def read_record(record: bytes) -> tuple[Image | bytes, int]:
@@ -61,3 +77,7 @@ def read_record(record: bytes) -> tuple[Image | bytes, int]:
         return bytes(datum.data), int(datum.label)
     image = np.frombuffer(datum.data, np.uint8).reshape(datum.channels, datum.height, datum.width)
     return image, int(datum.label)
+
+
+def _sums(image: Image) -> tuple[int, ...]:
+    return tuple(image.reshape(len(image), -1).sum(axis=1, dtype=np.int64).tolist())

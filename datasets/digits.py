@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.datasets.datum import Image
-from caffebench.datasets.made import Made, make_from_array
+from caffebench.datasets.made import Made, Part, make_from_arrays
 
 __all__ = ["load_digits", "make_digits"]
 
@@ -16,8 +15,8 @@ _TEST_IMAGES = 360  # a fifth
 _SEED = 0
 
 
-def load_digits() -> dict[str, tuple[Image, Image]]:
-    """Images of shape (N, 1, 8, 8), pixels 0 to 255, and their labels, for ``train`` and ``test``.
+def load_digits() -> dict[str, Part]:
+    """The scans as images of shape (N, 1, 8, 8), pixels 0 to 255, and their labels, for ``train`` and ``test``.
 
     The split is stratified: each class has its share in both. Raises ``CaffebenchError`` without scikit-learn.
     """
@@ -39,6 +38,4 @@ def make_digits(out: Path, *, force: bool = False) -> list[Made]:
     What is there already is left alone, or with ``force`` replaced. Raises ``InputError`` where something else
     is in the way.
     """
-    return make_from_array(
-        out, {"kind": "digits", "classes": 10, "channels": "gray", "seed": _SEED}, load_digits, force
-    )
+    return make_from_arrays(out, {"kind": "digits", "classes": 10, "channels": "gray"}, load_digits(), force=force)

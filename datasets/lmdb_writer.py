@@ -1,4 +1,4 @@
-"""Writing one LMDB so that a half of it is never taken for a whole one, and a half is never made twice.
+"""Writing one LMDB so that a half of it is never taken for a whole one, and no half is made twice.
 
 Records go to ``.NAME.partial`` beside the target, which gets its name when all of them are in. What such a folder
 holds is kept when the work is stopped: the next writer with the same ``source`` says in ``done`` what need not be
@@ -11,23 +11,24 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import lmdb
-import numpy as np
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.files import write_whole
-from caffebench.datasets.datum import Image
+from caffebench.datasets.datum import Record
 
 __all__ = ["LmdbWriter", "Summary", "finished"]
 
 _SUMMARY = "summary.json"
-_COMMIT_RECORDS = 1000
+_SOURCE = "source.json"
+_JOURNAL = "journal.jsonl"
+_COMMIT_RECORDS = 1000  # as convert_imageset does
 _COMMIT_BYTES = 32 << 20
 _FIRST_MAP = 64 << 20
 
@@ -37,13 +38,15 @@ class Summary:
     """What stands in an LMDB: how it was made, and the figures that a prototxt needs."""
 
     source: Mapping[str, Any]
-    """What it was made from and with which options; two LMDBs of equal source hold equal records."""
+    """What it was made from and with which options: two LMDBs of equal source hold equal records."""
     records: int
     smallest: tuple[int, ...]
     """Channels, height, width: the least of each over all images."""
     largest: tuple[int, ...]
     means: tuple[float, ...]
     """Mean pixel of each channel, 0 to 255, over all pixels of all images, in the order of the stored channels."""
+    damaged: tuple[str, ...] = ()
+    """Images that could not be read and are not in it, each with the reason."""
 
 
 def finished(target: Path, source: Mapping[str, Any], *, force: bool = False) -> Summary | None:
@@ -60,7 +63,7 @@ def finished(target: Path, source: Mapping[str, Any], *, force: bool = False) ->
         return None
     try:
         found: dict[str, Any] = json.loads((target / _SUMMARY).read_text())
-        found |= {key: tuple(found[key]) for key in ("smallest", "largest", "means")}
+        found |= {key: tuple(found[key]) for key in ("smallest", "largest", "means", "damaged")}
         summary = Summary(**found)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         summary = None
@@ -73,8 +76,12 @@ def finished(target: Path, source: Mapping[str, Any], *, force: bool = False) ->
 class LmdbWriter:
     """Writes records to ``target``; a context manager. Leaving it without ``finish`` keeps what was put for later.
 
-    Raises ``InputError`` where another writer is at work on the same target, ``CaffebenchError`` for a full disk.
+    Raises ``InputError`` where another writer is at work on the same target, ``CaffebenchError`` where the disk
+    is full.
     """
+
+    done: frozenset[int]
+    """Positions that an earlier, stopped writer has put already."""
 
     def __init__(self, target: Path, source: Mapping[str, Any]) -> None:
         """Start the LMDB, or go on with one of equal ``source`` that was not finished."""
@@ -88,19 +95,15 @@ class LmdbWriter:
         except BlockingIOError:
             os.close(self._lock)
             raise InputError(f"another make-lmdb is writing {target}: wait for it or choose another folder") from None
-        started = self._partial / "source.json"
-        if not started.is_file() or json.loads(started.read_text()) != self._source:
+        self._pending: list[tuple[bytes, Record]] = []
+        self._pending_bytes = 0
+        if not self._continued():
             for path in self._partial.iterdir():
                 path.unlink()
-            write_whole(started, json.dumps(self._source))
-        # Without metasync the last commit may be lost in a power failure, which costs that commit and no more.
-        self._env = lmdb.open(str(self._partial), map_size=_FIRST_MAP, metasync=False, mode=0o644)
-        self._pending: list[tuple[bytes, bytes]] = []
-        self._pending_bytes = 0
-        self._journal = (self._partial / "journal.jsonl").open("a+")
-        self._totals = self._read_journal()
-        self.done: frozenset[int] = frozenset(self._positions())
-        """Positions that an earlier, stopped writer has put already."""
+            write_whole(self._partial / _SOURCE, json.dumps(self._source))
+            self._open()
+            self._totals, self.done = _Totals(), frozenset()
+        self._journal = (self._partial / _JOURNAL).open("a")
 
     def __enter__(self) -> LmdbWriter:
         """Return itself."""
@@ -111,27 +114,26 @@ class LmdbWriter:
     ) -> None:
         """Close the database; what was put before Ctrl-C is kept."""
         try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
                 self._commit()
         finally:
             self._env.close()
             self._journal.close()
             os.close(self._lock)
 
-    def put(self, position: int, record: bytes, image: Image, *, name: str = "") -> None:
-        """Add a record. ``position``, from 0, is its place in the reading order; ``image``, the pixels of shape
-        (channels, height, width), is for the means. The key is that of Caffe's ``convert_imageset``:
-        ``00000042_name``, or ``00000042`` without a name.
+    def put(self, position: int, record: Record, *, name: str = "") -> None:
+        """Add a record. ``position``, from 0, is its place in the order in which Caffe reads.
+
+        The key is that of Caffe's ``convert_imageset``, ``00000042_name``, or without a name ``00000042``.
         """
         key = f"{position:08d}_{name}" if name else f"{position:08d}"
-        # LMDB refuses longer keys, and Caffe does not read them.
-        self._pending.append((key.encode(errors="surrogateescape")[: self._env.max_key_size()], record))
-        self._pending_bytes += len(record)
-        self._totals.add(image)
+        # LMDB refuses longer keys; the number alone already makes them unique.
+        self._pending.append((os.fsencode(key)[: self._env.max_key_size()], record))
+        self._pending_bytes += len(record.data)
         if len(self._pending) >= _COMMIT_RECORDS or self._pending_bytes >= _COMMIT_BYTES:
             self._commit()
 
-    def finish(self) -> Summary:
+    def finish(self, damaged: Iterable[str] = ()) -> Summary:
         """Give the LMDB its name, in place of one that has it, and return what is in it.
 
         Raises ``CaffebenchError`` where it holds no record: Caffe would abort on it.
@@ -147,71 +149,105 @@ class LmdbWriter:
             smallest=tuple(totals.smallest),
             largest=tuple(totals.largest),
             means=tuple(round(total / totals.pixels, 4) for total in totals.sums),
+            damaged=tuple(damaged),
         )
         write_whole(self._partial / _SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
         if self.target.exists():
             shutil.rmtree(self.target)
         self._partial.rename(self.target)
-        for name in ("journal.jsonl", "source.json"):
+        for name in (_JOURNAL, _SOURCE):
             (self.target / name).unlink()
         return summary
 
     def _commit(self) -> None:
         if not self._pending:
             return
-        # Before the records: so each state of the database has its line, whenever the process is killed.
-        self._journal.write(json.dumps(asdict(self._totals)) + "\n")
-        self._journal.flush()
+        totals = self._totals.with_records(record for _, record in self._pending)
+        try:
+            # Before the records, so that whenever the process is killed the journal knows the state of the database.
+            self._journal.write(f"\n{json.dumps(asdict(totals))}")
+            self._journal.flush()
+            self._put_pending()
+        except (lmdb.Error, OSError) as error:
+            # LMDB reports a write of which the disk took only a part as an input/output error.
+            full = shutil.disk_usage(self._partial).free < self._pending_bytes + (1 << 20)
+            cause = "no space left on the disk" if full else str(error)
+            raise CaffebenchError(
+                f"cannot write {self.target} any further, {cause}: {totals.records - len(self._pending)} images "
+                "are safe, and the same command goes on from there"
+            ) from error
+        self._totals, self._pending, self._pending_bytes = totals, [], 0
+
+    def _put_pending(self) -> None:
         while True:
             try:
                 with self._env.begin(write=True) as transaction:
                     for key, record in self._pending:
-                        transaction.put(key, record)
-                break
+                        transaction.put(key, record.data)
+                return
             except lmdb.MapFullError:
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
-            except lmdb.Error as error:
-                # LMDB reports a write that the disk took only a part of as an input/output error.
-                full = shutil.disk_usage(self._partial).free < self._pending_bytes
-                cause = "no space left on the disk" if full else str(error)
-                raise CaffebenchError(f"cannot write {self.target}: {cause}; the same command goes on later") from error
-        self._pending.clear()
-        self._pending_bytes = 0
 
-    def _positions(self) -> list[int]:
-        with self._env.begin() as transaction:
-            return [int(key[:8]) for key in transaction.cursor().iternext(values=False)]
+    def _open(self) -> None:
+        try:
+            # Without metasync a power failure may cost the last commit, and no more.
+            self._env = lmdb.open(str(self._partial), map_size=_FIRST_MAP, metasync=False, mode=0o644)
+        except lmdb.DiskError as error:
+            raise CaffebenchError(f"cannot write {self.target}: no space left on the disk") from error
+        except lmdb.Error as error:
+            raise CaffebenchError(f"cannot write {self.target}: {error}") from error
 
-    def _read_journal(self) -> _Totals:
+    def _continued(self) -> bool:
+        """Whether an earlier writer left records of the same source; if so they are kept."""
+        try:
+            if json.loads((self._partial / _SOURCE).read_text()) != self._source:
+                return False
+            journal = (self._partial / _JOURNAL).read_text()
+        except (FileNotFoundError, ValueError):
+            return False
+        self._open()
         records = self._env.stat()["entries"]
-        self._journal.seek(0)
-        for line in self._journal:
-            try:
-                found = _Totals(**json.loads(line))
-            except ValueError:  # the line that was being written when the process was killed
-                continue
-            if found.records == records:
-                return found
-        return _Totals()
+        states = [_Totals(), *_states(journal)]
+        # The latest of that length: a commit that failed has left a line as well, and was then made again.
+        known = [state for state in states if state.records == records]
+        if not known:
+            self._env.close()
+            return False
+        self._totals = known[-1]
+        with self._env.begin() as transaction:
+            self.done = frozenset(int(key[:8]) for key in transaction.cursor().iternext(values=False))
+        return True
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Totals:
-    """Sums over the records put so far, exact, so that the means do not depend on where the work was stopped."""
+    """Exact sums over the records so far, so that the means do not depend on where the work was stopped."""
 
     records: int = 0
     pixels: int = 0
-    sums: list[int] | tuple[int, ...] = ()
-    smallest: list[int] | tuple[int, ...] = ()
-    largest: list[int] | tuple[int, ...] = ()
+    sums: tuple[int, ...] = ()
+    smallest: tuple[int, ...] = ()
+    largest: tuple[int, ...] = ()
 
-    def add(self, image: Image) -> None:
-        sums = np.add.reduce(image, axis=(1, 2), dtype=np.int64).tolist()
-        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)] if self.records else sums
-        self.smallest = [*map(min, self.smallest, image.shape)] if self.records else [*image.shape]
-        self.largest = [*map(max, self.largest, image.shape)] if self.records else [*image.shape]
-        self.records += 1
-        self.pixels += image.shape[1] * image.shape[2]
+    def with_records(self, records: Iterable[Record]) -> _Totals:
+        count, pixels, sums, smallest, largest = self.records, self.pixels, self.sums, self.smallest, self.largest
+        for record in records:
+            first = count == 0
+            sums = record.sums if first else tuple(a + b for a, b in zip(sums, record.sums, strict=True))
+            smallest = record.shape if first else tuple(map(min, smallest, record.shape))
+            largest = record.shape if first else tuple(map(max, largest, record.shape))
+            pixels += record.shape[1] * record.shape[2]
+            count += 1
+        return _Totals(count, pixels, sums, smallest, largest)
+
+
+def _states(journal: str) -> Iterable[_Totals]:
+    for line in journal.splitlines():
+        try:
+            found: dict[str, Any] = json.loads(line)
+            yield _Totals(**(found | {key: tuple(found[key]) for key in ("sums", "smallest", "largest")}))
+        except ValueError:  # empty, or being written when the process was killed
+            continue
 
 
 def _plain(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from caffebench.datasets.datum import Image, raw_record
 from caffebench.datasets.lmdb_writer import LmdbWriter, Summary, finished
 
-__all__ = ["Made", "make_from_array"]
+__all__ = ["Made", "Part", "make_from_arrays"]
+
+Part = tuple[Image, Image]
+"""Images of shape (N, channels, height, width) and their labels, of shape (N,)."""
 
 
 @dataclass(frozen=True)
@@ -23,30 +27,31 @@ class Made:
     """It was complete before and has not been touched."""
 
 
-def make_from_array(
-    out: Path,
-    source: Mapping[str, Any],
-    load: Callable[[], Mapping[str, tuple[Image, Image]]],
-    force: bool,
-) -> list[Made]:
-    """Write ``out/train_lmdb`` and ``out/test_lmdb``; ``load``, called only where one of them is missing, gives
-    images of shape (N, channels, height, width) and labels of shape (N,) for ``train`` and ``test``.
+def make_from_arrays(out: Path, about: Mapping[str, Any], parts: Mapping[str, Part], *, force: bool) -> list[Made]:
+    """Write ``out/<name>_lmdb`` for each part, ``train`` and ``test``, its records in the order given.
 
-    Raises ``InputError`` where something else is in the way.
+    ``about`` says what this is; with a digest of the pixels it becomes the source in the summaries. Raises
+    ``InputError`` where something else is in the way, before anything is written.
     """
-    sources = {part: {**source, "part": part} for part in ("train", "test")}
-    found = {part: finished(out / f"{part}_lmdb", sources[part], force=force) for part in sources}
-    parts = load() if None in found.values() else {}
+    targets = {name: out / f"{name}_lmdb" for name in parts}
+    sources = {name: {**about, "part": name, "sha256": _digest(*part)} for name, part in parts.items()}
+    found = {name: finished(targets[name], sources[name], force=force) for name in parts}
     made = []
-    for part, summary in found.items():
-        target = out / f"{part}_lmdb"
-        if summary is None:
-            images, labels = parts[part]
-            with LmdbWriter(target, sources[part]) as writer:
-                for position, (image, label) in enumerate(zip(images, labels, strict=True)):
-                    if position not in writer.done:
-                        writer.put(position, raw_record(image, int(label)), image)
-                made.append(Made(target, writer.finish(), already=False))
-        else:
-            made.append(Made(target, summary, already=True))
+    for name, part in parts.items():
+        summary = found[name] or _write(targets[name], sources[name], *part)
+        made.append(Made(targets[name], summary, already=found[name] is not None))
     return made
+
+
+def _write(target: Path, source: Mapping[str, Any], images: Image, labels: Image) -> Summary:
+    with LmdbWriter(target, source) as writer:
+        for position, (image, label) in enumerate(zip(images, labels, strict=True)):
+            if position not in writer.done:
+                writer.put(position, raw_record(image, int(label)))
+        return writer.finish()
+
+
+def _digest(images: Image, labels: Image) -> str:
+    digest = hashlib.sha256(labels.tobytes())
+    digest.update(images.tobytes())
+    return digest.hexdigest()

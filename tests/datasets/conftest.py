@@ -1,13 +1,17 @@
-"""Reading an LMDB back through Caffe's own Data layer."""
+"""Reading LMDBs back, through Caffe's own Data layer and directly, and the command that is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
+
+from caffebench.datasets.cli import main
 
 Pixels = NDArray[np.float32]
 
@@ -33,3 +37,30 @@ def read_by_caffe(tmp_path: Path) -> Callable[..., tuple[Pixels, Pixels]]:
         return net.blobs["data"].data.copy(), net.blobs["label"].data.copy()
 
     return read
+
+
+@pytest.fixture
+def records() -> Callable[[Path], dict[bytes, bytes]]:
+    """``records(lmdb)``: all keys and values, in the order in which Caffe reads them."""
+
+    def read(path: Path) -> dict[bytes, bytes]:
+        with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
+            return {bytes(key): bytes(value) for key, value in transaction.cursor()}
+
+    return read
+
+
+@pytest.fixture
+def refused() -> Callable[..., str]:
+    """``refused(*arguments)``: run make-lmdb, expect wrong input, return the one line that it says."""
+
+    def run(*arguments: str | Path) -> str:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exit_code == 2, result.output
+        lines = result.stderr.splitlines()
+        assert len(lines) == 1
+        assert result.stdout == ""
+        assert lines[0].startswith("make-lmdb: ")
+        return lines[0].removeprefix("make-lmdb: ")
+
+    return run

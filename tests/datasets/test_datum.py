@@ -20,7 +20,7 @@ def test_fields_are_those_of_caffe() -> None:
 
 def test_caffe_parses_a_raw_record() -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    record = raw_record(image, 7)
+    record = raw_record(image, 7).data
     datum = caffe_pb2().Datum.FromString(record)
     assert (datum.channels, datum.height, datum.width, datum.label) == (2, 3, 4, 7)
     assert datum.data == image.tobytes()
@@ -32,7 +32,14 @@ def test_caffe_parses_a_raw_record() -> None:
 
 
 def test_caffe_parses_an_encoded_record() -> None:
-    record = encoded_record(b"\xff\xd8 a JPEG", 3)
+    record = encoded_record(b"\xff\xd8 a JPEG", np.zeros((3, 2, 2), np.uint8), 3).data
     datum = caffe_pb2().Datum.FromString(record)
     assert (datum.encoded, datum.data, datum.label) == (True, b"\xff\xd8 a JPEG", 3)
     assert read_record(record) == (b"\xff\xd8 a JPEG", 3)
+
+
+def test_a_record_knows_the_sums_of_its_channels() -> None:
+    image = np.full((2, 300, 400), 255, np.uint8)
+    image[1] = 3
+    assert raw_record(image, 0).sums == (255 * 120_000, 3 * 120_000)
+    assert raw_record(image, 0).shape == (2, 300, 400)

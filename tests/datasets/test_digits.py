@@ -7,21 +7,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from sklearn.datasets import load_digits as load
 
 from caffebench.datasets.cli import main
-from caffebench.datasets.datum import read_record
+from caffebench.datasets.datum import raw_record, read_record
 from caffebench.datasets.digits import load_digits, make_digits
 from caffebench.datasets.lmdb_writer import LmdbWriter
-
-
-def content(path: Path) -> dict[bytes, bytes]:
-    with lmdb.open(str(path), readonly=True) as env, env.begin() as transaction:
-        return {bytes(key): bytes(value) for key, value in transaction.cursor()}
 
 
 @pytest.mark.parametrize(("part", "count"), [("train", 1437), ("test", 360)])
@@ -48,10 +42,12 @@ def test_the_two_parts_are_all_digits_once_and_stratified() -> None:
         assert np.abs(np.bincount(labels) - total * share).max() <= 1
 
 
-def test_train_records_are_shuffled_and_the_same_every_time(digits_root: Path, tmp_path: Path) -> None:
+def test_train_records_are_shuffled_and_the_same_every_time(
+    digits_root: Path, tmp_path: Path, records: Callable[[Path], dict[bytes, bytes]]
+) -> None:
     make_digits(tmp_path)
-    first = content(digits_root / "digits" / "train_lmdb")
-    assert content(tmp_path / "train_lmdb") == first
+    first = records(digits_root / "digits" / "train_lmdb")
+    assert records(tmp_path / "train_lmdb") == first
     assert list(first) == [b"%08d" % position for position in range(1437)]
     labels = [read_record(record)[1] for record in first.values()]
     runs = sum(a != b for a, b in pairwise(labels))
@@ -72,27 +68,34 @@ def test_command_prints_counts_and_means_and_leaves_a_complete_one_alone(tmp_pat
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_something_else_in_the_way_is_not_overwritten_silently(tmp_path: Path) -> None:
+def test_something_else_in_the_way_is_not_overwritten_silently(
+    tmp_path: Path, records: Callable[[Path], dict[bytes, bytes]], refused: Callable[..., str]
+) -> None:
     target = tmp_path / "train_lmdb"
+    mine = raw_record(np.zeros((1, 2, 2), np.uint8), 0)
     with LmdbWriter(target, {"kind": "mine"}) as writer:
-        writer.put(0, b"mine", np.zeros((1, 2, 2), np.uint8))
+        writer.put(0, mine)
         writer.finish()
-    refused = CliRunner().invoke(main, ["digits", str(tmp_path)])
-    assert refused.exit_code == 2
-    assert refused.output == (
-        f"make-lmdb: {target} is already there and was made from other data or with other options: "
-        "choose another folder, or --force to replace it\n"
+    assert refused("digits", tmp_path) == (
+        f"{target} is already there and was made from other data or with other options: "
+        "choose another folder, or --force to replace it"
     )
-    assert list(content(target).values()) == [b"mine"]
+    assert list(records(target).values()) == [mine.data]
     assert not (tmp_path / "test_lmdb").exists()
     assert CliRunner().invoke(main, ["digits", str(tmp_path), "--force"]).exit_code == 0
-    assert len(content(target)) == 1437
+    assert len(records(target)) == 1437
 
 
-def test_a_folder_that_is_no_lmdb_is_kept_even_with_force(tmp_path: Path) -> None:
+def test_an_lmdb_that_somebody_else_made_is_not_taken_for_ours(tmp_path: Path, refused: Callable[..., str]) -> None:
+    make_digits(tmp_path)
+    (tmp_path / "test_lmdb" / "summary.json").unlink()
+    assert refused("digits", tmp_path).startswith(
+        f"{tmp_path}/test_lmdb is already there and was not made by make-lmdb"
+    )
+
+
+def test_a_folder_that_is_no_lmdb_is_kept_even_with_force(tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "test_lmdb").mkdir()
     (tmp_path / "test_lmdb" / "thesis.txt").write_text("five years")
-    refused = CliRunner().invoke(main, ["digits", str(tmp_path), "--force"])
-    assert refused.exit_code == 2
-    assert "no LMDB" in refused.output
+    assert "no LMDB" in refused("digits", tmp_path, "--force")
     assert (tmp_path / "test_lmdb" / "thesis.txt").read_text() == "five years"

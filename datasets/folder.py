@@ -1,0 +1,168 @@
+"""A folder of images to a train and a test LMDB, over all cores, so that it may be stopped and gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import CaffebenchError, InputError, StoppedError
+from caffebench.common.files import write_whole
+from caffebench.datasets.datum import Record
+from caffebench.datasets.images import ImageOptions, image_record
+from caffebench.datasets.layout import Entry, read_layout
+from caffebench.datasets.lmdb_writer import LmdbWriter, Summary, finished
+from caffebench.datasets.made import Made
+
+__all__ = ["Advance", "make_folder"]
+
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How far the work on one LMDB is."""
+
+    path: Path
+    done: int
+    """Images looked at, damaged ones among them."""
+    total: int
+    damaged: int
+
+
+def make_folder(
+    src: Path,
+    out: Path,
+    options: ImageOptions,
+    *,
+    test_share: float | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    force: bool = False,
+    report: Callable[[Advance], None] = lambda _: None,
+) -> list[Made]:
+    """Write ``out/train_lmdb``, ``out/test_lmdb`` and ``out/labels.txt``, a class name a line, from ``src``.
+
+    ``read_layout`` says what ``src`` may look like. ``jobs`` processes (one a core by default) decode;
+    ``report`` is called as the work advances. Damaged images are left out and named in the summary. Raises
+    ``InputError`` where ``src`` holds nothing of the kind or something else is in the way, ``StoppedError`` on
+    Ctrl-C: called again, it goes on from there.
+    """
+    layout = read_layout(src, test_share=test_share, seed=seed)
+    channels = "gray" if options.gray else "BGR"
+    about = {"kind": "folder", "classes": len(layout.classes), "channels": channels, "seed": seed, **options.about()}
+    targets = {part: out / f"{part}_lmdb" for part in layout.parts}
+    sources = {part: {**about, "part": part, "sha256": layout.digest(part)} for part in layout.parts}
+    found = {part: finished(targets[part], sources[part], force=force) for part in layout.parts}
+    write_whole(out / "labels.txt", os.fsencode("".join(f"{name}\n" for name in layout.classes)))
+    made = []
+    with _Decoders(layout.root, options, jobs or len(os.sched_getaffinity(0))) as decoders:
+        for part, summary in found.items():
+            if summary is None:
+                new = _write(decoders, layout.parts[part], targets[part], sources[part], report)
+                made.append(Made(targets[part], new, already=False))
+            else:
+                made.append(Made(targets[part], summary, already=True))
+    return made
+
+
+def _write(
+    decoders: _Decoders,
+    entries: Sequence[Entry],
+    target: Path,
+    source: Mapping[str, Any],
+    report: Callable[[Advance], None],
+) -> Summary:
+    damaged: list[str] = []
+    done = 0
+    try:
+        with LmdbWriter(target, source) as writer:
+            done = len(writer.done)
+            report(Advance(target, done, len(entries), 0))
+            left = [position for position in range(len(entries)) if position not in writer.done]
+            for chunk in decoders.records(entries, left):
+                for position, result in chunk:
+                    if isinstance(result, Record):
+                        writer.put(position, result, name=entries[position][0])
+                    else:
+                        damaged.append(f"{entries[position][0]}: {result}")
+                done += len(chunk)
+                report(Advance(target, done, len(entries), len(damaged)))
+            if not writer.done and len(damaged) == len(entries):
+                raise InputError(f"not one of the {len(entries)} images for {target} can be read: {damaged[0]}")
+            return writer.finish(damaged)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"stopped with {done} of {len(entries)} images in {target}: the same command goes on from there"
+        ) from None
+
+
+_Result = list[tuple[int, Record | str]]
+
+
+class _Decoders:
+    """Processes that turn images into records; started with the first image."""
+
+    def __init__(self, root: Path, options: ImageOptions, jobs: int) -> None:
+        # A fork server, for the process that calls may have threads (a progress bar), and forking those may hang.
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self._pool = ProcessPoolExecutor(jobs, context, _start_worker)
+        self._root, self._options, self._jobs = root, options, jobs
+
+    def __enter__(self) -> _Decoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def records(self, entries: Sequence[Entry], positions: Sequence[int]) -> Iterator[_Result]:
+        """The records at ``positions``, in order, some at a time; for a damaged image the reason."""
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for start in range(0, len(positions), _CHUNK):
+                chunk = [(i, *entries[i]) for i in positions[start : start + _CHUNK]]
+                waiting.append(self._pool.submit(_work, self._root, chunk, self._options))
+                if len(waiting) > 4 * self._jobs:  # and no more: records would pile up where the disk is slower
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise CaffebenchError(
+                "a process that decodes images was killed (out of memory?): the same command goes on from where it "
+                "was, with fewer --jobs if need be"
+            ) from None
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends us in order
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    """End with the parent, even where that was killed."""
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+def _work(root: Path, entries: Sequence[tuple[int, str, int]], options: ImageOptions) -> _Result:
+    results: _Result = []
+    for position, path, label in entries:
+        try:
+            results.append((position, image_record(root / path, label, options)))
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged bytes can make Pillow raise anything
+            # Pillow's message goes on with the name of its buffer; ours has the name of the file already.
+            results.append((position, str(error).partition(" <_io")[0] or type(error).__name__))
+    return results
