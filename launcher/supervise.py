@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -28,8 +29,8 @@ from caffebench.launcher.worker import EXIT_CODES
 
 __all__ = ["Stopper", "Watch", "run_one"]
 
-POLL = 0.05
-"""Seconds between two looks at the child."""
+POLL = 0.2
+"""Seconds between two looks at the child's log."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 """Seconds before a retry: doubled each time, up to the second figure."""
 
@@ -209,6 +210,9 @@ class _Supervisor:
         """Wait for the child, passing on what it logs and what is asked of it."""
         divergence = Divergence(chance_loss(parse_solver(self.plan.solver, self.plan.prototxt)), self.plan.max_iter)
         told = False
+        descriptor = os.pidfd_open(child.pid)
+        ended = select.poll()  # asleep between two looks: Popen.wait with a timeout would wake up a thousand times
+        ended.register(descriptor, select.POLLIN)
         while child.poll() is None:
             tail.read()
             hopeless = None if self.plan.keep_going else divergence.look(tail.losses)
@@ -221,10 +225,8 @@ class _Supervisor:
                 _stop(child, request)
             self.iteration = tail.iteration or self.iteration
             self.watch.look(tail)
-            try:
-                child.wait(POLL)
-            except subprocess.TimeoutExpired:
-                continue
+            ended.poll(POLL * 1000)
+        os.close(descriptor)
         tail.finish()
         self.iteration = tail.iteration or self.iteration
         self.watch.look(tail)
