@@ -95,25 +95,16 @@ def load_prototxt(path: Path) -> Prototxt:
     A net file is looked for as Caffe does, from the working folder, then beside the solver. Raises
     ``InputError`` in one line, with the position, for a file that is missing, no text, or no prototxt.
     """
-    from google.protobuf import text_format
-
     from caffebench.engine.locate import caffe_pb2
     from caffebench.generator.header import read_header
 
     pb = caffe_pb2()
     text = _read_text(path)
-
-    def parse(message: Any) -> Any:
-        try:
-            return text_format.Parse(text, message, allow_unknown_field=True)
-        except text_format.ParseError as error:
-            raise InputError(f"{path}:{' '.join(str(error).split())} (not a prototxt of Caffe's)") from None
-
-    solver = parse(pb.SolverParameter())
-    root = read_positions(text)
+    root = _positions(path, text)
     names = set(root.fields)
     of_solver = len(names & set(pb.SolverParameter.DESCRIPTOR.fields_by_name))
     of_net = len(names & set(pb.NetParameter.DESCRIPTOR.fields_by_name))
+    message = _parse(path, text, pb.NetParameter() if of_net > of_solver else pb.SolverParameter())
     if not of_solver and not of_net:
         raise InputError(f"{path}: no field of a Caffe solver or net in it: give a solver or net prototxt")
     try:
@@ -121,19 +112,36 @@ def load_prototxt(path: Path) -> Prototxt:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     file = Prototxt(path, text, header, root)
+    _note_unknown(file, path, root, message.DESCRIPTOR)
     if of_net > of_solver:
-        net = parse(pb.NetParameter())
-        _note_unknown(file, path, root, pb.NetParameter.DESCRIPTOR)
-        read = _net(file, net, root, path, pb)
+        net = _net(file, message, root, path, pb)
         file.phases = [
-            PhaseNet(phase, _included(read.layers, _state(pb, phase, read.state))) for phase in ("TRAIN", "TEST")
+            PhaseNet(phase, _included(net.layers, _state(pb, phase, net.state))) for phase in ("TRAIN", "TEST")
         ]
-        return file
-    upgrade_solver(solver)
-    file.solver = solver
-    _note_unknown(file, path, root, pb.SolverParameter.DESCRIPTOR)
-    file.phases = list(_phases(file, pb))
+    else:
+        upgrade_solver(message)
+        file.solver = message
+        file.phases = list(_phases(file, pb))
     return file
+
+
+def _positions(path: Path, text: str) -> Node:
+    try:
+        return read_positions(text)
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep (not a prototxt of Caffe's)") from None
+
+
+def _parse(path: Path, text: str, message: Any) -> Any:
+    from google.protobuf import text_format
+
+    try:
+        return text_format.Parse(text, message, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        place = f"{path}:" if error.GetLine() else f"{path}: "
+        raise InputError(f"{place}{' '.join(str(error).split())} (not a prototxt of Caffe's)") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep (not a prototxt of Caffe's)") from None
 
 
 def _read_text(path: Path) -> str:
@@ -167,21 +175,15 @@ def _net(file: Prototxt, net: Any, node: Node, path: Path, pb: Any) -> _Net:
 
 
 def _net_file(file: Prototxt, name: str, node: Node, pb: Any) -> _Net | None:
-    from google.protobuf import text_format
-
     places = (Path(name), file.path.parent / name)
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         file.missing.append((name, node))
         return None
     text = _read_text(path)
-    net = pb.NetParameter()
-    try:
-        text_format.Parse(text, net, allow_unknown_field=True)
-    except text_format.ParseError as error:
-        raise InputError(f"{path}:{' '.join(str(error).split())} (not a prototxt of Caffe's)") from None
-    root = read_positions(text)
-    _note_unknown(file, path, root, pb.NetParameter.DESCRIPTOR)
+    net = _parse(path, text, pb.NetParameter())
+    root = _positions(path, text)
+    _note_unknown(file, path, root, net.DESCRIPTOR)
     return _net(file, net, root, path, pb)
 
 
