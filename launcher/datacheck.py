@@ -16,8 +16,8 @@ MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "mnist": "mnist SRC"}
 """Profiles that make-lmdb has a source format for; any other is a folder of images."""
 
 
-def check_data(file: SolverFile) -> None:
-    """Look at every LMDB that the solver's nets read.
+def check_data(file: SolverFile) -> list[str]:
+    """Look at every LMDB that the solver's nets read: notes on what is odd but can be trained on.
 
     Raises ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
     """
@@ -32,6 +32,15 @@ def check_data(file: SolverFile) -> None:
             f"{file.path}: the training images come out as {_size(train[1:])} and the test images as "
             f"{_size(test[1:])}, so one net cannot read both: make both databases of one size, or set crop_size"
         )
+    return [
+        f"{file.path} was made for {expected:,} {name} images and the LMDB has {found[0]:,}: its epochs are not what "
+        "its header says"
+        for name, expected, found in (
+            ("training", file.header.get("train_size"), train),
+            ("test", file.header.get("test_size"), test),
+        )
+        if found and expected is not None and found[0] != expected
+    ]
 
 
 def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, int, int]:

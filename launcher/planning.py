@@ -39,7 +39,7 @@ def make_plans(
                 "give each run once, or rename one"
             )
         seen[file.run] = file.path
-    plans = [_make_plan(file, gpus, **options) for file in files]
+    plans = [_make_plan(file, gpus, notes, **options) for file in files]
     if gpus and jobs > len(gpus):
         raise InputError(
             f"--jobs {jobs} needs as many GPUs, a run each, and there are {len(gpus)}: use --jobs {len(gpus)}"
@@ -56,6 +56,7 @@ def _device_note(gpus: tuple[int, ...], built: bool) -> str:
 def _make_plan(
     file: SolverFile,
     gpus: tuple[int, ...],
+    notes: list[str],
     *,
     init: str | None = None,
     weights: Path | None = None,
@@ -84,7 +85,7 @@ def _make_plan(
     if weights is not None and init not in (None, "none"):
         raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
     named = _check_weights(file, weights)
-    check_data(file)
+    notes += check_data(file)
     try:
         parse_phases(header, solver.max_iter)
         learning_rate(header, solver.base_lr, solver.max_iter)

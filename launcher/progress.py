@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ __all__ = ["Board", "Row", "duration"]
 
 QUIET = 30.0
 """Seconds between two plain lines about one run."""
+MANY = 20
+"""More runs than this, and only those under way get a row."""
 WINDOW = 20.0
 """Seconds that the shown speed is an average over."""
 
@@ -137,10 +139,16 @@ class Board:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False)
+        rows = list(self.rows.values())
+        caption = None
+        if len(rows) > MANY:
+            counts = Counter(row.state.replace("_", " ") for row in rows)
+            caption = ", ".join(f"{count} {state}" for state, count in counts.items())
+            rows = [row for row in rows if row.state in ("starting", "training")]
+        table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
         for name in ("run", "", "", "iteration", "loss", "accuracy", "it/s", "left"):
             table.add_column(name, justify="left" if name in ("run", "") else "right", no_wrap=True)
-        for row in self.rows.values():
+        for row in rows:
             bar = ProgressBar(total=row.max_iter, completed=row.iteration, width=20)
             table.add_row(row.run, row.state, bar, *row.cells())
         return table

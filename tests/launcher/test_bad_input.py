@@ -82,6 +82,15 @@ def test_an_lmdb_of_the_wrong_image_size(bench: Any) -> None:
     assert "are 1x8x8, too small for crop_size 12 in layer data" in refusal(bench, solver)
 
 
+def test_a_data_set_of_another_size_is_said(bench: Any) -> None:
+    solver = bench.solver(max_iter=1)
+    path = bench.folder / solver
+    path.write_text("# caffebench: train_size: 50000\n# caffebench: test_size: 360\n" + path.read_text())
+    error = bench.run(solver)
+    assert "small.prototxt was made for 50,000 training images and the LMDB has 1,437" in error
+    assert "test images" not in error
+
+
 def with_source(bench: Any, source: str) -> Path:
     solver: Path = bench.solver()
     text = (bench.folder / solver).read_text().replace("data/digits/train_lmdb", source)

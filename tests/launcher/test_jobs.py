@@ -71,7 +71,7 @@ def test_a_second_ctrl_c_does_not_wait(bench: Any) -> None:
 
 
 def test_a_terminal_gets_a_live_table(bench: Any) -> None:
-    names = [bench.solver(name, max_iter=5000) for name in ("first", "second")]
+    names = [bench.solver(name, max_iter=3000) for name in ("first", "second")]
     master, slave = pty.openpty()
     child = subprocess.Popen(
         [Path(sys.executable).parent / "run-caffe", *names, "--jobs", "2"],
@@ -90,8 +90,8 @@ def test_a_terminal_gets_a_live_table(bench: Any) -> None:
                 break
     assert child.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.decode())
-    assert re.search(r"first\s+training\s+\S+\s+\d+/5000\s+[\d.e-]+\s+0\.\d{4}\s+[\d.]+\s+\d+ s", text), text
-    assert re.search(r"second\s+done\s+\S+\s+5000/5000", text), text
+    assert re.search(r"first\s+training\s+\S+\s+\d+/3000\s+[\d.e-]+\s+0\.\d{4}\s+[\d.]+\s+\d+ s", text), text
+    assert re.search(r"second\s+done\s+\S+\s+3000/3000", text), text
 
 
 def test_shares() -> None:
