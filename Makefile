@@ -1,13 +1,14 @@
 # make demo   the main job on the bundled digits data: sweep, training, stop and resume, curves, table
 # make test   every test, style and types
 # make bench  the speed claims, measured side by side; make soak: the long versions of some tests
+# make test-cuda-build   Caffe for CUDA built and tried without a card: a quarter of an hour and more
 # Each sets up what it needs: virtual environment, system packages (as root), Caffe (cached).
 PYTHON ?= python3
 VENV ?= .venv
 ROOMS = common engine datasets generator templates launcher analysis
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup demo test lint types tests bench soak
+.PHONY: setup demo test lint types tests bench soak test-cuda-build
 test: lint types tests
 
 setup: $(VENV)/.ready
@@ -36,3 +37,6 @@ soak: setup
 
 bench: setup
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(VENV)/bin/python $$file || exit 1; done
+
+test-cuda-build: setup
+	$(VENV)/bin/pytest tests/engine/cuda_build.py

@@ -14,9 +14,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.files import write_whole
+from caffebench.engine.cuda import Kit
 from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
 from caffebench.engine.system import require_boost_python, require_space, require_system_packages
 
@@ -62,11 +64,14 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def cached_build(recipe: Recipe, jobs: int, say: Say, advance: Advance, *, fresh: bool = False) -> tuple[Path, bool]:
+def cached_build(
+    recipe: Recipe, kit: Kit | None, jobs: int, say: Say, advance: Advance, *, fresh: bool = False
+) -> tuple[Path, bool]:
     """The whole ``caffe`` package folder for ``recipe``, built first if the cache has none.
 
-    Returns the folder and whether it had to be built. ``fresh`` builds anew. ``advance`` gets the done fraction,
-    0 to 1. Raises ``CaffebenchError``; an interruption leaves the cache as it was.
+    Returns the folder and whether it had to be built. ``kit`` is the CUDA to build with, None for the CPU only.
+    ``fresh`` builds anew. ``advance`` gets the done fraction, 0 to 1. Raises ``CaffebenchError``; an interruption
+    leaves the cache as it was.
     """
     cache = cache_folder()
     product = cache / recipe.key / "caffe"
@@ -76,7 +81,7 @@ def cached_build(recipe: Recipe, jobs: int, say: Say, advance: Advance, *, fresh
         require_system_packages(say)
         require_boost_python()
         library = shared_libpython()
-        require_space(cache, 500)
+        require_space(cache, 500 if kit is None else 1000)
         # What a killed build left behind is cleared, not reused: an object file may have been cut in the middle,
         # and its last compilers may still be writing, hence a new name each time.
         rooms = cache / f"{recipe.key}.work"
@@ -85,7 +90,9 @@ def cached_build(recipe: Recipe, jobs: int, say: Say, advance: Advance, *, fresh
         work = Path(tempfile.mkdtemp(dir=rooms))
         try:
             source = _unpack(_source_package(cache / "downloads", say), work)
-            built = _compile(recipe, source, library, jobs, cache / f"{recipe.key}.log", say, advance)
+            with (cache / f"{recipe.key}.log").open("w") as log:
+                say(f"building Caffe {CAFFE_VERSION} ({recipe.options}, {jobs} jobs); the log is {log.name}")
+                built = _compile(recipe, kit, source, library, jobs, log, advance)
             whole = _assemble(recipe, source, built, work / "caffe")
             shutil.rmtree(product.parent, ignore_errors=True)
             product.parent.mkdir(parents=True)
@@ -143,50 +150,56 @@ def _unpack(package: Path, work: Path) -> Path:
     return source
 
 
-def _compile(recipe: Recipe, source: Path, library: Path, jobs: int, log: Path, say: Say, advance: Advance) -> Path:
+def _compile(
+    recipe: Recipe, kit: Kit | None, source: Path, library: Path, jobs: int, log: TextIO, advance: Advance
+) -> Path:
     build = source.parent / "build"
     build.mkdir()
-    environment = os.environ | {"LD_RUN_PATH": recipe.run_path(library), "LC_ALL": "C"}
-    say(f"building Caffe {CAFFE_VERSION} ({recipe.options}, {jobs} jobs); the log is {log}")
-    configure = ["cmake", *recipe.cmake_arguments(library), str(source)]
+    arguments, folders, environment = recipe.cmake_arguments(library), [], os.environ | {"LC_ALL": "C"}
+    if kit is not None:
+        arguments += kit.cmake_arguments(recipe)
+        folders = kit.run_folders(recipe)
+        environment |= kit.environment(recipe)
+    environment["LD_RUN_PATH"] = recipe.run_path(library, folders)
+    configure = ["cmake", *arguments, str(source)]
     compiling = ["make", f"-j{jobs}", "pycaffe", "caffe.bin"]
-    with log.open("w") as output:
-        for command in (configure, compiling):
-            # A process group of its own, so that an interruption ends every compiler and not only make.
-            process = subprocess.Popen(
-                command, cwd=build, env=environment, text=True, errors="replace",
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-            try:
-                assert process.stdout is not None  # noqa: S101 - for the type checker: stdout is a pipe
-                for line in process.stdout:
-                    output.write(line)
-                    percent = re.match(r"\[\s*(\d+)%\]", line)
-                    if percent:
-                        advance(int(percent[1]) / 100)
-            except BaseException:
-                os.killpg(process.pid, 15)
-                raise
-            finally:
-                process.wait()
-            if process.returncode != 0:
-                output.flush()
-                raise CaffebenchError(f"{command[0]} failed: {_first_error(log)}; the whole output is in {log}")
+    for command in (configure, compiling):
+        # A process group of its own, so that an interruption ends every compiler and not only make.
+        process = subprocess.Popen(
+            command, cwd=build, env=environment, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None  # noqa: S101 - for the type checker: stdout is a pipe
+            for line in process.stdout:
+                log.write(line)
+                percent = re.match(r"\[\s*(\d+)%\]", line)
+                if percent:
+                    advance(int(percent[1]) / 100)
+        except BaseException:
+            os.killpg(process.pid, 15)
+            raise
+        finally:
+            process.wait()
+        if process.returncode != 0:
+            log.flush()
+            raise CaffebenchError(
+                f"{command[0]} failed: {_first_error(Path(log.name))}; the whole output is in {log.name}"
+            )
     return build
 
 
 def _first_error(log: Path) -> str:
     """The line of a build log that says what went wrong, in a compiler's, make's, CMake's or the system's words."""
     lines = log.read_text(errors="replace").splitlines()
-    for pattern in (
-        r"No space left on device",
-        r"\berror:|fatal error",
-        r"Could NOT find|not found|CMake Error",
-        r"\*\*\*",
-    ):
-        for line in lines:
+    for pattern in (r"No space left on device", r"\berror:|fatal error", r"CMake Error", r"\*\*\*"):
+        for number, line in enumerate(lines):
             if re.search(pattern, line):
-                return line.strip()
+                # CMake says where in the first line, and what in the next that is not empty.
+                told = (
+                    [text.strip() for text in lines[number + 1 :] if text.strip()] if "CMake Error at" in line else []
+                )
+                return told[0] if told else line.strip()
     return lines[-1].strip() if lines else "it printed nothing"
 
 
@@ -207,6 +220,10 @@ def _assemble(recipe: Recipe, source: Path, built: Path, folder: Path) -> Path:
         "source": SOURCE,
         "key": recipe.key,
         "options": recipe.options,
+        "cuda": recipe.cuda,
+        "cudnn": recipe.cudnn,
+        "nccl": recipe.nccl,
+        "arch": recipe.arch,
         "files": files,
     }
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")

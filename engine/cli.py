@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 
 import click
 
 from caffebench.common.cli import command
-from caffebench.common.errors import CaffebenchError
+from caffebench.common.errors import CaffebenchError, InputError
 
 __all__ = ["main"]
 
@@ -16,21 +17,44 @@ __all__ = ["main"]
     "install-caffe",
     examples="""
     install-caffe             # build Caffe for the CPU into this Python environment
+    install-caffe --cuda --cudnn --arch 90    # for a Hopper card, with cuDNN's convolutions
     install-caffe --check     # what is installed, and does it work?
     """,
 )
 @click.option("--check", is_flag=True, help="Say what is installed and whether it works; change nothing.")
+@click.option("--cuda", is_flag=True, help="Build for NVIDIA cards, with CUDA 12 or 13.")
+@click.option("--cudnn", is_flag=True, help="With cuDNN; means --cuda too.")
+@click.option("--nccl", is_flag=True, help="With NCCL, for training on several cards; means --cuda too.")
+@click.option(
+    "--arch", metavar="N[,N...]", help="The cards' compute capabilities, 90 for 9.0.  [default: the cards here]"
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilers at a time.  [default: one a core]")
 @click.option("--force", is_flag=True, help="Build anew, and replace whatever Caffe is installed here.")
-def main(check: bool, jobs: int | None, force: bool) -> None:
+def main(check: bool, cuda: bool, cudnn: bool, nccl: bool, arch: str | None, jobs: int | None, force: bool) -> None:
     """Build real Caffe into the current Python environment: `import caffe` and the `caffe` tool.
 
-    What was built is cached, so that the next environment takes seconds. A Caffe that already works is left alone.
+    What was built is cached, so that the next environment takes seconds. A Caffe that already works and gives what
+    is asked for is left alone. On a machine without a card, --cuda builds for every generation of cards.
     """
+    cuda = cuda or cudnn or nccl
+    architectures = tuple(arch.split(",")) if arch is not None else ()
+    if architectures and not cuda:
+        raise InputError("--arch is for GPU builds: add --cuda")
+    for one in architectures:
+        if not re.fullmatch(r"\d\d+|\d+\.\d", one):
+            raise InputError(f"--arch {one}: give compute capabilities separated by commas, as in 90 or 80,90")
+    from caffebench.engine.cards import cards
     from caffebench.engine.probe import Probe, probe
 
     def tell(found: Probe) -> None:
-        mode = "built for CUDA" if found.cuda else "CPU only"
+        mode = "CPU only"
+        if found.cuda is not None:
+            libraries = [f"cuDNN {found.cudnn}"] if found.cudnn else []
+            libraries += ["NCCL"] if found.nccl else []
+            devices = f"{found.devices} device{'s' if found.devices > 1 else ''} here"
+            if not found.devices:
+                devices = "the card here needs a newer driver for it" if cards() else "no device here"
+            mode = f"built for {' and '.join([f'CUDA {found.cuda}', *libraries])}, {devices}"
         click.echo(f"Caffe {found.version}, {mode}, BLAS {found.blas}, {found.layers} layer types: {found.folder}")
 
     if check:
@@ -45,13 +69,14 @@ def main(check: bool, jobs: int | None, force: bool) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from caffebench.engine.install import install
+    from caffebench.engine.install import Asked, install
 
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     columns = (TextColumn("building Caffe"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("build", total=1.0, visible=False)
         found = install(
+            Asked(cuda, cudnn, nccl, architectures),
             jobs or len(os.sched_getaffinity(0)),
             console.print,
             lambda fraction: progress.update(bar, completed=fraction, visible=True),

@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
-import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine.build import MANIFEST, cached_build, is_whole, lock
+from caffebench.engine.cards import cards
+from caffebench.engine.cuda import choose_architectures, find_kit, require_libraries, runs_on
 from caffebench.engine.probe import Probe, probe
 from caffebench.engine.recipe import PYTHON_PACKAGES, Recipe
-from caffebench.engine.system import require_space, require_system_packages
+from caffebench.engine.system import pip_install, require_space, require_system_packages
 
-__all__ = ["install"]
+__all__ = ["Asked", "install"]
 
 Say = Callable[[str], None]
 
 
-def install(jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False) -> Probe:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the Caffe to be installed; the default asks for any Caffe that works."""
+
+    cuda: bool = False
+    cudnn: bool = False
+    nccl: bool = False
+    arch: tuple[str, ...] = ()
+    """The cards' architectures ("90"); empty for those of the cards present."""
+
+
+def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False) -> Probe:
     """Make ``import caffe`` and the ``caffe`` tool work in this environment; return the trial of what is there now.
 
-    Nothing is done where Caffe works already, be it ours or foreign, unless ``force``. Raises ``CaffebenchError``
-    with what is missing and how to get it. Interrupted anywhere, the environment has the Caffe that it had, or none.
+    Nothing is done where a Caffe that gives what is ``asked`` works already, be it ours or foreign, unless
+    ``force``. Raises ``CaffebenchError`` with what is missing and how to get it. Interrupted anywhere, the
+    environment has the Caffe that it had, or none.
     """
     packages = Path(sysconfig.get_paths()["platlib"])
     target = packages / "caffe"
     found = probe()
     ours = target.is_dir() and (target / MANIFEST).is_file()
     if found.error is None and not ours and not force:
+        if asked.cuda and found.cuda is None:
+            raise CaffebenchError(
+                "a Caffe that is not from here works already and is for the CPU only: replace it with --force"
+            )
         say("a Caffe that is not from here works already: it is left alone")
         return found
-    if found.error is None and not force and is_whole(target):
+    if found.error is None and not force and is_whole(target) and _serves(target, asked):
         _link_tool(target, say)
         say("already installed")
         return found
@@ -50,19 +68,47 @@ def install(jobs: int, say: Say, advance: Callable[[float], None], *, force: boo
         )
     require_space(packages, 50)
     _require_python_packages(say)
-    recipe = Recipe()
-    product, built = cached_build(recipe, jobs, say, advance, fresh=force)
+    if not asked.cuda and not force and ours:
+        asked = _was(target)  # what is damaged is made again as it was
+    recipe, kit = Recipe(), None
+    if asked.cuda:
+        kit = find_kit(say)
+        arch = choose_architectures(asked.arch, [card.arch for card in cards()], kit)
+        recipe = Recipe(cuda=kit.release, cudnn=asked.cudnn, nccl=asked.nccl, arch=arch)
+        require_libraries(recipe, kit, say)
+    product, built = cached_build(recipe, kit, jobs, say, advance, fresh=force)
     if not built:
         say(f"taking the Caffe built earlier: {product}")
         require_system_packages(say)  # the cache may have come from a machine with more libraries than this one
     tried = _publish(product, target, say)
     if tried.error is not None and not built:
         say(f"the cached Caffe does not work here ({tried.error}): building it anew")
-        product, built = cached_build(recipe, jobs, say, advance, fresh=True)
+        product, built = cached_build(recipe, kit, jobs, say, advance, fresh=True)
         tried = _publish(product, target, say)
     if tried.error is not None:
         raise CaffebenchError(f"Caffe was built, but it does not work: {tried.error}")
     return tried
+
+
+def _was(target: Path) -> Asked:
+    """What the Caffe of ours in ``target`` was built to give, working or not."""
+    try:
+        manifest = json.loads((target / MANIFEST).read_text())
+        cuda = manifest.get("cuda") is not None
+        return Asked(cuda, manifest.get("cudnn", False), manifest.get("nccl", False), tuple(manifest.get("arch", ())))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return Asked()
+
+
+def _serves(target: Path, asked: Asked) -> bool:
+    """Whether the Caffe of ours in ``target`` gives what is asked, on the cards of this machine too."""
+    has = _was(target)
+    if not asked.cuda:
+        return True
+    libraries = has.cuda and has.cudnn >= asked.cudnn and has.nccl >= asked.nccl
+    if asked.arch:
+        return libraries and {one.replace(".", "") for one in asked.arch} <= set(has.arch)
+    return libraries and all(runs_on(has.arch, card.arch) for card in cards())
 
 
 def _require_python_packages(say: Say) -> None:
@@ -70,12 +116,7 @@ def _require_python_packages(say: Say) -> None:
     if not missing:
         return
     say(f"installing Python packages that Caffe imports: {' '.join(missing)}")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *missing]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise CaffebenchError(f"pip could not install {' '.join(missing)} ({last})")
-    importlib.invalidate_caches()
+    pip_install(missing, "check the network and pip's index")
 
 
 def _importable(module: str) -> bool:

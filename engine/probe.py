@@ -13,9 +13,9 @@ from dataclasses import dataclass
 __all__ = ["Probe", "probe"]
 
 # Runs where Caffe is installed. The net multiplies matrices both ways, so that a BLAS that loads but does not
-# work is found here and not in the user's first training.
+# work is found here and not in the user's first training; so is a card that this Caffe was not built for.
 _TRIAL = """
-import json, os, re, sys, tempfile
+import ctypes, json, os, re, sys, tempfile
 import numpy
 import caffe
 net = '''
@@ -26,15 +26,41 @@ layer { name: "f" type: "InnerProduct" bottom: "d" top: "f" inner_product_param 
   num_output: 2 weight_filler { type: "constant" value: 0.5 } } }
 layer { name: "s" type: "SoftmaxWithLoss" bottom: "f" bottom: "l" top: "s" }
 '''
-caffe.set_mode_cpu()
-with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-    file.write(net)
-    file.flush()
-    trial = caffe.Net(file.name, caffe.TRAIN)
-loss = float(trial.forward()["s"])
-trial.backward()
-right = abs(loss - numpy.log(2)) < 1e-5 and bool(numpy.allclose(trial.blobs["f"].data, 1.5))
 libraries = {line.split()[-1] for line in open("/proc/self/maps") if ".so" in line}
+named = {os.path.basename(name).partition(".so")[0]: name for name in libraries}
+
+def version(library, function, join):
+    if library not in named:
+        return None
+    library = ctypes.CDLL(named[library])
+    if function == "cudaRuntimeGetVersion":
+        number = ctypes.c_int()
+        library.cudaRuntimeGetVersion(ctypes.byref(number))
+        return join(number.value)
+    library.cudnnGetVersion.restype = ctypes.c_size_t
+    return join(library.cudnnGetVersion())
+
+cuda = version("libcudart", "cudaRuntimeGetVersion", lambda n: f"{n // 1000}.{n % 1000 // 10}")
+cudnn = version("libcudnn", "cudnnGetVersion", lambda n: f"{n // 10000}.{n % 10000 // 100}.{n % 100}")
+devices = ctypes.c_int(0)
+if cuda and ctypes.CDLL(named["libcudart"]).cudaGetDeviceCount(ctypes.byref(devices)) != 0:
+    devices = ctypes.c_int(0)
+
+def right():
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(net)
+        file.flush()
+        trial = caffe.Net(file.name, caffe.TRAIN)
+    loss = float(trial.forward()["s"])
+    trial.backward()
+    return abs(loss - numpy.log(2)) < 1e-5 and bool(numpy.allclose(trial.blobs["f"].data, 1.5))
+
+caffe.set_mode_cpu()
+works = right()
+if devices.value:
+    caffe.set_device(0)
+    caffe.set_mode_gpu()
+    works = works and right()
 # NumPy and SciPy bring a BLAS of their own, which is not Caffe's.
 blas = sorted(
     os.path.basename(name) for name in libraries
@@ -45,8 +71,11 @@ json.dump({
     "version": caffe.__version__,
     "layers": len(caffe.layer_type_list()),
     "blas": blas[0] if blas else "unknown",
-    "cuda": any("libcudart" in name for name in libraries),
-    "right": right,
+    "cuda": cuda,
+    "cudnn": cudnn,
+    "nccl": caffe.has_nccl(),
+    "devices": devices.value,
+    "right": works,
 }, sys.stdout)
 """
 
@@ -61,7 +90,12 @@ class Probe:
     version: str = ""
     layers: int = 0
     blas: str = ""
-    cuda: bool = False
+    cuda: str | None = None
+    """The version of the CUDA runtime, None where it was built for the CPU only."""
+    cudnn: str | None = None
+    nccl: bool = False
+    devices: int = 0
+    """How many cards answer it."""
 
 
 def probe() -> Probe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -55,11 +56,20 @@ class Recipe:
 
     python: str = field(default_factory=lambda: f"{sys.version_info.major}.{sys.version_info.minor}")
     numpy_major: str = field(default_factory=lambda: metadata.version("numpy").split(".")[0])
+    cuda: str | None = None
+    """The CUDA release that it is built with ("13.0"); None builds for the CPU only."""
+    cudnn: bool = False
+    nccl: bool = False
+    arch: tuple[str, ...] = ()
+    """The cards' architectures, lowest first, as compute capabilities without the dot: "90" for 9.0."""
 
     @property
     def options(self) -> str:
         """The build options in one word, as they stand in the cache's key."""
-        return "cpu"
+        if self.cuda is None:
+            return "cpu"
+        libraries = ("-cudnn" if self.cudnn else "") + ("-nccl" if self.nccl else "")
+        return f"cuda{self.cuda}{libraries}-sm{'.'.join(self.arch)}"
 
     @property
     def key(self) -> str:
@@ -67,16 +77,16 @@ class Recipe:
         return f"caffe-{CAFFE_VERSION}-py{self.python}-numpy{self.numpy_major}-{self.options}"
 
     def cmake_arguments(self, library: Path) -> list[str]:
-        """Arguments for Caffe's own CMake files; ``library`` is the shared libpython.
+        """Arguments for Caffe's own CMake files; ``library`` is the shared libpython. A `Kit` adds those for CUDA.
 
         The run path is not set here: Caffe's ``cmake/Misc.cmake`` overwrites it. ``CMAKE_SKIP_RPATH`` leaves it
         to the linker, which takes it from ``LD_RUN_PATH`` (see `run_path`).
         """
         return [
             "-DCMAKE_BUILD_TYPE=Release",
-            "-DCMAKE_CXX_STANDARD=14",
+            f"-DCMAKE_CXX_STANDARD={14 if self.cuda is None else 17}",  # CUDA 13's own headers want 17
             "-DCMAKE_SKIP_RPATH=ON",
-            "-DCPU_ONLY=ON",
+            f"-DCPU_ONLY={'ON' if self.cuda is None else 'OFF'}",
             "-DUSE_OPENCV=OFF",
             "-DUSE_LEVELDB=OFF",
             "-DBUILD_docs=OFF",
@@ -87,9 +97,9 @@ class Recipe:
             f"-DPYTHON_LIBRARY={library}",
         ]
 
-    def run_path(self, library: Path) -> str:
-        """Where the built files find each other: ``_caffe.so`` beside itself, ``bin/caffe`` one folder up."""
-        return f"$ORIGIN:$ORIGIN/..:{library.parent}"
+    def run_path(self, library: Path, more: Sequence[str] = ()) -> str:
+        """Where the built files find each other (``_caffe.so`` beside itself, ``bin/caffe`` one up), and ``more``."""
+        return ":".join(["$ORIGIN", "$ORIGIN/..", *more, str(library.parent)])
 
 
 def debian_packages() -> list[str]:

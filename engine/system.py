@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine.recipe import debian_packages
 
-__all__ = ["require_boost_python", "require_space", "require_system_packages"]
+__all__ = ["pip_install", "require_boost_python", "require_space", "require_system_packages"]
 
 Say = Callable[[str], None]
 
@@ -81,3 +82,14 @@ def require_space(folder: Path, megabytes: int) -> None:
         raise CaffebenchError(
             f"{folder} has {free} MiB free of the {megabytes} MiB needed: make room, or set CAFFEBENCH_CACHE"
         )
+
+
+def pip_install(packages: Sequence[str], way_out: str) -> None:
+    """Install Python packages into this environment; ``CaffebenchError`` with pip's reason and ``way_out``."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no word"]
+        said = [line for line in lines if "ERROR" in line] or lines
+        raise CaffebenchError(f"pip could not install {' '.join(packages)} ({said[-1].strip()}): {way_out}")
+    importlib.invalidate_caches()

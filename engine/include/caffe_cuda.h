@@ -1,0 +1,70 @@
+// Put in front of every file of Caffe 1.0 (-include): what it uses of CUDA and today's CUDA has dropped.
+//
+// CUDA 13 dropped three fields of cudaDeviceProp, which Caffe's DeviceQuery prints. The values are still there, as
+// attributes: Caffe gets a structure with the fields, filled from them.
+//
+// Arithmetic is plain fp32 unless CAFFEBENCH_TF32=1 is set where Caffe runs; then matrix products and cuDNN's
+// convolutions use the tensor cores' TF32 (10 bits of mantissa).
+#ifndef CAFFEBENCH_CAFFE_CUDA_H_
+#define CAFFEBENCH_CAFFE_CUDA_H_
+#ifdef __cplusplus
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#if CUDART_VERSION >= 13000
+
+struct CaffebenchDeviceProp : cudaDeviceProp {
+  int clockRate;  // kHz
+  int deviceOverlap;
+  int kernelExecTimeoutEnabled;
+};
+
+inline cudaError_t cudaGetDeviceProperties(CaffebenchDeviceProp* prop, int device) {
+  cudaError_t error = cudaGetDeviceProperties(static_cast<cudaDeviceProp*>(prop), device);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&prop->clockRate, cudaDevAttrClockRate, device);
+  }
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&prop->deviceOverlap, cudaDevAttrGpuOverlap, device);
+  }
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&prop->kernelExecTimeoutEnabled, cudaDevAttrKernelExecTimeout, device);
+  }
+  return error;
+}
+
+#define cudaDeviceProp CaffebenchDeviceProp
+
+#endif  // CUDART_VERSION
+
+namespace caffebench {
+
+inline bool tf32() {
+  const char* value = std::getenv("CAFFEBENCH_TF32");
+  return value != NULL && std::strcmp(value, "1") == 0;
+}
+
+// cublas_v2.h makes cublasCreate a macro for cublasCreate_v2; Caffe's handles come from here instead.
+inline cublasStatus_t create(cublasHandle_t* handle) {
+  cublasStatus_t status = cublasCreate_v2(handle);
+  if (status == CUBLAS_STATUS_SUCCESS && tf32()) {
+    status = cublasSetMathMode(*handle, CUBLAS_TF32_TENSOR_OP_MATH);
+  }
+  return status;
+}
+
+}  // namespace caffebench
+
+#undef cublasCreate
+#define cublasCreate caffebench::create
+
+#ifdef USE_CUDNN
+#include "caffe_cudnn.h"
+#endif
+
+#endif  // __cplusplus
+#endif  // CAFFEBENCH_CAFFE_CUDA_H_

@@ -1,0 +1,169 @@
+"""Training for real, through our own commands: does the card learn what the CPU learns, stop, resume, share, refuse?"""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from acceptance.layers import set_device
+from acceptance.rows import Row
+
+__all__ = ["lsuv_rows", "prepare", "refusal_rows", "resume_rows", "run", "sharing_rows", "sweep_rows"]
+
+VARIANT = "bs64"  # the digits profile's default variant
+PROGRAMS = Path(sys.executable).parent
+
+
+def _options(device: str) -> list[str]:
+    return ["--cpu"] if device == "cpu" else ["--gpu", device.removeprefix("gpu:")]
+
+
+def run(folder: Path, *command: str, expect: Sequence[int] = (0,)) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands; ``RuntimeError`` with its last line where its exit code is not expected."""
+    program = [str(PROGRAMS / command[0]), *command[1:]]
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True)
+    if done.returncode not in expect:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}: {last}")
+    return done
+
+
+def prepare(folder: Path) -> None:
+    """The digits data and the sweep on it, once for all checks; what is there already has travelled with us."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "data" / "digits").exists():
+        run(folder, "make-lmdb", "digits", "data/digits")
+    if not (folder / "prototxt").exists():
+        run(folder, "gen-prototxt", "batch_size", "--profile", "digits")
+
+
+def _train(folder: Path, device: str, out: str, variants: Sequence[str], *more: str) -> float:
+    """Train and return the seconds that the whole command took."""
+    begun = time.monotonic()
+    files = [f"prototxt/{variant}.prototxt" for variant in variants]
+    where = ["--logs", f"{out}/logs", "--snapshots", f"{out}/snapshots", "--seed", "1"]
+    run(folder, "run-caffe", *files, *_options(device), *where, *more)
+    return time.monotonic() - begun
+
+
+def _summary(folder: Path, out: str) -> dict[str, dict[str, str]]:
+    run(folder, "merge-logs", f"{out}/logs", "--out", f"{out}/results")
+    with (folder / out / "results" / "summary.csv").open() as file:
+        return {row["run"]: row for row in csv.DictReader(file)}
+
+
+def _weights(folder: Path, out: str, variant: str) -> list[np.ndarray]:
+    """The weights of the last snapshot, layer by layer."""
+    from caffebench.engine.locate import caffe_pb2
+
+    files = (folder / out / "snapshots").glob(f"{variant}_iter_*.caffemodel")
+    last = max(files, key=lambda file: int(file.stem.rpartition("_")[2]))
+    net = caffe_pb2().NetParameter.FromString(last.read_bytes())
+    return [np.array(blob.data, dtype=np.float32) for layer in net.layer for blob in layer.blobs]
+
+
+def lsuv_rows(folder: Path, reference: str, tested: str) -> Iterator[Row]:
+    """The initialisation on both devices: unit variance on each, and the same weights."""
+    import caffe
+    from google.protobuf import text_format
+
+    from caffebench.engine.locate import caffe_pb2
+    from caffebench.launcher.lsuv import initialise
+
+    solver = caffe_pb2().SolverParameter()
+    text_format.Parse((folder / f"prototxt/{VARIANT}.prototxt").read_text(), solver)
+    file = folder / "lsuv.prototxt"
+    file.write_text(text_format.MessageToString(solver.net_param))
+    weights, reports = [], []
+    before = Path.cwd()
+    os.chdir(folder)  # the databases' paths are relative
+    try:
+        for device in (reference, tested):
+            set_device(device)
+            net = caffe.Net(file.name, caffe.TRAIN)
+            reports.append([])
+            initialise(net, method="lsuv", seed=1, report=reports[-1].append)
+            weights.append({name: blobs[0].data.copy() for name, blobs in net.params.items()})
+    finally:
+        os.chdir(before)
+    for here, there in zip(*reports, strict=True):
+        if there.get("variance_after") is None:
+            continue
+        name, variance = there["layer"], there["variance_after"]
+        wanted, got = (one[name] for one in weights)
+        error = float(np.abs(wanted - got).max() / np.abs(wanted).max())
+        passed = abs(variance - 1) < 0.05 and error < 1e-3
+        measured = f"variance {here['variance_after']:.4f} / {variance:.4f}, weights differ {error:.1e}"
+        yield Row("lsuv", name, measured, "1 +- 0.05, <= 1e-03", passed)
+
+
+def sweep_rows(folder: Path, reference: str, tested: str, variants: Sequence[str]) -> Iterator[Row]:
+    """The digits sweep on both devices: the same accuracy but for two points, which is what seeds make."""
+    seconds = [_train(folder, device, out, variants) for device, out in ((reference, "ref"), (tested, "dut"))]
+    wanted, got = _summary(folder, "ref"), _summary(folder, "dut")
+    for variant in variants:
+        here, there = float(wanted[variant]["accuracy"]), float(got[variant]["accuracy"])
+        measured = f"{there:.4f} (reference {here:.4f})"
+        yield Row("sweep", f"{variant}, test accuracy", measured, ">= reference - 0.02", there >= here - 0.02)
+    yield Row("sweep", f"seconds for {len(variants)} variants", f"{seconds[1]:.1f} (reference {seconds[0]:.1f})")
+
+
+def resume_rows(folder: Path, device: str, after: int = 200) -> Iterator[Row]:
+    """SIGKILL in the middle, the same command again: the curve is whole, and the weights are those of no kill."""
+    _train(folder, device, "straight", [VARIANT])
+    command = [str(PROGRAMS / "run-caffe"), f"prototxt/{VARIANT}.prototxt", *_options(device), "--seed", "1"]
+    command += ["--logs", "killed/logs", "--snapshots", "killed/snapshots", "--retries", "0"]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    log = folder / "killed" / "logs" / f"{VARIANT}.001.log"
+    killed = False
+    while process.poll() is None:
+        if (
+            log.exists()
+            and any((folder / "killed" / "snapshots").glob("*.solverstate"))
+            and (f"Iteration {after}" in log.read_text(errors="replace"))
+        ):
+            os.killpg(process.pid, signal.SIGKILL)
+            killed = True
+            break
+        time.sleep(0.05)
+    process.wait()
+    _train(folder, device, "killed", [VARIANT])
+    row = _summary(folder, "killed")[VARIANT]
+    yield Row(
+        "resume",
+        "killed and resumed",
+        f"{row['status']}, {row['sessions']} sessions" + ("" if killed else ", over before it could be killed"),
+        "done, 2 sessions",
+        killed and (row["status"], row["sessions"]) == ("done", "2"),
+    )
+    pairs = zip(_weights(folder, "straight", VARIANT), _weights(folder, "killed", VARIANT), strict=True)
+    worst = max(float(np.abs(one - other).max()) for one, other in pairs)
+    yield Row("resume", "final weights against no kill", f"differ by {worst:.1e}", "0 (to the bit)", worst == 0)
+
+
+def sharing_rows(folder: Path, device: str, variants: Sequence[str]) -> Iterator[Row]:
+    """Two runs at a time on one device, against one after the other."""
+    alone = _train(folder, device, "alone", variants[:2], "--jobs", "1")
+    together = _train(folder, device, "together", variants[:2], "--jobs", "2")
+    status = {run: row["status"] for run, row in _summary(folder, "together").items()}
+    good = list(status.values()) == ["done", "done"]
+    yield Row("sharing", "two runs at a time", ", ".join(f"{k} {v}" for k, v in status.items()), "both done", good)
+    yield Row("sharing", "seconds together, one after the other", f"{together:.1f}, {alone:.1f}")
+
+
+def refusal_rows(folder: Path) -> Iterator[Row]:
+    """A card that is not there is refused in one line with exit code 2."""
+    done = run(folder, "run-caffe", f"prototxt/{VARIANT}.prototxt", "--gpu", "7", expect=range(256))
+    lines = done.stderr.strip().splitlines()
+    good = done.returncode == 2 and len(lines) == 1 and lines[0].startswith("run-caffe: ")
+    yield Row("refusal", "run-caffe --gpu 7", f"exit {done.returncode}: {lines[-1] if lines else ''}", "exit 2", good)
