@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from caffebench.common.errors import InputError
 from caffebench.generator.meaning import Graph, Prototxt, Vertex, build_graph, solver_settings, written
 
 __all__ = ["Difference", "compare"]
@@ -32,8 +33,12 @@ def compare(a: Prototxt, b: Prototxt) -> list[Difference]:
     """Every difference in meaning from ``a`` to ``b``; an empty list where Caffe would do the same.
 
     Layer names, paths, snapshot prefixes, the order of independent layers, in-place or not, and old forms
-    have no meaning. Where one file is a bare net only the nets are compared.
+    have no meaning. Where one file is a bare net only the nets are compared. Raises ``InputError`` where a
+    solver's net file is missing.
     """
+    for file in (a, b):
+        for name, node in file.missing:
+            raise InputError(f"{file.path}:{node.line}: no net file {name}, from the working folder or beside it")
     differences: list[Difference] = []
     if a.solver is not None and b.solver is not None:
         differences += _settings("solver", solver_settings(a.solver), solver_settings(b.solver))

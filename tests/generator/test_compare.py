@@ -247,6 +247,8 @@ def test_net_in_a_file_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "net.prototxt").write_text(NET)
     assert differences(tmp_path, FULL, SOLVER + 'net: "net.prototxt"') == []
     assert differences(tmp_path, FULL, NET) == [], "a bare net is compared as a net"
+    with pytest.raises(InputError, match=r"b\.prototxt:4: no net file none\.prototxt"):
+        differences(tmp_path, FULL, SOLVER + 'net: "none.prototxt"')
 
 
 def test_header_counts_where_both_files_have_one(tmp_path: Path) -> None:
