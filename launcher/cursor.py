@@ -23,12 +23,13 @@ SOURCES = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "Python"
 PROBE = 20
 
 
-def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str) -> str:
+def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str, ranks: int = 1) -> str:
     """Run the data layers of ``net`` forward to where ``batches`` batches have been used.
 
     ``solver`` is the ``SolverParameter`` that the net was built from, ``mode`` one of ``exact``, ``order`` (whole
     records only, within one pass over the data), ``auto`` (exact if it takes less than ``BUDGET`` seconds) and
-    ``caffe`` (leave them at record 0, as Caffe does). Returns what could not be restored, in words; else nothing.
+    ``caffe`` (leave them at record 0, as Caffe does). ``ranks`` processes share the training data.
+    Returns what could not be restored, in words; else nothing.
     """
     if mode == "caffe":
         return "data layers start at record 0" if batches else ""
@@ -40,18 +41,19 @@ def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str) -> 
         name = net._layer_names[index]
         if layer.type not in SOURCES or len(net._bottom_ids(index)) or name in ours:
             continue
-        if what := _forward_layer(net, index, layers.get(name), phase, batches, mode):
+        if what := _forward_layer(net, index, layers.get(name), phase, batches, mode, ranks):
             lost.append(f"{name}: {what}")
     return "; ".join(lost)
 
 
-def _forward_layer(net: Any, index: int, layer: Any, phase: str, batches: int, mode: str) -> str:
+def _forward_layer(net: Any, index: int, layer: Any, phase: str, batches: int, mode: str, ranks: int) -> str:
     """Run one data layer forward; what could not be restored, in words."""
     if layer is None or layer.type != "Data":
         for _ in range(batches):
             net._forward(index, index)
         return ""
-    size = int(layer.data_param.batch_size)
+    # Of several processes that train one net, each reads past the records of the others.
+    size = int(layer.data_param.batch_size) * (ranks if phase == "TRAIN" else 1)
     records = count_records(Path(layer.data_param.source))
     transform = layer.transform_param
     random = bool(transform.mirror or (transform.crop_size and phase == "TRAIN"))

@@ -8,14 +8,22 @@ from functools import cache
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_folder
 
-__all__ = ["caffe_has_gpu", "choose_gpus", "count_gpus"]
+__all__ = ["caffe_has_gpu", "caffe_has_nccl", "choose_gpus", "count_gpus"]
 
 
 @cache
+def _libraries() -> bytes:
+    return b"".join(path.read_bytes() for name in ("_caffe*.so", "libcaffe.so*") for path in caffe_folder().glob(name))
+
+
 def caffe_has_gpu() -> bool:
     """Whether the installed Caffe was built with CUDA; looked up in its libraries, nothing is loaded."""
-    libraries = [*caffe_folder().glob("_caffe*.so"), *caffe_folder().glob("libcaffe.so*")]
-    return any(b"cublasCreate" in library.read_bytes() for library in libraries)
+    return b"cublasCreate" in _libraries()
+
+
+def caffe_has_nccl() -> bool:
+    """Whether the installed Caffe can train one net on several GPUs."""
+    return b"ncclAllReduce" in _libraries()
 
 
 def count_gpus() -> int:

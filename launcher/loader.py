@@ -29,9 +29,10 @@ SLOTS = 2
 """Batches that each worker may be ahead."""
 
 
-def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, train: bool) -> None:
-    """Turn a ``LayerParameter`` of type Data into this layer, to begin with batch ``start``.
+def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, rank: int = 0, ranks: int = 1) -> None:
+    """Turn a ``LayerParameter`` of type Data, of the phase TRAIN, into this layer, to begin with batch ``start``.
 
+    Of several processes that train one net, ``rank`` takes every batch whose number leaves it over ``ranks``.
     Raises ``InputError`` for a transformation that this layer does not know.
     """
     if workers < 1:
@@ -45,13 +46,15 @@ def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, train
         scale=transform.scale,
         mean_values=tuple(transform.mean_value),
         mean_file=transform.mean_file,
-        random_crop=train,
+        random_crop=True,
         seed=seed,
     )
     layer.type = "Python"
     layer.python_param.module = __name__
     layer.python_param.layer = DataLoader.__name__
-    layer.python_param.param_str = json.dumps({"recipe": asdict(recipe), "workers": workers, "start": start})
+    layer.python_param.param_str = json.dumps(
+        {"recipe": asdict(recipe), "workers": workers, "first": start * ranks + rank, "step": ranks}
+    )
     layer.ClearField("data_param")
     layer.ClearField("transform_param")
 
@@ -73,13 +76,12 @@ class DataLoader(caffe.Layer):  # type: ignore[misc]
         """Start the workers."""
         parameters = json.loads(self.param_str)
         recipe = Recipe.from_dict(parameters["recipe"])
-        self.batch: int = parameters["start"]
+        self.turn = 0
         maker = BatchMaker(recipe)
         self.shape = maker.shape
         maker.close()
-        count: int = parameters["workers"]
-        self.workers = [_start(recipe, self.shape, self.batch + number, count) for number in range(count)]
-        self.first = self.batch
+        count, first, step = (int(parameters[name]) for name in ("workers", "first", "step"))
+        self.workers = [_start(recipe, self.shape, first + number * step, count * step) for number in range(count)]
 
     def reshape(self, bottom: Any, top: Any) -> None:
         """Shape the tops; the shapes never change."""
@@ -89,18 +91,17 @@ class DataLoader(caffe.Layer):  # type: ignore[misc]
 
     def forward(self, bottom: Any, top: Any) -> None:
         """Hand out the next batch."""
-        turn = self.batch - self.first
-        worker = self.workers[turn % len(self.workers)]
+        worker = self.workers[self.turn % len(self.workers)]
         if worker.full.read(1) != b"\1":
             raise CaffebenchError(f"a data-loading worker died, with code {worker.process.wait()}: see the lines above")
-        slot = worker.slots[turn // len(self.workers) % SLOTS]
+        slot = worker.slots[self.turn // len(self.workers) % SLOTS]
         size = int(np.prod(self.shape))
         top[0].data[...] = slot[:size].reshape(self.shape)
         if len(top) > 1:
             top[1].data[...] = slot[size:]
         with suppress(BrokenPipeError):  # told by the next read
             worker.free.write(b"\1")
-        self.batch += 1
+        self.turn += 1
 
     def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
         """Nothing flows back into data."""

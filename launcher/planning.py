@@ -9,7 +9,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.launcher.datacheck import check_data
-from caffebench.launcher.devices import caffe_has_gpu, choose_gpus, count_gpus
+from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
 from caffebench.launcher.plan import INITS, Plan
 from caffebench.launcher.schedule import learning_rate, parse_phases
 from caffebench.launcher.snapshots import BrokenSnapshotError, read_weights
@@ -40,6 +40,16 @@ def make_plans(
             )
         seen[file.run] = file.path
     plans = [_make_plan(file, gpus, notes, **options) for file in files]
+    if len(gpus) > 1 and jobs == 1:
+        if not caffe_has_nccl():
+            raise InputError(
+                f"--gpu {gpu}: this Caffe was built without NCCL and trains a run on one GPU only: build one with "
+                f"install-caffe --cuda --nccl, or train {len(gpus)} runs at a time with --jobs {len(gpus)}"
+            )
+        notes.append(
+            f"{len(gpus)} GPUs train together: the batch size in the file is that of each GPU, so every iteration "
+            f"takes {len(gpus)} times as many images; divide batch_size and max_iter to train as on one"
+        )
     if gpus and jobs > len(gpus):
         raise InputError(
             f"--jobs {jobs} needs as many GPUs, a run each, and there are {len(gpus)}: use --jobs {len(gpus)}"

@@ -17,7 +17,10 @@ def new_seed() -> int:
     return secrets.randbits(31)
 
 
-def derive_seed(seed: int, iteration: int) -> int:
-    """The seed of Caffe's generator from ``iteration`` on: 32 bits, spread by BLAKE2 so that neighbours differ."""
-    digest = hashlib.blake2b(f"{seed}/{iteration}".encode(), digest_size=4).digest()
+def derive_seed(seed: int, iteration: int, rank: int = 0) -> int:
+    """The seed of Caffe's generator from ``iteration`` on: 32 bits, spread by BLAKE2 so that neighbours differ.
+
+    Each ``rank`` of several processes that train one net draws numbers of its own.
+    """
+    digest = hashlib.blake2b(f"{seed}/{iteration}/{rank}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")

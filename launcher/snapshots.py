@@ -217,7 +217,7 @@ def restorable(paths: RunPaths, iteration: int) -> Path:
     snapshot = paths.snapshot(iteration)
     if Path(_check_state(snapshot.state, iteration)) == snapshot.model:
         return snapshot.state
-    copy = paths.unfinished(iteration).state
+    copy = paths.partial / f"{snapshot.state.name}.{os.getpid()}"  # each rank of several makes its own
     shutil.copyfile(snapshot.state, copy)
     name = str(snapshot.model).encode()
     with copy.open("ab") as file:

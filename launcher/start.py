@@ -23,10 +23,19 @@ Say = Callable[[str, dict[str, Any]], None]
 
 
 def start(
-    caffe: Any, plan: Plan, phase: Phase, *, seed: int, resume_from: int | None, changed: list[str], say: Say
+    caffe: Any,
+    plan: Plan,
+    phase: Phase,
+    *,
+    seed: int,
+    resume_from: int | None,
+    changed: list[str],
+    say: Say,
+    rank: int = 0,
 ) -> Training:
     """Build the solver of a phase and bring it to ``resume_from`` (None: the very beginning).
 
+    Of several GPUs' processes, rank 0 tests, initialises and writes snapshots; it hands its weights to the others.
     Raises ``InputError`` where the snapshot or the weights belong to another network.
     """
     paths = plan.paths
@@ -46,7 +55,12 @@ def start(
         from caffebench.launcher.loader import replace_data_layer
 
         for layer in data_layers(parameter, "TRAIN"):
-            replace_data_layer(layer, workers=workers, seed=seed, start=begin, train=True)
+            replace_data_layer(layer, workers=workers, seed=seed, start=begin, rank=rank, ranks=max(len(plan.gpus), 1))
+    # Seeding is cheap on the CPU; on a GPU it makes cuRAND build its state anew, so only at snapshots.
+    stride = (parameter.snapshot or parameter.max_iter) if plan.gpus else 1
+    if rank:
+        for field in ("test_iter", "test_interval", "test_net", "test_net_param", "test_state", "snapshot"):
+            parameter.ClearField(field)
     solver = _open_solver(caffe, _text(parameter))
     training = Training(
         caffe=caffe,
@@ -55,21 +69,23 @@ def start(
         text=plan.solver,
         paths=paths,
         seed=seed,
-        # Seeding is cheap on the CPU; on a GPU it makes cuRAND build its state anew, so only at snapshots.
-        stride=(parameter.snapshot or parameter.max_iter) if plan.gpus else 1,
+        stride=stride,
         train_batches=0,
         test_batches=[0] * len(solver.test_nets),
         batch_size=batch_size,
         keep=plan.keep_snapshots,
         learning_rate=schedule,
+        rank=rank,
     )
     if record is not None:
         _restore(training, plan, record, changed, say)
     elif plan.weights:
         _load_weights(training, plan.weights)
-    elif plan.init != "none":
+    elif plan.init != "none" and rank == 0:
         _initialise(training, plan.init, say)
-    training.begin()
+    elif plan.init in ("lsuv", "ortho-lsuv"):
+        forward_data(solver.net, parameter, "TRAIN", 1, "exact", len(plan.gpus))  # as rank 0 does
+    training.start = int(solver.iter)
     return training
 
 
@@ -186,10 +202,11 @@ def _restore(training: Training, plan: Plan, record: Record, changed: list[str],
     state = restorable(plan.paths, iteration)
     training.caffe.log(f"Resuming from {snapshot.state}")
     training.solver.restore(str(state))
-    training.train_batches, training.test_batches = record.train_batches, list(record.test_batches)
+    training.train_batches = record.train_batches
+    training.test_batches[:] = record.test_batches[: len(training.test_batches)]
     positions = {
         "training records": forward_data(
-            training.solver.net, training.parameter, "TRAIN", record.train_batches, plan.resume
+            training.solver.net, training.parameter, "TRAIN", record.train_batches, plan.resume, max(len(plan.gpus), 1)
         )
     }
     for number, (net, batches) in enumerate(zip(training.solver.test_nets, record.test_batches, strict=False)):

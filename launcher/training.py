@@ -52,11 +52,15 @@ class Training:
     deadline: float | None = None
     """``time.monotonic()`` at which the state must be safe."""
     learning_rate: Callable[[int], float] | None = None
+    start: int = 0
+    """The iteration that this training begins at."""
+    rank: int = 0
+    """Which of several GPUs' processes this is."""
     request: StopRequest | None = None
 
     def begin(self) -> None:
         """Hook into the solver; call it once the solver stands where training is to begin."""
-        self._start = self._published = int(self.solver.iter)
+        self._published = self.start
         self._batches_at_start = self.train_batches
         self._tests = list(self.test_batches)
         self._reserve, self._longest, self._looked = 0.5, 0.0, time.monotonic()
@@ -97,8 +101,12 @@ class Training:
         self._settle()
         self._obey()
         self.test_batches = list(self._tests)
-        if iteration % self.stride == 0 or iteration == self._start:
-            self.caffe.set_random_seed(derive_seed(self.seed, iteration))
+        self.prepare(iteration)
+
+    def prepare(self, iteration: int) -> None:
+        """Set the random generator and the learning rate as they are to be at an iteration."""
+        if iteration % self.stride == 0 or iteration == self.start:
+            self.caffe.set_random_seed(derive_seed(self.seed, iteration, self.rank))
         if self.learning_rate is not None:
             self.solver.param.base_lr = self.learning_rate(iteration)
 
@@ -142,7 +150,7 @@ class Training:
             Record(
                 iteration=iteration,
                 seed=self.seed,
-                train_batches=self._batches_at_start + (iteration - self._start) * self.parameter.iter_size,
+                train_batches=self._batches_at_start + (iteration - self.start) * self.parameter.iter_size,
                 test_batches=tuple(self.test_batches),
                 batch_size=self.batch_size,
                 state_bytes=0,

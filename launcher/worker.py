@@ -6,7 +6,6 @@ the launcher may write one line of JSON to standard input that says why.
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import json
 import os
@@ -20,6 +19,8 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.launcher import ranks
+from caffebench.launcher.lifeline import die_with
 from caffebench.launcher.logtail import log_event
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import Phase, parse_phases
@@ -29,14 +30,13 @@ from caffebench.launcher.training import StopRequest, Training
 __all__ = ["EXIT_CODES", "main"]
 
 EXIT_CODES = {"done": 0, "stopped": 3, "refused": 2, "not_converged": 4, "crashed": 1}
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> NoReturn:
     """Read the assignment, train, and leave with one of ``EXIT_CODES``."""
     with open(int(sys.argv[1]), "rb") as file:
         assignment = json.load(file)
-    _die_with(assignment["parent"])
+    die_with(assignment["parent"])
     plan = Plan.from_json(assignment["plan"])
     import caffe
 
@@ -57,13 +57,6 @@ def main() -> NoReturn:
     os._exit(EXIT_CODES[status])
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the launcher dies, however it dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(EXIT_CODES["crashed"])
-
-
 class Child:
     """One session of a run."""
 
@@ -76,6 +69,7 @@ class Child:
         seconds = assignment["seconds_left"]
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.training: Training | None = None
+        self.team: ranks.Team | None = None
         self.request: StopRequest | None = None
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -132,10 +126,10 @@ class Child:
         return "done", ""
 
     def _choose_device(self) -> None:
-        if self.plan.gpus:
-            self.caffe.log(f"Using GPUs {', '.join(map(str, self.plan.gpus))}")
-            self.caffe.set_device(self.plan.gpus[0])
-            self.caffe.set_mode_gpu()
+        gpus = self.plan.gpus
+        if gpus:
+            self.caffe.log(f"Using GPUs {', '.join(map(str, gpus))}")
+            ranks.use_gpu(self.caffe, gpus, 0)
         else:
             self.caffe.log("Use CPU.")
             self.caffe.set_mode_cpu()
@@ -146,6 +140,8 @@ class Child:
             self.resume_from = resume_from
             self.training.close()
             self.training = None
+        if len(self.plan.gpus) > 1:
+            self.team = ranks.Team(self.caffe, self.plan, phase, seed=self.seed, resume_from=resume_from)
         training = start(
             self.caffe,
             self.plan,
@@ -155,6 +151,9 @@ class Child:
             changed=self.changed,
             say=self.say,
         )
+        training.begin()
+        if self.team is not None:
+            self.team.join(training.solver)
         training.deadline, training.request = self.deadline, self.request
         self.training = training
         return training
