@@ -102,16 +102,20 @@ def _fed_classes(layers: list[Message]) -> int | None:
     return found
 
 
+_WIRING = re.compile(
+    rb"^[IWEF]\d{4,8} [\d:.]+ +\d+ net\.cpp:\d+\] (.*(?: <- | -> |with loss weight).*|(?:Setting up|Top sh).*)$", re.M
+)
 _SHAPE = re.compile(r"Top shape: ((?:\d+ )*)\(")
 
 
-def _wired_classes(wiring: str) -> int | None:
+def _wired_classes(wiring: bytes) -> int | None:
     """Channels of the blob that goes into the last layer with a loss weight, as Caffe told while setting up."""
     bottoms: dict[str, list[str]] = {}
     tops: dict[str, list[str]] = {}
     shapes: dict[str, list[int]] = {}
     layer, place, found = "", 0, None
-    for line in wiring.splitlines():
+    for found_line in _WIRING.finditer(wiring):
+        line = found_line[1].decode(errors="replace").rstrip()
         if " <- " in line:
             name, blob = line.split(" <- ", 1)
             bottoms.setdefault(name, []).append(blob)
@@ -132,7 +136,7 @@ def _wired_classes(wiring: str) -> int | None:
     return found
 
 
-def read_config(solver_text: str, net_text: str = "", wiring: str = "", gpus: int = 1) -> Config:
+def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus: int = 1) -> Config:
     """Recover the configuration from the solver block of a log, and from its net block where that is apart.
 
     ``wiring`` are the lines that Caffe writes while it sets up the training net: they tell the number of classes

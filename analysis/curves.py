@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.model import COLUMNS, Session
-from caffebench.analysis.scan import LR, NO_TIME, TEST, TRAIN, Metric, Rows
+from caffebench.analysis.model import Session
+from caffebench.analysis.rows import NO_TIME, TEST, TRAIN, Metric, Rows
 from caffebench.analysis.stitch import Piece, snapshot_times
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["stitch"]
+__all__ = ["Stitched", "stitch"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -52,29 +54,15 @@ class _Timeline:
 
 def _clock(piece: Piece) -> Floats:
     """Seconds of each row since training began in this session; NaN without a time. It never runs backwards."""
-    time = piece.rows["time"]
+    time = piece.rows.time
     known = time != NO_TIME
+    seconds = np.full(len(time), np.nan)
     if not known.any():
-        return np.full(len(time), np.nan)
-    start = min((one.time for one in piece.marks if one.kind == "start" and one.time != NO_TIME), default=None)
-    values = time.astype("f8")
-    values[~known] = np.nan
-    first = values[known][0]
-    begin = first if start is None or start > first else float(start)
-    seconds: Floats = (values - begin) / 1e6
-    seconds[known] = np.maximum.accumulate(seconds[known])
+        return seconds
+    first = int(time[known][0])
+    start = min((one.time for one in piece.marks if one.kind == "start" and one.time != NO_TIME), default=first)
+    seconds[known] = np.maximum.accumulate((time[known] - min(start, first)) / 1e6)
     return seconds
-
-
-def _lr(rows: Rows) -> Floats:
-    """The learning rate at each row: of its iteration, else the last one before it, else the first."""
-    said = rows[rows["kind"] == LR]
-    if not len(said):
-        return np.full(len(rows), np.nan)
-    order = np.argsort(said["iteration"], kind="stable")
-    place = np.searchsorted(said["iteration"][order], rows["iteration"], side="right") - 1
-    values: Floats = said["value"][order][np.maximum(place, 0)]
-    return values
 
 
 def _batches(session: Session, header: Mapping[str, Any], iterations: Ints, start: int) -> Floats:
@@ -101,156 +89,226 @@ def _batches(session: Session, header: Mapping[str, Any], iterations: Ints, star
     return seen
 
 
+@dataclass
+class _Kept:
+    """Rows of one session that still survive."""
+
+    session: int
+    rows: Rows
+    seconds: Floats
+    epochs: Floats
+
+    def until(self, iteration: int) -> _Kept:
+        """Without the rows past ``iteration``."""
+        keep = self.rows.iteration <= iteration
+        return self if keep.all() else _Kept(self.session, self.rows[keep], self.seconds[keep], self.epochs[keep])
+
+
+@dataclass
+class Stitched:
+    """A run's surviving rows, still in columns: a log of gigabytes becomes a table part by part."""
+
+    name: str
+    metrics: Sequence[Metric]
+    parts: list[_Kept]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return sum(len(one.rows) for one in self.parts)
+
+    @property
+    def iteration(self) -> int | None:
+        """The last iteration; None where there is no row."""
+        return max((int(one.rows.iteration.max()) for one in self.parts), default=None)
+
+    @property
+    def epochs(self) -> float | None:
+        """Epochs at the last row; None where that is not known."""
+        last = float(self.parts[-1].epochs.max()) if self.parts else float("nan")
+        return None if last != last else round(last, 6)
+
+    def frames(self, size: int = 1 << 19) -> Iterator[pl.DataFrame]:
+        """The long table in frames of at most ``size`` rows."""
+        for part in self.parts:
+            for first in range(0, len(part.rows), size):
+                chosen = slice(first, first + size)
+                yield _frame(
+                    self.name, part.session, part.rows[chosen], part.seconds[chosen], part.epochs[chosen], self.labels
+                )
+
+    @cached_property
+    def labels(self) -> dict[tuple[int, int], str]:
+        """Names of metrics by kind and code."""
+        return _labels(self.parts, self.metrics)
+
+    def named(self, phase: str, net: int | None = None) -> list[tuple[str, Metric]]:
+        """Metrics of a phase in the order in which the log first says them, with what is known of each."""
+        found: dict[str, Metric] = {}
+        for part in self.parts:
+            mine = part.rows.kind == TEST if phase == "test" else part.rows.kind != TEST
+            if net is not None:
+                mine &= part.rows.net == net
+            keys, first = np.unique(_key(part.rows)[mine], return_index=True)
+            for key in keys[np.argsort(first)].tolist():
+                pair = (key >> 40, key & 0xFFFFF)
+                found.setdefault(self.labels[pair], self.metrics[pair[1]])
+        return list(found.items())
+
+    def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
+        """The rows of one metric."""
+        import polars as pl
+
+        frames = [_empty()]
+        pairs = [
+            pair for pair, name in self.labels.items() if name == metric and (pair[0] == TEST) == (phase == "test")
+        ]
+        for part in self.parts:
+            keys = (part.rows.kind.astype("i8") << 40) | part.rows.metric.astype("i8")
+            mine = np.isin(keys, [(kind << 40) | code for kind, code in pairs])
+            if net is not None:
+                mine &= part.rows.net == net
+            chosen = part.rows[mine]
+            frames.append(_frame(self.name, part.session, chosen, part.seconds[mine], part.epochs[mine], self.labels))
+        return pl.concat(frames)
+
+    def frame(self) -> pl.DataFrame:
+        """The long table whole."""
+        import polars as pl
+
+        return pl.concat([_empty(), *self.frames()])
+
+
 def stitch(
     name: str,
+    metrics: Sequence[Metric],
     pieces: Sequence[Piece],
     sessions: Sequence[Session],
-    metrics: Sequence[Sequence[Metric]],
     header: Mapping[str, Any],
     train_size: int | None,
-) -> tuple[pl.DataFrame, float | None]:
-    """The long table of a run and its training seconds; ``sessions`` get their lost iterations and seconds.
-
-    ``metrics[i]`` are the names that the rows of ``pieces[i]`` refer to.
-    """
+) -> tuple[Stitched, float | None]:
+    """The surviving rows and the training seconds; ``sessions`` get their lost iterations and seconds."""
     timeline = _Timeline()
-    kept: list[dict[str, Any]] = []
+    kept: list[_Kept] = []
     reached: tuple[int, Session] | None = None
     total: float | None = None
-    for piece, session, names in zip(pieces, sessions, metrics, strict=True):
+    for piece, session in zip(pieces, sessions, strict=True):
         rows = piece.rows
         if not len(rows):
             continue
-        first = int(rows["iteration"].min())
+        first = int(rows.iteration.min())
         start = first if session.resumed_from is None else min(session.resumed_from, first)
-        if session.resumed_from is None and piece.fresh:
-            start = min(first, start)
         if reached is not None and reached[0] > start:
-            lost = reached[0] - start
-            reached[1].lost_iterations += lost
+            reached[1].lost_iterations += reached[0] - start
         clock = _clock(piece)
-        has_start = piece.mark("start") is not None
-        base_seconds = timeline.seconds_at(start if has_start else first)
-        seconds = clock + base_seconds
-        known = clock[~np.isnan(clock)]
-        session.seconds = float(known.max()) if len(known) else 0.0
-        images: Floats = timeline.images_at(start, session, header) + _batches(
-            session, header, rows["iteration"], start
-        )
-        epochs = images / (train_size or np.nan)
-        _drop(kept, start)
-        kept.append(_columns(piece, session, names, seconds, epochs))
-        marks = {k: v for k, v in snapshot_times(piece).items() if k >= start}
-        extra = np.array(list(marks), "i8")
-        zero = rows["time"][rows["time"] != NO_TIME]
-        moments = np.array(list(marks.values()), "f8")
-        if len(zero) and len(extra):
-            offset = seconds[rows["time"] != NO_TIME][0] - zero[0] / 1e6
-            extra_seconds = np.clip(moments / 1e6 + offset, 0, None)
-        else:
-            extra, extra_seconds = extra[:0], moments[:0]
+        known = ~np.isnan(clock)
+        session.seconds = float(clock[known].max()) if known.any() else 0.0
+        seconds = clock + timeline.seconds_at(start if piece.mark("start") is not None else first)
+        images: Floats = timeline.images_at(start, session, header) + _batches(session, header, rows.iteration, start)
+        kept = [one.until(start) for one in kept]
+        own = _once(rows)
+        mine = _Kept(session.number, rows[own], seconds[own], images[own] / (train_size or np.nan))
+        kept = [*(_replaced(one, mine, start) for one in kept), mine]
+        snapshots = {at: time for at, time in snapshot_times(piece).items() if at >= start} if known.any() else {}
+        extra = np.array(list(snapshots), "i8")
+        place = int(np.flatnonzero(known)[0]) if known.any() else 0
+        moments = (np.array(list(snapshots.values()), "f8") - float(rows.time[place])) / 1e6 + float(seconds[place])
         timeline.add(
             start,
-            np.concatenate([rows["iteration"], extra]),
-            np.concatenate([seconds, extra_seconds]),
-            np.concatenate([images, images[:1] + _batches(session, header, extra, int(rows["iteration"][0]))]),
+            np.concatenate([rows.iteration, extra]),
+            np.concatenate([seconds, np.maximum(moments, 0.0)]),
+            np.concatenate([images, images[0] + _batches(session, header, extra, int(rows.iteration[0]))]),
         )
-        reached = (int(max(rows["iteration"].max(), *(marks or [0]))), session)
-        if len(known):
-            total = float(seconds[~np.isnan(seconds)].max())
-    return _frame(name, kept), total
+        reached = (max(int(rows.iteration.max()), *snapshots, 0), session)
+        if known.any():
+            total = float(seconds[known].max())
+    return Stitched(name, metrics, [one for one in kept if len(one.rows)]), total
 
 
-def _columns(
-    piece: Piece, session: Session, names: Sequence[Metric], seconds: Floats, epochs: Floats
-) -> dict[str, Any]:
-    rows = piece.rows
-    chosen = (rows["kind"] != LR) | ~np.isin(rows["iteration"], rows["iteration"][rows["kind"] != LR])
-    kinds = rows["kind"]
-    labels = _labels(rows, names)
-    columns = {
-        "kind": kinds,
-        "metric": np.array([labels[int(kind), int(code)] for kind, code in _pairs(rows)], dtype=object)[_inverse(rows)]
-        if len(rows)
-        else np.array([], dtype=object),
-        "net": rows["net"],
-        "iteration": rows["iteration"],
-        "epoch": epochs,
-        "seconds": seconds,
-        "session": np.full(len(rows), session.number),
-        "lr": _lr(rows),
-        "value": rows["value"],
-    }
-    return {key: value[chosen] for key, value in columns.items()}
+def _key(rows: Rows) -> Ints:
+    """One number for phase, net and metric."""
+    key: Ints = (rows.kind.astype("i8") << 40) | ((rows.net.astype("i8") + 1) << 20) | rows.metric.astype("i8")
+    return key
 
 
-def _keys(rows: Rows) -> npt.NDArray[np.int64]:
-    keys: Ints = rows["kind"].astype("i8") * (1 << 16) + rows["metric"].astype("i8")
-    return keys
+def _once(rows: Rows) -> slice | npt.NDArray[np.intp]:
+    """Rows without those that one process said twice (several GPUs): the last of each counts."""
+    key = _key(rows)
+    rising = True
+    for one in np.unique(key) if len(rows) else ():
+        iteration = rows.iteration[key == one]
+        rising = rising and bool((iteration[1:] > iteration[:-1]).all())
+    if rising:
+        return slice(None)
+    order = np.lexsort((np.arange(len(rows)), rows.iteration, key))
+    last = np.ones(len(rows), bool)
+    last[:-1] = (key[order][1:] != key[order][:-1]) | (rows.iteration[order][1:] != rows.iteration[order][:-1])
+    kept: npt.NDArray[np.intp] = np.sort(order[last])
+    return kept
 
 
-def _pairs(rows: Rows) -> list[tuple[int, int]]:
-    return [(int(key) >> 16, int(key) & 0xFFFF) for key in np.unique(_keys(rows))]
+def _replaced(earlier: _Kept, later: _Kept, start: int) -> _Kept:
+    """At the iteration of the resume the later session wins, value by value."""
+    there = earlier.rows.iteration == start
+    if not there.any():
+        return earlier
+    again = _key(later.rows[later.rows.iteration == start])
+    keep = ~(there & np.isin(_key(earlier.rows), again))
+    return _Kept(earlier.session, earlier.rows[keep], earlier.seconds[keep], earlier.epochs[keep])
 
 
-def _inverse(rows: Rows) -> npt.NDArray[np.intp]:
-    return np.unique(_keys(rows), return_inverse=True)[1]
-
-
-def _labels(rows: Rows, names: Sequence[Metric]) -> dict[tuple[int, int], str]:
-    """Names of metrics: an output called ``loss`` of the train net is ``batch_loss``, a vector's are numbered."""
-    labels: dict[tuple[int, int], str] = {}
+def _labels(parts: Sequence[_Kept], metrics: Sequence[Metric]) -> dict[tuple[int, int], str]:
+    """Names by kind and code: the train net's output ``loss`` is ``batch_loss``, values of a vector are numbered."""
+    pairs = {(int(key) >> 40, int(key) & 0xFFFFF) for part in parts for key in np.unique(_key(part.rows))}
+    labels = {(kind, code): metrics[code].name for kind, code in pairs}
     by_name: dict[tuple[int, str], list[int]] = {}
-    for kind, code in _pairs(rows):
-        name = names[code].name
-        labels[kind, code] = "batch_loss" if kind == TRAIN and name == "loss" else name
-        by_name.setdefault((kind, name), []).append(code)
+    for kind, code in sorted(pairs):
+        by_name.setdefault((kind, metrics[code].name), []).append(code)
+        if kind == TRAIN and metrics[code].name == "loss":
+            labels[kind, code] = "batch_loss"
     for (kind, name), codes in by_name.items():
-        if len(codes) < 2 or len({names[code].index for code in codes}) < 2:
+        if len({metrics[code].index for code in codes}) < 2:
             continue
-        mine = rows[rows["kind"] == kind]
-        sets = [np.unique(mine["iteration"][mine["metric"] == code]) for code in codes]
-        if len(np.unique(np.concatenate(sets))) < sum(map(len, sets)):
-            order = sorted(codes, key=lambda code: names[code].index)
-            for place, code in enumerate(order):
-                labels[kind, code] = f"{name}[{place}]"
+        for part in parts:
+            mine = [
+                np.unique(part.rows.iteration[(part.rows.kind == kind) & (part.rows.metric == one)]) for one in codes
+            ]
+            if len(np.unique(np.concatenate(mine))) < sum(map(len, mine)):
+                indexes = sorted({metrics[code].index for code in codes})
+                labels.update({(kind, code): f"{name}[{indexes.index(metrics[code].index)}]" for code in codes})
+                break
     return labels
 
 
-def _drop(kept: list[dict[str, Any]], start: int) -> None:
-    """Rows past the iteration that training resumed from are gone."""
-    for columns in kept:
-        keep = columns["iteration"] <= start
-        if not keep.all():
-            for key in columns:
-                columns[key] = columns[key][keep]
+def _empty() -> pl.DataFrame:
+    return _frame("", 0, Rows.joined([]), np.empty(0), np.empty(0), {})
 
 
-def _frame(name: str, kept: list[dict[str, Any]]) -> pl.DataFrame:
+def _frame(
+    name: str, session: int, rows: Rows, seconds: Floats, epochs: Floats, labels: Mapping[tuple[int, int], str]
+) -> pl.DataFrame:
     import polars as pl
 
-    def column(key: str, dtype: Any) -> Any:
-        return np.concatenate([one[key] for one in kept]) if kept else np.empty(0, dtype)
-
-    kind = column("kind", "u1")
-    net = column("net", "i2")
-    frame = pl.DataFrame(
+    count = len(rows)
+    codes = (rows.kind.astype("i4") << 16) | rows.metric.astype("i4")
+    said = pl.Series("code", codes)
+    names = {(kind << 16) | code: label for (kind, code), label in labels.items()}
+    phase = pl.Series("kind", rows.kind == TEST)
+    return pl.DataFrame(
         {
-            "run": pl.repeat(name, len(kind), eager=True),
-            "phase": pl.Series(np.where(kind == TEST, "test", "train").astype(object), dtype=pl.String),
-            "net": pl.Series(net.astype("i4")),
-            "iteration": column("iteration", "i8"),
-            "epoch": pl.Series(column("epoch", "f8"), nan_to_null=True),
-            "seconds": pl.Series(column("seconds", "f8"), nan_to_null=True),
-            "session": column("session", "i8").astype("i4"),
-            "lr": pl.Series(column("lr", "f8"), nan_to_null=True),
-            "metric": pl.Series(column("metric", object), dtype=pl.String),
-            "value": column("value", "f8"),
+            "run": pl.repeat(name, count, dtype=pl.String, eager=True),
+            "test": phase,
+            "net": pl.Series(rows.net.astype("i4")),
+            "iteration": pl.Series(rows.iteration),
+            "epoch": pl.Series(np.round(epochs, 6), nan_to_null=True),
+            "seconds": pl.Series(np.round(seconds, 3), nan_to_null=True),
+            "session": pl.repeat(session, count, dtype=pl.Int32, eager=True),
+            "lr": pl.Series(rows.lr, nan_to_null=True),
+            "metric": said.replace_strict(names, return_dtype=pl.String) if names else said.cast(pl.String),
+            "value": pl.Series(rows.value),
         }
+    ).select(
+        "run",
+        pl.when("test").then(pl.lit("test")).otherwise(pl.lit("train")).alias("phase"),
+        pl.when("test").then("net").alias("net"),
+        pl.exclude("run", "test", "net"),
     )
-    frame = frame.with_columns(
-        pl.when(pl.col("phase") == "test").then("net"),
-        pl.col("epoch").round(6),
-        pl.col("seconds").round(3),
-    )
-    return frame.unique(["phase", "net", "metric", "iteration"], keep="last", maintain_order=True).select(COLUMNS)

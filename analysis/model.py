@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from caffebench.analysis.config import Config
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from caffebench.analysis.curves import Stitched
+    from caffebench.analysis.rows import Metric
 
 __all__ = ["COLUMNS", "Run", "Session"]
 
@@ -67,8 +73,8 @@ class Run:
     """``done``, ``stopped``, ``crashed``, ``not_converged`` or ``empty``."""
     reason: str
     """Why this status, in words."""
-    curves: pl.DataFrame
-    """The long table (``COLUMNS``) of the surviving iterations, in order."""
+    stitched: Stitched
+    """The surviving rows, in columns."""
     train_size: int | None = None
     """Images of one epoch."""
     seconds: float | None = None
@@ -76,10 +82,15 @@ class Run:
     bad_lines: int = 0
     """Lines of Caffe that were cut or garbled, and skipped."""
 
+    @cached_property
+    def curves(self) -> pl.DataFrame:
+        """The long table (``COLUMNS``) of the surviving iterations, in order."""
+        return self.stitched.frame()
+
     @property
     def iteration(self) -> int | None:
         """The last iteration that survives."""
-        return None if self.curves.is_empty() else int(self.curves["iteration"].max())  # type: ignore[arg-type]
+        return self.stitched.iteration
 
     @property
     def max_iter(self) -> int | None:
@@ -122,20 +133,17 @@ class Run:
 
     def curve(self, metric: str, phase: str = "test", net: int | None = None) -> pl.DataFrame:
         """The rows of one metric in order; of test net 0 unless ``net`` says otherwise."""
-        import polars as pl
-
-        rows = self.curves.filter((pl.col("phase") == phase) & (pl.col("metric") == metric))
-        return rows if phase == "train" else rows.filter(pl.col("net") == (net or 0))
+        return self.stitched.curve(metric, phase, None if phase == "train" else net or 0)
 
     @property
     def accuracy_metric(self) -> str | None:
         """The test metric that is the accuracy: top-1 before top-5, the last classifier of several; None without."""
-        return _pick(self.curves, _accuracy_rank)
+        return _pick(self.stitched.named("test", 0), _accuracy_rank)
 
     @property
     def loss_metric(self) -> str | None:
-        """The test metric that is the loss: of several, the last; None without."""
-        return _pick(self.curves, _loss_rank)
+        """The test metric that is the loss: the greatest weight of several, then the last; None without."""
+        return _pick(self.stitched.named("test", 0), _loss_rank)
 
     def last(self, metric: str | None) -> float | None:
         """The last test's value of ``metric``."""
@@ -165,7 +173,7 @@ class Run:
     @property
     def epochs(self) -> float | None:
         """Epochs trained up to the last surviving iteration."""
-        return None if self.curves.is_empty() else self.curves["epoch"][-1]
+        return self.stitched.epochs
 
     @property
     def published(self) -> tuple[str, str]:
@@ -178,24 +186,23 @@ def _value(rows: pl.DataFrame, index: int) -> float | None:
     return None if rows.is_empty() else float(rows["value"][index])
 
 
-def _accuracy_rank(name: str) -> int | None:
+def _accuracy_rank(name: str, _metric: Metric) -> float | None:
     low = name.lower()
-    if "top-5" in low or "top5" in low or "top_5" in low:
+    if re.search(r"top[-_ ]?[2-9]|top[-_ ]?1\d|[@_]5\b", low):
         return 2
-    if any(word in low for word in ("top-1", "top1", "top_1")):
+    if re.search(r"top[-_ ]?1", low):
         return 0
     return 1 if "acc" in low or low in {"score0", "detection_eval"} else None
 
 
-def _loss_rank(name: str) -> int | None:
+def _loss_rank(name: str, metric: Metric) -> float | None:
     low = name.lower()
-    return 1 if low in {"total_loss", "score1"} else 0 if "loss" in low and _accuracy_rank(name) is None else None
+    if metric.weight is not None:
+        return 1 / (1 + abs(metric.weight)) if metric.index >= 0 else 3
+    return 2 if ("loss" in low or low == "score1") and _accuracy_rank(name, metric) is None else None
 
 
-def _pick(curves: pl.DataFrame, rank: Any) -> str | None:
-    import polars as pl
-
-    names = curves.filter((pl.col("phase") == "test") & (pl.col("net") == 0))["metric"].cast(pl.String)
-    ranked = [(rank(name), -place, name) for place, name in enumerate(names.unique(maintain_order=True).to_list())]
-    known = [one for one in ranked if one[0] is not None]
+def _pick(named: Sequence[tuple[str, Metric]], rank: Callable[[str, Metric], float | None]) -> str | None:
+    ranked = [(rank(name, metric), -place, name) for place, (name, metric) in enumerate(named)]
+    known = [(first, place, name) for first, place, name in ranked if first is not None]
     return min(known)[2] if known else None

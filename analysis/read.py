@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from caffebench.analysis.config import TRAIN_SIZES
+from caffebench.analysis.config import TRAIN_SIZES, Config
 from caffebench.analysis.curves import stitch
 from caffebench.analysis.model import Run
-from caffebench.analysis.scan import Metric, scan
+from caffebench.analysis.rows import Metrics
+from caffebench.analysis.scan import Scan, scan
 from caffebench.analysis.sources import Source, find_runs, pieces
-from caffebench.analysis.stitch import Piece, in_order, pieces_of, to_session
+from caffebench.analysis.stitch import in_order, pieces_of, to_session
 from caffebench.analysis.verdict import verdict
 from caffebench.common.errors import InputError
 
-__all__ = ["read_run", "read_runs"]
+__all__ = ["make_run", "read_run", "read_runs"]
 
 
 def read_run(source: Source, train_size: int | None = None) -> Run | None:
     """Read one run; None where not one of its files is a Caffe log."""
-    found: list[Piece] = []
-    metrics: dict[int, list[Metric]] = {}
+    metrics = Metrics()
+    return make_run(source, [scan(pieces(path), metrics) for path in source.files], metrics, train_size)
+
+
+def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size: int | None = None) -> Run | None:
+    """Stitch a run from the scans of its files; None where not one of them is a Caffe log."""
+    if not any(one.caffe for one in scans):
+        return None
+    found = [
+        piece
+        for part, (path, one) in enumerate(zip(source.files, scans, strict=True))
+        for piece in pieces_of(one, path.name, part)
+    ]
     header: dict[str, Any] = {}
-    bad = caffe = 0
-    for part, path in enumerate(source.files):
-        scanned = scan(pieces(path))
-        caffe += scanned.caffe + len(scanned.rows)
-        bad += scanned.bad
-        for piece in pieces_of(scanned, path.name, part):
-            metrics[id(piece)] = scanned.metrics
-            found.append(piece)
-        for mark in scanned.marks:
-            if mark.kind == "event" and mark.text == "run" and isinstance(mark.content.get("header"), dict):
-                header = mark.content["header"]
-    if not caffe:
-        return None
-    ordered = [one for one in in_order(found) if one.fresh or len(one.rows) or one.mark("fatal", "broken", "solver")]
+    for mark in (mark for one in scans for mark in one.marks):
+        if mark.kind == "event" and mark.text == "run" and isinstance(mark.content.get("header"), dict):
+            header = mark.content["header"]
+    ordered = in_order([one for one in found if one.fresh or len(one.rows) or one.mark("fatal", "broken", "head")])
     sessions = [to_session(piece, number) for number, piece in enumerate(ordered, 1)]
-    trained = [one for one in sessions if one.first_iteration is not None]
-    config = trained[-1].config if trained else sessions[0].config if sessions else None
-    for one in reversed(trained):
-        if one.config.solver:
-            config = one.config
-            break
-    if config is None:
-        return None
+    told = [one.config for one in sessions if one.trained and one.config.solver]
+    told = told or [one.config for one in sessions if one.config.solver] or [Config()]
+    config = told[-1]
     for one in sessions:
         if not one.config.solver:
             one.config = config
@@ -53,9 +50,8 @@ def read_run(source: Source, train_size: int | None = None) -> Run | None:
     classes = classes if isinstance(classes, int) and classes > 1 else None
     said = header.get("train_size")
     size = train_size or (said if isinstance(said, int) and said > 0 else None) or TRAIN_SIZES.get(classes or 0)
-    names = [metrics[id(piece)] for piece in ordered]
-    curves, seconds = stitch(source.name, ordered, sessions, names, header, size)
-    status, reason = verdict(sessions, curves, config, classes)
+    stitched, seconds = stitch(source.name, metrics.known, ordered, sessions, header, size)
+    status, reason = verdict(sessions, stitched, config, classes)
     return Run(
         name=source.name,
         sources=[str(path) for path in source.files],
@@ -64,10 +60,10 @@ def read_run(source: Source, train_size: int | None = None) -> Run | None:
         header=header,
         status=status,
         reason=reason,
-        curves=curves,
+        stitched=stitched,
         train_size=size,
         seconds=seconds,
-        bad_lines=bad,
+        bad_lines=sum(one.bad for one in scans),
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,35 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.lines import FORMATS, HINT, PREFIX, microseconds
+from caffebench.analysis.rows import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, Metric, Metrics, Rows
+from caffebench.analysis.shapes import PAD, Columns, Shapes, output_metric, read_shaped
 
-__all__ = ["LOSS", "LR", "NO_TIME", "ROW", "TEST", "TRAIN", "Mark", "Metric", "Scan", "scan"]
-
-LOSS, LR, TRAIN, TEST = range(4)
-"""Kinds of rows: the loss of an ``Iteration`` line, its learning rate, an output of the train net, of a test net."""
-
-NO_TIME = np.iinfo(np.int64).min
-ROW = np.dtype(
-    [
-        ("at", "i8"),  # byte offset of the line in the uncompressed log
-        ("time", "i8"),  # microseconds, see lines.microseconds; NO_TIME where the line has no prefix
-        ("iteration", "i8"),
-        ("value", "f8"),
-        ("pid", "i4"),
-        ("metric", "i2"),  # index into Scan.metrics
-        ("net", "i2"),  # test net, -1 for the train net
-        ("kind", "u1"),
-    ]
-)
-Rows = npt.NDArray[np.void]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a value is called: its name, its number among the outputs, and its weight in the loss if it has one."""
-
-    name: str
-    index: int = -1
-    weight: float | None = None
+__all__ = ["Mark", "Scan", "Scanner", "scan"]
 
 
 @dataclass
@@ -60,186 +38,308 @@ class Scan:
     """What is in one log."""
 
     rows: Rows
-    metrics: list[Metric]
     marks: list[Mark]
-    lines: int = 0
     bad: int = 0
     """Lines that begin like one of Caffe's but are cut, garbled, or have lost the line that says their iteration."""
-    caffe: int = 0
-    """Lines with glog's prefix: where there is none, this is no log."""
+    caffe: bool = False
+    """There are lines with glog's prefix, or values: where there are none, this is no log of Caffe."""
 
 
-_CLEAN = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+_NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r(?=\n)")
+_GLOG = re.compile(rb"^[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
+_READY = re.compile(rb"^.*Network initialization done", re.MULTILINE)
+_GARBLED = re.compile(rb"Iteration \d+.*, (?:loss|lr)|Testing net|net output #")
 _LIMIT = 2**53  # an iteration beyond is noise, and would not be exact in a float either
-_WIRING = re.compile(rb" (?:->|<-) |^(?:Setting up |Top shape: |Creating Layer |    with loss weight )")
-_MOST = 100_000  # such lines of one net
-_LONGEST = 4 << 20  # bytes of a configuration block that are kept
+_LONGEST = 4 << 20  # bytes of a configuration that are kept
+_BLOCK = 1 << 20  # bytes that are read at once
 
 
-class _Scanner:
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, float, int, int, int, int]] = []
-        self.metrics: dict[Metric, int] = {}
+class _Block:
+    """One stretch of whole lines."""
+
+    def __init__(self, data: bytes, base: int, shapes: Shapes, *, first: bool, ended: bool) -> None:
+        """``data`` ends with ``PAD``; ``first``: it begins the log; ``ended``: more of the log follows it."""
+        self.base = base
+        self.metrics = shapes.metrics
         self.marks: list[Mark] = []
-        self.bad = self.caffe = self.lines = 0
-        # The line that says the iteration of the outputs below it: kind, iteration, net, time.
-        self.context: tuple[int, int, int, int] | None = None
-        self.last_output = -1
-        self.orphans: list[tuple[int, int, float, int, int]] = []
-        # The configuration block that is open, and its size.
-        self.block: list[bytes] | None = []
-        self.block_mark = Mark(0, "head", 0, NO_TIME)
-        self.block_size = 0
-        # The net that is being set up, and what Caffe says about it.
-        self.net: Mark | None = None
-        self.wiring: list[bytes] = []
+        self.bad = 0
+        self.caffe = False
+        if b"\x1b" in data or b"\r" in data:
+            data = _NOISE.sub(b"", data).replace(b"\r", b"\n")
+        self.size = len(data) - len(PAD)
+        self.data = data
+        ends = np.flatnonzero(np.frombuffer(data, "u1", self.size) == 10)
+        self.starts = np.concatenate([[0], ends + 1])
+        if self.starts[-1] == self.size:
+            self.starts = self.starts[:-1]
+        self.columns = Columns(len(self.starts))
+        # The last line of a file that ends without a line's end may be cut in the middle of a number.
+        open_end = len(self.starts) - 1 if not ended and data[self.size - 1 : self.size] != b"\n" else len(self.starts)
+        self.open_end = open_end
+        read_shaped(data, self.starts[:open_end], self.columns, shapes)
+        self.caffe = bool((self.columns.kind != 255).any())
+        self._others(first)
+        self.rows = self._rows()
 
-    def metric(self, name: str, index: int = -1, weight: float | None = None) -> int:
-        return self.metrics.setdefault(Metric(name, index, weight), len(self.metrics))
+    def _others(self, first: bool) -> None:
+        """Read the lines that are of no known shape, by the patterns."""
+        odd = np.flatnonzero(self.columns.kind == 255)
+        if not len(odd):
+            return
+        breaks = np.flatnonzero(np.diff(odd) > 1)
+        lows = np.concatenate([[0], breaks + 1])
+        highs = np.concatenate([breaks, [len(odd) - 1]])
+        for low, high in zip(odd[lows].tolist(), odd[highs].tolist(), strict=True):
+            begin = int(self.starts[low])
+            end = int(self.starts[high + 1]) if high + 1 < len(self.starts) else self.size
+            self._stretch(begin, end, head=first and begin == 0)
 
-    def close_block(self) -> None:
-        if self.block:
-            self.block_mark.text = b"\n".join(self.block).decode(errors="replace")
-            if self.block_mark.kind == "head":
-                self.marks.append(self.block_mark)
-        self.block = None
-        self.block_size = 0
+    def _stretch(self, begin: int, end: int, head: bool) -> None:
+        if head:
+            found = _GLOG.search(self.data, begin, end)
+            stop = found.start() if found else end
+            text = self.data[begin : min(stop, begin + _LONGEST)]
+            if b": " in text:
+                self.marks.append(Mark(self.base + begin, "head", 0, NO_TIME, text.decode(errors="replace")))
+        if not self.caffe:
+            self.caffe = _GLOG.search(self.data, begin, end) is not None
+        while (found := HINT.search(self.data, begin, end)) is not None:
+            low = self.data.rfind(b"\n", begin, found.start()) + 1 or begin
+            begin = self.data.find(b"\n", found.start(), end)
+            begin = begin + 1 if begin >= 0 else end
+            self._line(low, self.data[low:begin].rstrip(b"\n"))
 
-    def line(self, at: int, line: bytes) -> None:
-        self.lines += 1
-        prefix = PREFIX.search(line)
+    def _line(self, at: int, line: bytes) -> None:
+        prefix = None
+        for prefix in PREFIX.finditer(line):  # noqa: B007 - the last: a cut line may run into a whole one
+            pass
         if prefix is None:
-            if self.block is not None and self.block_size < _LONGEST and not HINT.search(line):
-                self.block.append(line)
-                self.block_size += len(line)
-            if not HINT.search(line):
-                return
             pid, time, message = 0, NO_TIME, line
         else:
-            self.caffe += 1
-            self.close_block()
+            self.caffe = True
             found = microseconds(prefix)
-            pid, time = int(prefix["pid"]) & 0x7FFFFFFF, NO_TIME if found is None else found
+            pid, time = int(prefix["pid"][-10:]) & 0x7FFFFFFF, NO_TIME if found is None else found
             message = line[prefix.end() :]
             if prefix["severity"] == b"F":
-                self.marks.append(Mark(at, "fatal", pid, time, message.decode(errors="replace").strip()))
-            if self.net is not None:
-                self._wiring(message)
-        if HINT.search(message) is None:
-            return
+                text = message.decode(errors="replace").strip()
+                self.marks.append(Mark(self.base + at, "fatal", pid, time, text))
+                return
         for form in FORMATS:
             match = form.pattern.search(message)
             if match is not None:
-                if not getattr(self, f"_{form.kind}", self._mark)(at, pid, time, match, form.kind):
+                if not self._say(form.kind, at, pid, time, match, at + len(line)):
                     self.bad += 1
                 return
-        if (b"Iteration " in message and (b", loss" in message or b", lr" in message)) or b"net output #" in message:
+        if _GARBLED.search(message):
             self.bad += 1
 
-    def _wiring(self, message: bytes) -> None:
-        """Keep what Caffe says while it sets up a net: the printed net itself is cut at glog's 30,000 characters."""
-        if b"Network initialization done" in message or len(self.wiring) > _MOST:
-            self.end_wiring()
-        elif _WIRING.search(message):
-            self.wiring.append(message)
-
-    def end_wiring(self) -> None:
-        if self.net is not None:
-            self.net.content["wiring"] = b"\n".join(self.wiring).decode(errors="replace")
-        self.net, self.wiring = None, []
-
-    def _row(
-        self, at: int, time: int, iteration: int, value: float, pid: int, metric: int, net: int, kind: int
-    ) -> bool:
-        self.rows.append((at, time, iteration, value, pid, metric, net, kind))
+    def _say(self, kind: str, at: int, pid: int, time: int, match: re.Match[bytes], end: int) -> bool:
+        number = int(np.searchsorted(self.starts, at, side="right")) - 1
+        value_kinds = {"loss": LOSS, "lr": LR, "testing": TESTING, "score": TEST, "test_loss": TEST}
+        if kind == "output":
+            value_kinds["output"] = TRAIN if match[1] == b"Train" else TEST
+        if kind not in value_kinds:
+            return self._mark(kind, at, pid, time, match, end)
+        if number >= self.open_end and not match[0].rstrip().endswith(b" loss)"):
+            return False
+        iteration, value, metric, net = -1, np.nan, Metric(""), -1
+        if kind in ("loss", "lr", "testing"):
+            iteration = int(match[1][:20])
+            if kind == "testing":
+                net = int(match[2][:6])
+            else:
+                value, metric = float(match[2]), Metric(kind)
+        elif kind == "output":
+            value, metric = float(match[4]), output_metric(match[3], match[2], match[5])
+        elif kind == "score":
+            value, metric = float(match[2]), Metric(f"score{int(match[1][:6])}", int(match[1][:6]))
+        else:
+            value, metric = float(match[1]), Metric("total_loss", -1, 1.0)
+        code = -1 if kind == "testing" else self.metrics.code(metric)
+        if iteration > _LIMIT or net > 1000 or code is None:
+            return False
+        self.columns.put(number, value_kinds[kind], time, pid, iteration, value, code, net)
+        self.caffe = True
         return True
 
-    def _loss(self, at: int, pid: int, time: int, match: re.Match[bytes], _kind: str) -> bool:
-        iteration = int(match[1])
-        if iteration > _LIMIT:
-            return False
-        self.context, self.last_output = (LOSS, iteration, -1, time), -1
-        return self._row(at, time, iteration, float(match[2]), pid, self.metric("loss"), -1, LOSS)
-
-    def _lr(self, at: int, pid: int, time: int, match: re.Match[bytes], _kind: str) -> bool:
-        iteration = int(match[1])
-        if iteration > _LIMIT:
-            return False
-        return self._row(at, time, iteration, float(match[2]), pid, self.metric("lr"), -1, LR)
-
-    def _testing(self, at: int, pid: int, time: int, match: re.Match[bytes], _kind: str) -> bool:
-        iteration, net = int(match[1]), int(match[2])
-        if iteration > _LIMIT or net > 1000:
-            return False
-        self.context, self.last_output = (TEST, iteration, net, time), -1
-        return True
-
-    def _output(self, at: int, pid: int, time: int, match: re.Match[bytes], _kind: str) -> bool:
-        kind = TRAIN if match[1] == b"Train" else TEST
-        weight = None if match[5] is None else float(match[5])
-        return self._value(at, pid, kind, int(match[2]), match[3].decode(errors="replace"), float(match[4]), weight)
-
-    def _score(self, at: int, pid: int, time: int, match: re.Match[bytes], _kind: str) -> bool:
-        return self._value(at, pid, TEST, int(match[1]), f"score{int(match[1])}", float(match[2]), None)
-
-    def _value(self, at: int, pid: int, kind: int, index: int, name: str, value: float, weight: float | None) -> bool:
-        """An output belongs to the line above that says an iteration; numbers that do not rise say it is missing."""
-        if self.context is None or (self.context[0] == TEST) != (kind == TEST) or index <= self.last_output:
-            return False
-        _, iteration, net, time = self.context
-        self.last_output = index
-        return self._row(at, time, iteration, value, pid, self.metric(name, index, weight), net, kind)
-
-    def _test_loss(self, at: int, pid: int, time: int, match: re.Match[bytes], _kind: str) -> bool:
-        if self.context is None or self.context[0] != TEST:
-            return False
-        _, iteration, net, began = self.context
-        return self._row(at, began, iteration, float(match[1]), pid, self.metric("total_loss", -1, 1.0), net, TEST)
-
-    def _event(self, at: int, pid: int, time: int, match: re.Match[bytes], _kind: str) -> bool:
-        try:
-            content = json.loads(match[2])
-        except (ValueError, RecursionError):
-            return False
-        self.marks.append(Mark(at, "event", pid, time, match[1].decode(errors="replace"), content))
-        return True
-
-    def _mark(self, at: int, pid: int, time: int, match: re.Match[bytes], kind: str) -> bool:
+    def _mark(self, kind: str, at: int, pid: int, time: int, match: re.Match[bytes], end: int) -> bool:
         said = match[1] if match.re.groups else match[0]
-        mark = Mark(at, kind, pid, time, said.decode(errors="replace"))
+        mark = Mark(self.base + at, kind, pid, time, said.decode(errors="replace"))
+        if kind == "event":
+            try:
+                mark.content = json.loads(match[2])
+            except (ValueError, RecursionError):
+                return False
+        elif kind in ("solver", "net"):
+            found = _GLOG.search(self.data, end, self.size)
+            stop = found.start() if found else self.size
+            mark.text = self.data[end : min(stop, end + _LONGEST)].decode(errors="replace")
+            if kind == "net":
+                ready = _READY.search(self.data, stop, self.size)
+                wired = self.data[stop : min(ready.start() if ready else self.size, stop + _LONGEST)]
+                mark.content["wiring"] = wired
         self.marks.append(mark)
-        if kind in ("solver", "net"):
-            self.block, self.block_mark = [], mark
-            self.end_wiring()
-        if kind == "net":
-            self.net = mark
         return True
 
+    def _rows(self) -> Rows:
+        """Give outputs the iteration of the line above them, and every row its learning rate."""
+        said = np.flatnonzero(self.columns.kind != 255)
+        c = self.columns
+        kind, iteration, time, net = c.kind[said], c.iteration[said], c.time[said], c.net[said]
+        count = len(said)
+        place = np.arange(count)
+        heads = (kind == LOSS) | (kind == TESTING)
+        head = np.maximum.accumulate(np.where(heads, place, -1)) if count else place
+        output = (kind == TRAIN) | (kind == TEST)
+        under = kind[head] == TESTING
+        good = ~output | ((head >= 0) & (under == (kind == TEST)))
+        # Numbers of outputs rise from line to line; where they do not, the line that says the iteration is missing.
+        outs = np.flatnonzero(output)
+        if len(outs):
+            indexes = np.array([one.index for one in self.metrics.known])[c.metric[said[outs]]]
+            falls = np.zeros(len(outs), bool)
+            falls[1:] = (head[outs[1:]] == head[outs[:-1]]) & (indexes[1:] <= indexes[:-1]) & (indexes[1:] >= 0)
+            fallen = np.cumsum(falls)
+            first = np.searchsorted(head[outs], head[outs])
+            good[outs] &= fallen - fallen[first] == 0
+            iteration[outs] = iteration[head[outs]]
+            time[outs] = time[head[outs]]
+            net[outs] = np.where(kind[outs] == TEST, net[head[outs]], -1)
+        self.bad += int((~good).sum())
+        rates = np.flatnonzero(kind == LR)
+        lr = self._rates(iteration, place, rates, c.value[said])
+        keep = good & (kind != TESTING)
+        if len(rates):
+            # A learning rate is a row of its own only where no other line of its iteration is near.
+            others = np.flatnonzero(keep & (kind != LR))
+            keep[rates] = ~_beside(iteration, others, rates)
+        chosen = said[keep]
+        return Rows(
+            self.starts[chosen] + self.base,
+            time[keep],
+            iteration[keep],
+            c.value[chosen],
+            lr[keep],
+            c.pid[chosen],
+            c.metric[chosen],
+            net[keep],
+            kind[keep],
+        )
 
-def scan(pieces: Iterable[bytes]) -> Scan:
+    def _rates(
+        self, iteration: npt.NDArray[Any], place: npt.NDArray[Any], rates: npt.NDArray[Any], value: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        """The learning rate at each line: said next for its iteration, else before; NaN where that is elsewhere."""
+        if not len(rates):
+            return np.full(len(place), np.nan)
+        after = np.searchsorted(rates, place)
+        following = rates[np.minimum(after, len(rates) - 1)]
+        before = rates[np.maximum(after - 1, 0)]
+        same = (after < len(rates)) & (iteration[following] == iteration)
+        lr: npt.NDArray[Any] = np.where(same, value[following], np.where(after > 0, value[before], np.nan))
+        lr[after >= len(rates)] = np.nan  # the next block may say it
+        lr[rates] = value[rates]
+        last = place > rates[-1]
+        known = last & (iteration == iteration[rates[-1]])
+        lr[known] = value[rates[-1]]
+        return lr
+
+
+def _beside(iteration: npt.NDArray[Any], others: npt.NDArray[Any], rates: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if not len(others):
+        return np.zeros(len(rates), bool)
+    near = np.searchsorted(others, rates)
+    before, after = others[np.maximum(near - 1, 0)], others[np.minimum(near, len(others) - 1)]
+    found: npt.NDArray[Any] = (iteration[before] == iteration[rates]) | (iteration[after] == iteration[rates])
+    return found
+
+
+class Scanner:
+    """Reads a log that is fed to it bit by bit; what is whole is read once, also while the log still grows."""
+
+    def __init__(self, metrics: Metrics, workers: int = 1) -> None:
+        """``workers`` is the number of threads."""
+        self._shapes = Shapes(metrics)
+        self._done: list[_Block] = []
+        self._rest: list[bytes] = []
+        self._size = self._base = 0
+        self._waiting: deque[Future[_Block]] = deque()
+        self._workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the log."""
+        self._rest.append(piece)
+        self._size += len(piece)
+        if self._size < _BLOCK:
+            return
+        data = b"".join(self._rest)
+        # A block begins with a train line where that is possible, so that no output is parted from its iteration.
+        cut = data.rfind(b"\n", 0, max(data.rfind(b", loss = "), 0)) + 1
+        if cut < self._size // 2:
+            cut = data.rfind(b"\n") + 1
+        if not cut and self._size < 16 * _BLOCK:
+            self._rest = [data]
+            return
+        cut = cut or self._size
+        self._start(b"".join((data[:cut], PAD)))
+        self._base += cut
+        self._rest, self._size = [data[cut:]], self._size - cut
+
+    def _start(self, data: bytes) -> None:
+        base, first = self._base, not self._base
+        if self._workers == 1 or first:
+            # The first block is read here: it teaches the shapes that the others are of.
+            self._done.append(_block(data, base, self._shapes, first, True))
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers)
+        self._waiting.append(self._pool.submit(_block, data, base, self._shapes, first, True))
+        if len(self._waiting) > 2 * self._workers:
+            self._done.append(self._waiting.popleft().result())
+
+    def result(self) -> Scan:
+        """What the log says so far; more may be fed afterwards."""
+        while self._waiting:
+            self._done.append(self._waiting.popleft().result())
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        data = b"".join((*self._rest, PAD))
+        blocks = [*self._done, _block(data, self._base, self._shapes, not self._base, False)]
+        rows = Rows.joined([one.rows for one in blocks])
+        _carry(rows)
+        return Scan(
+            rows,
+            [mark for one in blocks for mark in one.marks],
+            sum(one.bad for one in blocks),
+            any(one.caffe for one in blocks),
+        )
+
+
+def scan(pieces: Iterable[bytes], metrics: Metrics, workers: int | None = None) -> Scan:
     """Read a log from pieces of any size. Any bytes at all are taken; what is no line of Caffe is passed over."""
-    scanner = _Scanner()
-    rest, at = b"", 0
+    scanner = Scanner(metrics, workers or os.cpu_count() or 1)
     for piece in pieces:
-        lines = (rest + piece).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            _feed(scanner, at, line)
-            at += len(line) + 1
-    if rest:
-        _feed(scanner, at, rest)
-    scanner.close_block()
-    scanner.end_wiring()
-    rows = np.array(scanner.rows, dtype=ROW)
-    return Scan(rows, list(scanner.metrics), scanner.marks, scanner.lines, scanner.bad, scanner.caffe)
+        scanner.feed(piece)
+    return scanner.result()
 
 
-def _feed(scanner: _Scanner, at: int, line: bytes) -> None:
-    if b"\x1b" in line:
-        line = _CLEAN.sub(b"", line)
-    if b"\r" in line:
-        for part in line.split(b"\r"):
-            if part:
-                scanner.line(at, part)
-    else:
-        scanner.line(at, line)
+def _block(data: bytes, base: int, shapes: Shapes, first: bool, ended: bool) -> _Block:
+    block = _Block(data, base, shapes, first=first, ended=ended)
+    # Its text and its columns are not needed any more.
+    del block.data, block.columns, block.starts
+    return block
+
+
+def _carry(rows: Rows) -> None:
+    """Settle the learning rates that a block left to its neighbours."""
+    open_ones = np.flatnonzero(np.isnan(rows.lr))
+    if not len(open_ones) or len(open_ones) == len(rows):
+        return
+    told = np.flatnonzero(~np.isnan(rows.lr))
+    after = np.searchsorted(told, open_ones)
+    following = told[np.minimum(after, len(told) - 1)]
+    before = told[np.maximum(after - 1, 0)]
+    same = (rows.iteration[following] == rows.iteration[open_ones]) | (after == 0)
+    rows.lr[open_ones] = np.where(same, rows.lr[following], rows.lr[before])

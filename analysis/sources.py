@@ -18,7 +18,7 @@ __all__ = ["Source", "find_runs", "pieces"]
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
 _GLOG = re.compile(r"(?P<program>.+?)\.(?P<host>[^/]+)\.log\.(?:INFO|WARNING|ERROR|FATAL)\.\d{8}-\d{6}\.\d+$")
 _COMPRESSED = (".gz", ".xz", ".zst")
-_CHUNK = 4 << 20  # bytes read at a time
+_CHUNK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)

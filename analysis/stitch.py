@@ -15,7 +15,8 @@ import numpy.typing as npt
 from caffebench.analysis.config import Config, read_config
 from caffebench.analysis.lines import UNKNOWN_YEAR, moment
 from caffebench.analysis.model import Session
-from caffebench.analysis.scan import LOSS, NO_TIME, Mark, Rows, Scan
+from caffebench.analysis.rows import LOSS, NO_TIME, Rows
+from caffebench.analysis.scan import Mark, Scan
 
 __all__ = ["Piece", "in_order", "pieces_of", "snapshot_times", "to_session"]
 
@@ -41,13 +42,12 @@ class Piece:
 
     def losses(self) -> Rows:
         """Its train lines."""
-        rows: Rows = self.rows[self.rows["kind"] == LOSS]
-        return rows
+        return self.rows[self.rows.kind == LOSS]
 
     def times(self) -> npt.NDArray[np.int64]:
         """Every time in it."""
         said = [one.time for one in self.marks if one.time != NO_TIME]
-        rows = self.rows["time"]
+        rows = self.rows.time
         return np.concatenate([rows[rows != NO_TIME], np.array(said, dtype="i8")])
 
     def resumed_from(self) -> int | None:
@@ -65,7 +65,7 @@ def _starts(scan: Scan) -> list[tuple[int, bool]]:
     cuts: dict[int, bool] = {}
     before: Mark | None = None
     running = False  # training lines were seen since the last start
-    at_rows = scan.rows["at"]
+    at_rows = scan.rows.at
     last = 0
     for mark in scan.marks:
         running = running or bool(np.searchsorted(at_rows, mark.at) > np.searchsorted(at_rows, last))
@@ -80,37 +80,33 @@ def _starts(scan: Scan) -> list[tuple[int, bool]]:
     return sorted(cuts.items())
 
 
-def _changes(rows: Rows) -> list[int]:
-    """Indexes into ``rows`` (train lines) where another process goes on: its id changes, or the counter runs back.
+def _changes(losses: Rows) -> list[int]:
+    """Indexes of train lines where another process goes on: its id changes, or the counter runs back.
 
     One line alone is not believed: a flipped bit makes one, a process makes many.
     """
-    found = []
-    for i in range(1, len(rows)):
-        if i + 1 == len(rows):
-            break
-        pid, iteration = rows["pid"], rows["iteration"]
-        if pid[i] != pid[i - 1] and pid[i] == pid[i + 1]:
-            found.append(i)
-        elif iteration[i] < iteration[i - 1] and iteration[i] < iteration[i + 1] <= iteration[i - 1]:
-            if i >= 2 and iteration[i - 2] < iteration[i] and pid[i] == pid[i - 1]:
-                continue
-            found.append(i)
-    return found
+    if len(losses) < 3:
+        return []
+    pid, iteration = losses.pid, losses.iteration
+    before, here, after = slice(0, -2), slice(1, -1), slice(2, None)
+    other = (pid[here] != pid[before]) & (pid[here] == pid[after])
+    back = (iteration[here] < iteration[before]) & (iteration[here] < iteration[after])
+    back &= iteration[after] <= iteration[before]
+    # ... 25100, 95120, 25140: the line before is the one that is wrong.
+    back[1:] &= ~((iteration[:-3] < iteration[2:-1]) & (pid[1:-2] == pid[2:-1]))
+    return [int(one) for one in np.flatnonzero(other | back) + 1]
 
 
 def _beginning(rows: Rows, losses: Rows, index: int) -> int:
-    """Offset of the first row of the process that ``losses[index]`` is of: a test may come before its first loss."""
-    here = losses[index]
-    before = losses["at"][index - 1] if index else -1
-    low, high = np.searchsorted(rows["at"], [before + 1, here["at"]])
-    for row in rows[low:high]:
-        other = (
-            index == 0 or row["pid"] != losses["pid"][index - 1] or row["iteration"] < losses["iteration"][index - 1]
-        )
-        if row["pid"] == here["pid"] and row["iteration"] <= here["iteration"] and other:
-            return int(row["at"])
-    return int(here["at"])
+    """Offset of the first row of the process that ``losses`` at ``index`` is of: a test may come before its loss."""
+    before = losses.at[index - 1] if index else -1
+    low, high = np.searchsorted(rows.at, [before + 1, losses.at[index]])
+    pid, iteration = rows.pid[low:high], rows.iteration[low:high]
+    mine = (pid == losses.pid[index]) & (iteration <= losses.iteration[index])
+    if index:
+        mine &= (pid != losses.pid[index - 1]) | (iteration < losses.iteration[index - 1])
+    found = np.flatnonzero(mine)
+    return int(rows.at[low + found[0]] if len(found) else losses.at[index])
 
 
 def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
@@ -118,29 +114,26 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
     starts = dict(_starts(scan))
     starts.setdefault(0, False)
     rows = scan.rows
-    losses = rows[rows["kind"] == LOSS]
+    losses = rows[rows.kind == LOSS]
     edges = sorted(starts)
-    for first, last in zip(edges, [*edges[1:], np.iinfo(np.int64).max], strict=True):
-        inside = losses[(losses["at"] >= first) & (losses["at"] < last)]
+    for first, last in zip(edges, [*edges[1:], _END], strict=True):
+        inside = losses[slice(*np.searchsorted(losses.at, [first, last]))]
         for index in _changes(inside):
             starts[_beginning(rows, inside, index)] = False
         opening = [one for one in scan.marks if first <= one.at < last and one.kind in ("solver", "resume")]
-        if len(inside) and opening and opening[-1].pid and inside["pid"][0] not in (0, opening[-1].pid):
+        if len(inside) and opening and opening[-1].pid and inside.pid[0] not in (0, opening[-1].pid):
             starts.setdefault(_beginning(rows, inside, 0), False)
     edges = sorted(starts)
     pieces: list[Piece] = []
-    for first, last in zip(edges, [*edges[1:], np.iinfo(np.int64).max], strict=True):
-        low, high = np.searchsorted(rows["at"], [first, last])
+    for first, last in zip(edges, [*edges[1:], _END], strict=True):
+        mine = rows[slice(*np.searchsorted(rows.at, [first, last]))]
         marks = [one for one in scan.marks if first <= one.at < last]
-        if low == high and not marks:
+        if not len(mine) and not marks:
             continue
-        mine = rows[low:high].copy()
-        pids = mine["pid"] if len(mine) else np.array([one.pid for one in marks if one.pid] or [0])
-        pid = int(np.bincount(pids).argmax()) if len(pids) and pids.max() < 1 << 22 else int(pids[0])
-        piece = Piece(source, pid, mine, marks, starts[first], part)
-        earlier = None if piece.fresh else next((one for one in reversed(pieces) if one.pid == pid and pid), None)
+        piece = Piece(source, _most(mine.pid, marks), mine, marks, starts[first], part)
+        earlier = None if piece.fresh else next((one for one in reversed(pieces) if one.pid == piece.pid > 0), None)
         if earlier is not None and _continues(earlier, piece):
-            earlier.rows = np.concatenate([earlier.rows, piece.rows])
+            earlier.rows = Rows.joined([earlier.rows, piece.rows])
             earlier.marks = earlier.marks + piece.marks
         else:
             pieces.append(piece)
@@ -149,32 +142,43 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
     return pieces
 
 
+def _most(pids: npt.NDArray[np.int32], marks: Sequence[Mark]) -> int:
+    """The process that wrote most of these lines; 0 where none says it."""
+    values, counts = np.unique(pids if len(pids) else [one.pid for one in marks if one.pid] or [0], return_counts=True)
+    return int(values[counts.argmax()])
+
+
+_END = 2**62
 _YEAR = 366 * 86_400 * 10**6  # microseconds; a year that is not told counts as a leap year
 
 
 def _mend_times(piece: Piece) -> None:
     """Carry times without a year over New Year, and put right the one line whose time a flipped bit garbled."""
-    places = np.array([one.at for one in piece.marks] + piece.rows["at"].tolist(), dtype="i8")
-    times = np.array([one.time for one in piece.marks] + piece.rows["time"].tolist(), dtype="i8")
-    order = np.flatnonzero(times != NO_TIME)
-    order = order[np.argsort(places[order], kind="stable")]
-    inner = times[order]
-    if len(inner) < 3:
+    marks = [one for one in piece.marks if one.time != NO_TIME]
+    told = np.flatnonzero(piece.rows.time != NO_TIME)
+    places = np.concatenate([np.array([one.at for one in marks], "i8"), piece.rows.at[told]])
+    times = np.concatenate([np.array([one.time for one in marks], "i8"), piece.rows.time[told]])
+    if len(times) < 3:
         return
-    before, here, after = inner[:-2], inner[1:-1], inner[2:]
+    order = np.argsort(places, kind="stable")
+    inner = times[order]
+    before, here, after = inner[:-2], inner[1:-1].copy(), inner[2:]
     garbled = ((here > after) | (here < before)) & (before <= after)
+    turns = np.flatnonzero(np.diff(np.where(np.pad(garbled, 1), np.roll(inner, 1), inner)) < -_YEAR // 2) + 1
+    if not garbled.any() and not len(turns):
+        return
     inner[1:-1][garbled] = before[garbled]
-    turns = np.flatnonzero(np.diff(inner) < -_YEAR // 2) + 1
     for turn in turns:
         inner[turn:] += _YEAR
     times[order] = inner
-    for mark, time in zip(piece.marks, times.tolist(), strict=False):
+    for mark, time in zip(marks, times.tolist(), strict=False):
         mark.time = time
-    piece.rows["time"] = times[len(piece.marks) :]
+    piece.rows.time = piece.rows.time.copy()
+    piece.rows.time[told] = times[len(marks) :]
 
 
 def _continues(earlier: Piece, later: Piece) -> bool:
-    return not len(earlier.rows) or not len(later.rows) or earlier.rows["iteration"][-1] <= later.rows["iteration"][0]
+    return not len(earlier.rows) or not len(later.rows) or bool(earlier.rows.iteration[-1] <= later.rows.iteration[0])
 
 
 def in_order(pieces: Sequence[Piece]) -> list[Piece]:
@@ -228,7 +232,7 @@ def _config(piece: Piece) -> Config:
     net = piece.mark("net")
     gpus = piece.mark("gpus")
     count = len(gpus.text.split(",")) if gpus is not None else 1
-    wiring = str(net.content.get("wiring", "")) if net is not None else ""
+    wiring = net.content["wiring"] if net is not None else b""
     return read_config(solver.text if solver else "", net.text if net else "", wiring, count)
 
 
@@ -236,7 +240,7 @@ def to_session(piece: Piece, number: int) -> Session:
     """Describe one piece."""
     ended, reason = _ending(piece)
     losses = piece.losses()
-    seen = piece.rows["iteration"]
+    seen = piece.rows.iteration
     times = piece.times()
     weights = piece.mark("finetune")
     resume = next((one for one in piece.marks if one.kind == "event" and one.text == "resume"), None)
@@ -250,7 +254,7 @@ def to_session(piece: Piece, number: int) -> Session:
         resumed_from=piece.resumed_from(),
         weights=weights.text if weights else None,
         first_iteration=int(seen[0]) if len(seen) else None,
-        last_iteration=int((losses if len(losses) else piece.rows)["iteration"].max()) if len(seen) else None,
+        last_iteration=int((losses if len(losses) else piece.rows).iteration.max()) if len(seen) else None,
         ended=ended,
         reason=reason,
         config=_config(piece),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from caffebench.analysis.model import Run
+from caffebench.analysis.model import COLUMNS, Run
 from caffebench.common.files import write_whole
 
 __all__ = ["SUMMARY", "markdown", "summary", "truncated", "write_curves", "write_summary"]
@@ -74,9 +74,16 @@ def summary(runs: Sequence[Run]) -> pl.DataFrame:
 
 def write_curves(runs: Sequence[Run], path: Path) -> None:
     """Write the long table of all runs."""
-    buffer = io.BytesIO()
-    pl.concat([run.curves for run in runs]).write_csv(buffer)
-    write_whole(path, buffer.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write((",".join(COLUMNS) + "\n").encode())
+            for frame in (frame for run in runs for frame in run.stitched.frames()):
+                frame.write_csv(file, include_header=False)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:

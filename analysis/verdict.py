@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import polars as pl
 
 from caffebench.analysis.config import Config
+from caffebench.analysis.curves import Stitched
 from caffebench.analysis.model import Session
 
 __all__ = ["DEAD_SOFTMAX", "verdict"]
@@ -24,18 +24,18 @@ PATIENCE = 900
 """Iterations on the plateau before a run that ended there is called not converged: healthy nets leave it sooner."""
 
 
-def verdict(sessions: Sequence[Session], curves: pl.DataFrame, config: Config, classes: int | None) -> tuple[str, str]:
+def verdict(sessions: Sequence[Session], stitched: Stitched, config: Config, classes: int | None) -> tuple[str, str]:
     """Status and reason of a run."""
-    if curves.is_empty():
+    if not len(stitched):
         crashed = [one for one in sessions if one.ended == "crashed"]
         return ("crashed", crashed[-1].reason) if crashed else ("empty", "no iteration in the log")
     last = sessions[-1]
     if last.ended == "not_converged":
         return last.ended, last.reason
-    failed = _not_converged(curves, classes)
+    failed = _not_converged(stitched, classes)
     if failed:
         return "not_converged", failed
-    iteration = int(curves["iteration"].to_numpy().max())
+    iteration = stitched.iteration or 0
     reached = f"{iteration:,} of {config.max_iter:,} iterations" if config.max_iter else f"{iteration:,} iterations"
     if last.ended == "done":
         return "done", last.reason
@@ -46,8 +46,8 @@ def verdict(sessions: Sequence[Session], curves: pl.DataFrame, config: Config, c
     return "stopped", f"the log ends without a word ({reached})"
 
 
-def _not_converged(curves: pl.DataFrame, classes: int | None) -> str:
-    train = curves.filter((pl.col("phase") == "train") & (pl.col("metric") == "loss"))
+def _not_converged(stitched: Stitched, classes: int | None) -> str:
+    train = stitched.curve("loss", "train", None)
     losses = train["value"]
     if losses.is_empty():
         return ""

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caffebench.analysis.read import read_run
+from caffebench.analysis.rows import Metrics
 from caffebench.analysis.scan import scan
 from caffebench.analysis.sources import Source
 
@@ -42,9 +43,12 @@ def test_any_bytes_are_read(tmp_path: Path, data: bytes) -> None:
     read_run(Source("noise", (path,)))
 
 
-def lines_of(log: bytes) -> list[tuple[int, float, str]]:
-    found = scan([log])
-    return [(int(row["iteration"]), float(row["value"]), found.metrics[row["metric"]].name) for row in found.rows]
+def lines_of(log: bytes) -> list[tuple[int, float, float, str]]:
+    """Iteration, value, learning rate and name of every row."""
+    metrics = Metrics()
+    rows = scan([log], metrics).rows
+    names = [metrics[code].name for code in rows.metric]
+    return list(zip(rows.iteration.tolist(), rows.value.tolist(), rows.lr.tolist(), names, strict=True))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
@@ -54,7 +58,7 @@ def test_intact_lines_around_noise_are_all_recovered(
 ) -> None:
     lines = make_session(0, 200).encode().split(b"\n")
     clean = lines_of(b"\n".join(lines))
-    assert len(clean) == 39  # 11 displays of three lines, 3 tests of two
+    assert len(clean) == 28  # 11 displays of a loss and an output, 3 tests of two outputs
     for place, junk in sorted(noise, reverse=True):
         lines.insert(place % len(lines), junk)
     assert lines_of(b"\n".join(lines)) == clean

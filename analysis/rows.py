@@ -1,0 +1,96 @@
+"""Rows in columns: what a log says, before anybody asks for a table."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LOSS", "LR", "NO_TIME", "TEST", "TRAIN", "Metric", "Metrics", "Rows"]
+
+LOSS, LR, TRAIN, TEST, TESTING = range(5)
+"""Kinds: the loss of an ``Iteration`` line, a learning rate that stands alone, an output of the train net, of a test
+net; and, only while a log is read, the line that announces a test."""
+
+NO_TIME = -(2**63)
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Rows:
+    """Columns of equal length, in the order of the log."""
+
+    at: Array
+    """int64: byte offset of the line."""
+    time: Array
+    """int64: microseconds, see ``lines.microseconds``; ``NO_TIME`` where the line has no prefix."""
+    iteration: Array
+    """int64."""
+    value: Array
+    """float64."""
+    lr: Array
+    """float64: the learning rate of that iteration; NaN where the log does not tell it nearby."""
+    pid: Array
+    """int32: the process, or thread, that wrote the line."""
+    metric: Array
+    """int16: code of ``Metrics``."""
+    net: Array
+    """int16: test net, -1 for the train net."""
+    kind: Array
+    """uint8."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.at)
+
+    def __getitem__(self, chosen: Any) -> Rows:
+        """The rows at a slice, a mask or indexes."""
+        return Rows(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """All rows of all parts, in their order."""
+        if not parts:
+            return Rows(*(np.empty(0, kind) for kind in _TYPES))
+        return Rows(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Rows)))
+
+
+_TYPES = ("i8", "i8", "i8", "f8", "f8", "i4", "i2", "i2", "u1")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a value is called: its name, its number among the outputs, and its weight in the loss if it has one."""
+
+    name: str
+    index: int = -1
+    weight: float | None = None
+
+
+class Metrics:
+    """Codes of metrics, one table for all that is read together."""
+
+    MOST = 30_000  # more different names than that are noise
+
+    def __init__(self) -> None:
+        """None known yet."""
+        self.known: list[Metric] = []
+        self._codes: dict[Metric, int] = {}
+        self._lock = threading.Lock()
+
+    def code(self, metric: Metric) -> int | None:
+        """The code of ``metric``, a new one where it is new; None where there are too many."""
+        with self._lock:
+            code = self._codes.get(metric)
+            if code is None and len(self.known) < self.MOST:
+                code = self._codes[metric] = len(self.known)
+                self.known.append(metric)
+            return code
+
+    def __getitem__(self, code: int) -> Metric:
+        """The metric of a code."""
+        return self.known[code]

@@ -1,0 +1,328 @@
+"""The fast way through a log: most of its lines are of a few shapes and differ only in time and numbers.
+
+A shape is the text between the time and the first number, as `` 8382 solver.cpp:237] Iteration ``. One line of each
+is read by the patterns of ``lines``; all others of its shape are found and read by NumPy, eight bytes at a time. A line
+that is not exactly of a shape is left to the patterns.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caffebench.analysis.lines import PREFIX, microseconds
+from caffebench.analysis.rows import LOSS, LR, TEST, TESTING, TRAIN, Metric, Metrics
+
+__all__ = ["PAD", "Columns", "Shapes", "read_shaped"]
+
+PAD = b"\n" * 128
+"""Follows every block, so that no window reaches beyond it."""
+
+_WINDOW = 64  # bytes: a shape that is longer is left to the patterns
+_NONE = 255
+_MOST = 64  # shapes
+_LOOK = 400  # lines of a block that are looked at for new shapes
+
+Array = npt.NDArray[Any]
+_U8 = np.uint64
+
+
+class Columns:
+    """A block's lines: what each says, by number of line; ``kind`` is 255 where it says no value."""
+
+    def __init__(self, lines: int) -> None:
+        """Room for a number of lines."""
+        self.kind = np.full(lines, _NONE, "u1")
+        self.time = np.empty(lines, "i8")
+        self.iteration = np.empty(lines, "i8")
+        self.value = np.empty(lines, "f8")
+        self.pid = np.empty(lines, "i4")
+        self.metric = np.empty(lines, "i2")
+        self.net = np.full(lines, -1, "i2")
+
+    def put(
+        self, line: int | Array, kind: int, time: Any, pid: int, iteration: Any, value: Any, metric: int, net: int
+    ) -> None:
+        """Say what one line, or many, are."""
+        self.kind[line] = kind
+        self.time[line] = time
+        self.pid[line] = pid
+        self.iteration[line] = iteration
+        self.value[line] = value
+        self.metric[line] = metric
+        self.net[line] = net
+
+
+@dataclass(frozen=True)
+class _Shape:
+    text: bytes
+    kind: int
+    pid: int
+    metric: int
+    words: tuple[tuple[int, np.uint64, np.uint64], ...]
+    """(number of the word, mask, what it is), the most telling first."""
+
+
+_BEGIN = re.compile(
+    rb"(?:Iteration (?=\d+(?: \([^()\n]*\))?, (?P<said>loss|lr|Testing))"
+    rb"|(?P<phase>Train|Test) net output #(?P<index>\d+): (?P<name>\S[^\n]*?) = (?=\S+(?: \(\* (?P<weight>\S+) = )?))"
+)
+
+
+class Shapes:
+    """The shapes that are known so far; they grow while blocks are read, by several threads at once."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """``metrics`` gives the codes."""
+        self.metrics = metrics
+        self.old: list[_Shape] = []
+        self.new: list[_Shape] = []
+
+    def learn(self, line: bytes, skip: int) -> _Shape | None:
+        """The shape of ``line``, whose time ends at byte ``skip``; None where it says no value or is irregular."""
+        prefix = PREFIX.match(line)
+        if prefix is None or prefix["severity"] != b"I" or int(prefix["pid"]) >= 2**31:
+            return None
+        found = _BEGIN.search(line, prefix.end())
+        if found is None or line[prefix.end() : found.start()].strip():
+            return None
+        text = line[skip : found.end()]
+        if len(text) > _WINDOW:
+            return None
+        code: int | None
+        if found["said"] == b"Testing":
+            kind, code = TESTING, -1
+        elif found["said"]:
+            kind = LOSS if found["said"] == b"loss" else LR
+            code = self.metrics.code(Metric("loss" if kind == LOSS else "lr"))
+        else:
+            kind = TRAIN if found["phase"] == b"Train" else TEST
+            code = self.metrics.code(output_metric(found["name"], found["index"], found["weight"]))
+        if code is None or len(self.old) + len(self.new) >= _MOST:
+            return None
+        size = len(text)
+        padded = text + b"\0" * (_WINDOW - size)
+        words = np.frombuffer(padded, "<u8")
+        masks = np.frombuffer(b"\xff" * size + b"\0" * (_WINDOW - size), "<u8")
+        used = [(k, masks[k], words[k]) for k in range((size + 7) // 8)]
+        return _Shape(text, kind, int(prefix["pid"]), code, tuple(reversed(used)))
+
+
+def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
+    """The metric of an output line."""
+    try:
+        said = None if weight is None else float(weight)
+    except ValueError:
+        said = None
+    if said is not None and said != said:
+        said = None  # NaN is not equal to itself: it would be a new metric each time
+    return Metric(name.decode(errors="replace"), int(index) if len(index) < 7 else 999_999, said)
+
+
+def _window(data: Array, at: Array, size: int) -> Array:
+    """``size`` bytes from each place, as rows."""
+    every: Array = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
+    return every[at]
+
+
+def _words(data: Array, at: Array) -> Array:
+    return _window(data, at, 8).view("<u8")
+
+
+def _digits(words: Array) -> tuple[Array, Array]:
+    """Leading digits of eight bytes: their value, and how many they are (0 to 8)."""
+    low = words ^ _U8(0x3030303030303030)
+    other = ((low + _U8(0x0606060606060606)) | low) & _U8(0xF0F0F0F0F0F0F0F0)
+    count = np.where(other == 0, 8, np.bitwise_count((other & -other) - _U8(1)) >> 3).astype("u8")
+    low = np.where(count == 0, _U8(0), low << ((_U8(8) - count) << _U8(3)) % _U8(64))
+    low = (low * _U8(10)) + (low >> _U8(8))
+    low = ((low & _U8(0x000000FF000000FF)) * _U8(0x000F424000000064)) + (
+        ((low >> _U8(16)) & _U8(0x000000FF000000FF)) * _U8(0x0000271000000001)
+    )
+    return (low >> _U8(32)).astype("i8"), count.astype("i8")
+
+
+def _times(data: Array, at: Array, skip: int) -> Array:
+    """Microseconds of lines of which it is known that a prefix begins there; NO_TIME is left to the caller."""
+    clock = _words(data, at + (skip - 15))  # HH:MM:SS
+    micro = _words(data, at + (skip - 7))  # .ffffff and a space
+    pairs = clock - _U8(0x30303A30303A3030)
+    two = ((pairs & _U8(0x000F00000F00000F)) * _U8(10) + ((pairs >> _U8(8)) & _U8(0x000F00000F00000F))).view("i8")
+    seconds = (two & 0xFF) * 3600 + ((two >> 24) & 0xFF) * 60 + ((two >> 48) & 0xFF)
+    fraction, count = _digits((micro >> _U8(8)) & _U8(0x0000FFFFFFFFFFFF))
+    good = (count == 6) & ((micro & _U8(0xFF)) == ord("."))
+    shape = clock & _U8(0x0000FF0000FF0000)
+    good &= shape == _U8(0x00003A00003A0000)
+    date = _window(data, at, skip - 16)
+    days = np.empty(len(at), "i8")
+    edges = np.flatnonzero(date[1:] != date[:-1]) + 1
+    edges = np.concatenate([[0], edges, [len(at)]])
+    for first, last in pairwise(edges.tolist()):
+        said = microseconds_of_day(bytes(date[first]))
+        good[first:last] &= said is not None
+        days[first:last] = said or 0
+    good &= ((two & 0xFF) < 24) & (((two >> 24) & 0xFF) < 60) & (((two >> 48) & 0xFF) < 60)
+    return np.where(good, days + seconds * 1_000_000 + fraction, -1 << 63)
+
+
+def microseconds_of_day(date: bytes) -> int | None:
+    """Midnight of ``I0411`` or ``I20160411``."""
+    found = PREFIX.match(date + b" 00:00:00.000000 1 a:1] ")
+    return microseconds(found) if found else None
+
+
+def _numbers(data: Array, at: Array) -> tuple[Array, Array]:
+    """The numbers that begin at ``at`` and end at a space or a line's end, and which of them are numbers at all."""
+    import polars as pl
+
+    if not len(at):
+        return np.empty(0), np.empty(0, bool)
+    table = np.empty((len(at), 25), "u1")
+    table[:, :24] = _window(data, at, 24).view("u1").reshape(-1, 24)
+    table[:, 24] = 10
+    token = table[:, :24]
+    token[np.logical_or.accumulate(token <= 32, axis=1)] = 32
+    good: Array = token[:, 23] == 32
+    try:
+        read = pl.read_csv(
+            table.tobytes().translate(None, b" "),
+            has_header=False,
+            separator="\x01",
+            quote_char=None,
+            schema={"value": pl.Float64},
+            ignore_errors=True,
+        )["value"]
+    except pl.exceptions.PolarsError:
+        return np.full(len(at), np.nan), np.zeros(len(at), bool)
+    if len(read) != len(at):
+        return np.full(len(at), np.nan), np.zeros(len(at), bool)
+    return read.to_numpy(), good & read.is_not_null().to_numpy()
+
+
+_LOSS_TAIL = np.frombuffer(b", loss =", "<u8")[0]
+_PACE = _U8(int.from_bytes(b" (", "little"))
+_LR_TAIL = np.frombuffer(b", lr = \0", "<u8")[0]
+_TEST_TAIL = np.frombuffer(b", Testin", "<u8")[0]
+
+
+def read_shaped(data: bytes, starts: Array, columns: Columns, shapes: Shapes) -> None:
+    """Read every line of ``data`` (``starts``: their offsets; ``PAD`` follows the last) that is of a known shape."""
+    view = np.frombuffer(data, "u1")
+    old = view[starts + 5] == 32
+    new = ~old & (view[starts + 9] == 32)
+    head = view[starts] == ord("I")
+    for chosen, skip, known in ((old & head, 21, shapes.old), (new & head, 25, shapes.new)):
+        lines = np.flatnonzero(chosen)
+        if not len(lines):
+            continue
+        text = _window(view, starts[lines] + skip, _WINDOW).view("<u8").reshape(-1, _WINDOW // 8)
+        left = np.arange(len(lines))
+        for shape in list(known):
+            left = _take(shape, view, starts, lines, text, left, skip, columns)
+        tried = 0
+        low = 0
+        while tried < _LOOK and low < len(left):
+            # The next line that may teach a shape.
+            found = _BEGIN.search(data, int(starts[lines[left[low]]]))
+            if found is None:
+                break
+            number = int(np.searchsorted(starts, found.start(), side="right")) - 1
+            low = int(np.searchsorted(lines[left], number))
+            if low >= len(left):
+                break
+            if lines[left[low]] == number:
+                tried += 1
+                at = int(starts[number])
+                shape_of = shapes.learn(data[at : data.index(b"\n", at)], skip)
+                if shape_of is not None:
+                    known.append(shape_of)
+                    left = _take(shape_of, view, starts, lines, text, left, skip, columns)
+                    low = int(np.searchsorted(lines[left], number + 1))
+                    continue
+                low += 1
+
+
+def _take(
+    shape: _Shape, view: Array, starts: Array, lines: Array, text: Array, left: Array, skip: int, columns: Columns
+) -> Array:
+    """Read the lines of one shape among ``left`` and return the others."""
+    mine = left
+    for number, mask, word in shape.words:
+        said = text[mine, number] if mine is not left or len(left) != len(text) else text[:, number]
+        mine = mine[(said == word) if mask == _U8(0xFFFFFFFFFFFFFFFF) else ((said & mask) == word)]
+        if not len(mine):
+            return left
+    number_of = lines[mine]
+    line_at = starts[number_of]
+    at = line_at + (skip + len(shape.text))
+    good: Array = np.ones(len(mine), bool)
+    iteration: Any = -1
+    net: Any = -1
+    value: Any = np.nan
+    if shape.kind in (LOSS, LR, TESTING):
+        iteration, count = _digits(_words(view, at))
+        count, tail = _after_pace(view, at, count)
+        if shape.kind == TESTING:
+            good = (count > 0) & (tail == _TEST_TAIL)
+            # "g net (#0)"
+            net, size = _digits(_words(view, at + count + 16))
+            good &= (_words(view, at + count + 8) == np.frombuffer(b"g net (#", "<u8")[0]) & (size < 4) & (size > 0)
+            value_at = None
+        else:
+            is_loss = tail == _LOSS_TAIL
+            is_lr = (tail & _U8(0x00FFFFFFFFFFFFFF)) == _LR_TAIL
+            good = (count > 0) & (is_loss if shape.kind == LOSS else is_lr)
+            value_at = at + count + (9 if shape.kind == LOSS else 7)
+    else:
+        value_at = at
+    if value_at is not None:
+        good_at = np.flatnonzero(good)
+        if shape.kind == LR:
+            values, right = _repeated(view, value_at[good_at])
+        else:
+            values, right = _numbers(view, value_at[good_at])
+        good[good_at] = right
+        value = np.empty(len(mine))
+        value[good_at] = values
+    time = _times(view, line_at, skip)
+    if not good.all():
+        time, number_of = time[good], number_of[good]
+        iteration = iteration[good] if isinstance(iteration, np.ndarray) else iteration
+        net = net[good] if isinstance(net, np.ndarray) else net
+        value = value[good] if isinstance(value, np.ndarray) else value
+    columns.put(number_of, shape.kind, time, shape.pid, iteration, value, shape.metric, net)
+    rest = np.ones(len(text), bool)
+    rest[mine[good]] = False
+    return left[rest[left]]
+
+
+def _after_pace(view: Array, at: Array, count: Array) -> tuple[Array, Array]:
+    """Bytes up to the end of `` (0.83 iter/s, 9.59s/8 iters)`` where that follows the number, and the eight after."""
+    tail = _words(view, at + count)
+    paced = np.flatnonzero(((tail & _U8(0xFFFF)) == _PACE) & (count > 0))
+    if len(paced):
+        text = _window(view, at[paced] + count[paced], 64).view("u1").reshape(-1, 64)
+        closed = (text == ord(")")).argmax(axis=1)
+        ended = np.where((text == 10).any(axis=1), (text == 10).argmax(axis=1), 64)
+        whole = (closed > 0) & (closed < ended)
+        count = count.copy()
+        count[paced[whole]] += closed[whole] + 1
+        count[paced[~whole]] = 0
+        tail = _words(view, at + count)
+    return count, tail
+
+
+def _repeated(view: Array, at: Array) -> tuple[Array, Array]:
+    """Numbers most of which repeat the one before, as learning rates do."""
+    if not len(at):
+        return np.empty(0), np.empty(0, bool)
+    text = _window(view, at, 12)
+    whole = (text.view("u1").reshape(-1, 12) <= 32).any(axis=1)
+    ends = np.flatnonzero(np.concatenate([[True], (text[1:] != text[:-1]) | ~whole[1:]]))
+    values, good = _numbers(view, at[ends])
+    return np.repeat(values, np.diff([*ends, len(at)])), np.repeat(good, np.diff([*ends, len(at)]))
