@@ -1,0 +1,74 @@
+"""The sweeps and profiles that come with caffebench, and files of a user's own."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from caffebench.common.errors import InputError
+from caffebench.generator.schema import Profile, Settings, Sweep
+from caffebench.generator.yamlfile import explain, read_yaml
+
+__all__ = ["load_profile", "load_sweep", "parse_settings", "profile_names", "sweep_names"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def sweep_names() -> list[str]:
+    """The names of the sweeps that come with caffebench, in alphabetical order."""
+    return _names("sweeps")
+
+
+def profile_names() -> list[str]:
+    """The names of the profiles that come with caffebench, in alphabetical order."""
+    return _names("profiles")
+
+
+def load_sweep(name: str) -> Sweep:
+    """A sweep by its name, or from a user's own file by its path. Raises ``InputError``."""
+    return _load("sweep", "sweeps", name, Sweep)
+
+
+def load_profile(name: str) -> Profile:
+    """A profile by its name, or from a user's own file by its path. Raises ``InputError``."""
+    return _load("profile", "profiles", name, Profile)
+
+
+def parse_settings(assignments: tuple[str, ...]) -> Settings:
+    """``("base_lr=0.02", "bn=after")`` as settings; values are YAML. Raises ``InputError``."""
+    import yaml
+
+    given = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {assignment}: write KEY=VALUE, as in --set base_lr=0.02")
+        try:
+            given[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {assignment}: '{value}' is not YAML") from error
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        raise InputError(f"--set: {explain(error, Settings)}") from error
+
+
+def _names(folder: str) -> list[str]:
+    found = (Path(one.name) for one in files("caffebench.generator").joinpath(folder).iterdir())
+    return sorted(path.stem for path in found if path.suffix == ".yaml")
+
+
+def _load(what: str, folder: str, name: str, model: type[Model]) -> Model:
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return read_yaml(Path(name), model)
+    known = _names(folder)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise InputError(f"there is no {what} called '{name}': {hint} (or give the path of a .yaml file of your own)")
+    with as_file(files("caffebench.generator") / folder / f"{name}.yaml") as path:
+        return read_yaml(path, model)

@@ -1,0 +1,107 @@
+"""``gen-prototxt``: write the files of a sweep, and look at prototxt files: what is wrong, what differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from caffebench.common.cli import command
+
+__all__ = ["main"]
+
+EXAMPLES = """
+gen-prototxt --list                          the sweeps, how many variants each has, what it studies
+gen-prototxt batch_size                      write its files to prototxt/
+gen-prototxt batch_size --profile digits     the same study on the data set that is always at hand
+gen-prototxt batch_size --only 'bs128*' --set momentum=0.95
+gen-prototxt my_sweep.yaml                   a sweep of your own
+gen-prototxt --all --check                   are the files on disk what would be written?
+gen-prototxt --lint old/*.prototxt           what is wrong with these, ours or not
+gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
+"""
+
+
+@command("gen-prototxt", examples=EXAMPLES)
+@click.argument("sweep", nargs=-1)
+@click.option("--list", "show_list", is_flag=True, help="List the sweeps and the profiles.")
+@click.option("--all", "every", is_flag=True, help="All sweeps that come with caffebench.")
+@click.option("--profile", default="imagenet128", show_default=True, metavar="NAME|FILE", help="The data set.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("prototxt"), show_default=True)
+@click.option("--only", metavar="GLOB", help="Only the variants whose names match.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting that beats the sweep's.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the files on disk differ.")
+@click.option("--lint", "lint_files", is_flag=True, help="Take the arguments for prototxt files; say what is wrong.")
+@click.option("--compare", "compare_files", is_flag=True, help="Take them for two files; say what differs in meaning.")
+def main(
+    sweep: tuple[str, ...],
+    show_list: bool,
+    every: bool,
+    profile: str,
+    out: Path,
+    only: str | None,
+    assignments: tuple[str, ...],
+    check: bool,
+    lint_files: bool,
+    compare_files: bool,
+) -> int:
+    """Write one self-contained solver prototxt for each variant of each SWEEP, a name or a file of your own."""
+    if lint_files or compare_files:
+        return _look_at([Path(one) for one in sweep], lint_files)
+    from caffebench.generator import catalog
+    from caffebench.generator.generate import generate, outdated, write
+
+    data = catalog.load_profile(profile)
+    if show_list:
+        from caffebench.generator.listing import listing
+
+        click.echo(listing(data))
+        return 0
+    if bool(sweep) == every:
+        raise click.UsageError("give the names of sweeps, or --all and no names (--list shows what there is)")
+    sweeps = [catalog.load_sweep(name) for name in (catalog.sweep_names() if every else sweep)]
+    if every:
+        for one in [one for one in sweeps if data.profile in one.refuse]:
+            click.echo(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}", err=True)
+            sweeps.remove(one)
+    texts = generate(sweeps, data, only=only, overrides=catalog.parse_settings(assignments))
+    if check:
+        wrong = outdated(texts, out, every=every and only is None)
+        for line in wrong:
+            click.echo(line)
+        if wrong:
+            click.echo(f"{len(wrong)} of {len(texts)} files are not what would be written: run it without --check")
+        else:
+            click.echo(f"{len(texts)} files in {out} are what would be written")
+        return int(bool(wrong))
+    changed = write(texts, out)
+    click.echo(f"{len(texts)} files in {out}, {changed} of them new or changed: {_some(list(texts))}")
+    return 0
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:3])}, ..., {names[-1]}"
+
+
+def _look_at(paths: list[Path], lint_files: bool) -> int:
+    from caffebench.generator.meaning import load_prototxt
+
+    if lint_files:
+        from caffebench.generator.lint import lint
+
+        if not paths:
+            raise click.UsageError("--lint needs the names of prototxt files")
+        findings = lint([load_prototxt(path) for path in paths])
+        for finding in findings:
+            click.echo(finding)
+        click.echo(f"{len(findings)} findings in {len(paths)} files")
+        return int(bool(findings))
+    from caffebench.generator.compare import compare
+
+    if len(paths) != 2:
+        raise click.UsageError(f"--compare needs two prototxt files, not {len(paths)}")
+    differences = compare(*(load_prototxt(path) for path in paths))
+    for difference in differences:
+        click.echo(difference)
+    click.echo(f"{len(differences)} differences" if differences else "the same in meaning")
+    return int(bool(differences))

@@ -1,0 +1,80 @@
+"""Sweeps and a profile to files: what would be written, writing it, and comparing it with what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.files import write_whole
+from caffebench.generator.header import read_header
+from caffebench.generator.render import parse_back, render
+from caffebench.generator.schema import Profile, Settings, Sweep
+from caffebench.generator.variants import resolve
+
+__all__ = ["generate", "outdated", "write"]
+
+
+def generate(
+    sweeps: Iterable[Sweep], profile: Profile, *, only: str | None = None, overrides: Settings | None = None
+) -> dict[str, str]:
+    """The text of every variant's file by the variant's name; each has been parsed back with Caffe's own format.
+
+    ``only`` is a shell pattern for names. Raises ``InputError`` where a sweep cannot be made on the profile or a name
+    occurs twice, and ``CaffebenchError`` where Caffe's format refuses what was made.
+    """
+    texts: dict[str, str] = {}
+    sweep_of: dict[str, str] = {}
+    for sweep in sweeps:
+        for variant in resolve(sweep, profile, overrides):
+            if variant.name in sweep_of:
+                raise InputError(
+                    f"the sweeps {sweep_of[variant.name]} and {sweep.sweep} both have a variant {variant.name}: "
+                    "names are those of files, change one"
+                )
+            sweep_of[variant.name] = sweep.sweep
+            if only is None or fnmatchcase(variant.name, only):
+                texts[variant.name] = render(variant)
+                parse_back(variant.name, texts[variant.name])
+    if not texts:
+        near = ", ".join(sorted(sweep_of)[:8])
+        raise InputError(f"no variant's name matches --only '{only}': there are {near}{', ...' * (len(sweep_of) > 8)}")
+    return texts
+
+
+def write(texts: Mapping[str, str], out: Path) -> int:
+    """Write each file that is not there as it should be; the number written. Raises ``CaffebenchError``."""
+    changed = [name for name, text in texts.items() if _read(_path(out, name)) != text]
+    try:
+        for name in changed:
+            write_whole(_path(out, name), texts[name])
+    except OSError as error:
+        raise CaffebenchError(f"cannot write to {out}: {error.strerror}") from error
+    return len(changed)
+
+
+def outdated(texts: Mapping[str, str], out: Path, *, every: bool) -> list[str]:
+    """What is wrong with the files on disk, a line each; ``every``: there should be no other generated ones."""
+    lines = []
+    for name, text in texts.items():
+        there = _read(_path(out, name))
+        if there != text:
+            lines.append(f"{_path(out, name)} {'is missing' if there is None else 'differs'}")
+    for path in sorted(out.glob("*.prototxt")) if every else ():
+        if path.stem not in texts and read_header(_read(path) or ""):
+            lines.append(f"{path} is of no sweep")
+    return lines
+
+
+def _path(out: Path, name: str) -> Path:
+    return out / f"{name}.prototxt"
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return ""

@@ -1,0 +1,26 @@
+"""What ``gen-prototxt --list`` prints."""
+
+from __future__ import annotations
+
+import textwrap
+
+from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
+from caffebench.generator.schema import Profile
+from caffebench.generator.variants import resolve
+
+__all__ = ["listing"]
+
+
+def listing(profile: Profile) -> str:
+    """Every sweep with its number of variants on ``profile``, what it studies and its source; then the profiles."""
+    lines = []
+    for name in sweep_names():
+        sweep = load_sweep(name)
+        refused = profile.profile in sweep.refuse
+        count = f"not on {profile.profile}" if refused else f"{len(resolve(sweep, profile))} variants"
+        lines.append(f"{name}: {sweep.title} ({count})")
+        lines += textwrap.wrap(sweep.studies, 110, initial_indent="    ", subsequent_indent="    ")
+        lines.append(f"    source: {sweep.source}")
+    lines.append(f"\nProfiles (--profile; shown for {profile.profile}):")
+    lines += [f"    {name}: {load_profile(name).title}" for name in profile_names()]
+    return "\n".join(lines)

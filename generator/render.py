@@ -1,0 +1,129 @@
+"""A worked-out variant to the text of its file, and a look whether Caffe's own format takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.engine.locate import caffe_pb2
+from caffebench.generator.header import format_header
+from caffebench.generator.variants import Resolved
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+__all__ = ["header_of", "parse_back", "render"]
+
+# Header keys that are settings, in the order in which they stand in a file.
+_HEADER_SETTINGS = ("init", "weights", "seed", "deterministic", "lr_schedule", "phases")
+# Settings that are nothing unusual at these values, so that a header says only what there is to say.
+_SILENT: dict[str, Any] = {"init": "none", "deterministic": False}
+
+
+def header_of(variant: Resolved) -> dict[str, Any]:
+    """What stands in the ``# caffebench:`` lines of the variant's file."""
+    sweep, profile, published = variant.sweep, variant.profile, variant.variant.published
+    header: dict[str, Any] = {"sweep": sweep.sweep, "variant": variant.name, "label": variant.label}
+    if variant.comment:
+        header["comment"] = variant.comment
+    if variant.default:
+        header["default"] = True
+    header |= {"profile": profile.profile, "train_size": profile.train_size, "test_size": profile.test_size}
+    header["classes"] = profile.classes
+    for key in _HEADER_SETTINGS:
+        value = variant.settings.get(key)
+        if value is not None and value != _SILENT.get(key):
+            header[key] = _plain(value)
+    if "workers" in variant.settings:
+        header["loader"] = {"workers": _plain(variant.settings["workers"])}
+    if published is not None and sweep.published_on == profile.profile:
+        header |= {"published_accuracy": published.accuracy, "published_logloss": published.logloss}
+    if sweep.allow:
+        header["allow"] = sweep.allow
+    return header | {"source": variant.source}
+
+
+def render(variant: Resolved) -> str:
+    """The text of the variant's file: header, solver, and the net inside. Raises ``InputError``."""
+    import jinja2
+
+    s = variant.settings
+    try:
+        template = _environment().get_template(f"{s['architecture']}.prototxt.j2")
+        return template.render(
+            header=format_header(header_of(variant)),
+            variant=variant.name,
+            s=s,
+            profile=variant.profile,
+            lmdb=s.get("data", variant.profile.profile),
+            size=variant.architecture.size,
+        )
+    except jinja2.TemplateNotFound as error:
+        raise InputError(f"{variant.name}: there is no template for the architecture '{error.name}'") from error
+    except jinja2.UndefinedError as error:
+        architecture = s["architecture"]
+        raise InputError(
+            f"{variant.name}: the template of {architecture} asks for a value that is not there: {error.message} "
+            f"(sizes stand in the profile {variant.profile.profile}, under architectures.{architecture}.size)"
+        ) from error
+
+
+def parse_back(name: str, text: str) -> Any:
+    """The file's ``SolverParameter``; None where no Caffe is installed to ask, which generating does not need.
+
+    Raises ``CaffebenchError`` where Caffe's format does not take the file.
+    """
+    from google.protobuf import text_format
+
+    try:
+        message = caffe_pb2().SolverParameter()
+    except CaffebenchError:
+        return None
+    try:
+        return text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise CaffebenchError(f"{name}: Caffe's format does not take the generated file: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML writes it best: whole numbers plainly."""
+    if isinstance(value, Fraction):
+        return int(value) if value.denominator == 1 else float(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list) else value
+
+
+def _as_text(value: Any) -> str:
+    """A value as prototxt writes it. Caffe reads floats; the shortest digits that give the float back are enough."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float | Fraction):
+        number = float(value)
+        return str(int(number)) if number.is_integer() else repr(number)
+    return str(value)
+
+
+@cache
+def _environment() -> SandboxedEnvironment:
+    import jinja2
+    from jinja2.sandbox import SandboxedEnvironment
+
+    folder = files("caffebench.templates")
+    return SandboxedEnvironment(
+        loader=jinja2.FunctionLoader(lambda name: _source(folder / name)),
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, str) else _as_text(value),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # prototxt, not HTML
+    )
+
+
+def _source(template: Any) -> str | None:
+    return template.read_text(encoding="utf-8") if template.is_file() else None

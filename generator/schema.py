@@ -1,0 +1,216 @@
+"""What a sweep and a profile may say. Both are YAML; `yamlfile` reads them against these models."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictStr, field_validator
+
+__all__ = ["DEFAULTS", "Architecture", "Expression", "Profile", "Published", "Recipe", "Settings", "Sweep", "Variant"]
+
+
+def _expression(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"a number or an expression is wanted, not {value!r}")
+    return value
+
+
+Expression = Annotated[Any, PlainValidator(_expression)]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+SolverType = Literal["SGD", "Nesterov", "Adam", "AdaDelta", "AdaGrad", "RMSProp"]
+
+LR_POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Schedule(_Strict):
+    """A learning-rate schedule that Caffe lacks; run-caffe applies it."""
+
+    policy: Literal["cosine"]
+    warmup: Expression = 0
+    min_lr: Expression = 0
+
+
+class Phase(_Strict):
+    """A stretch of training up to iteration ``until``; weights and momentum are handed on to the next."""
+
+    until: Expression
+    batch_size: Expression | None = None
+    iter_size: Expression | None = None
+    base_lr: Expression | None = None
+
+
+class Settings(_Strict):
+    """What can be set of a variant; each value may be an expression over the others, ``profile`` and ``recipe``."""
+
+    architecture: Identifier | None = None
+    # The solver, in Caffe's names.
+    batch: Expression | None = Field(default=None, description="batch size before the profile scales it")
+    batch_size: Expression | None = None
+    iter_size: Expression | None = None
+    base_lr: Expression | None = None
+    max_iter: Expression | None = None
+    lr_policy: str | None = None
+    gamma: Expression | None = None
+    power: Expression | None = None
+    stepsize: Expression | None = None
+    stepvalue: list[Expression] | None = None
+    momentum: Expression | None = None
+    momentum2: Expression | None = None
+    rms_decay: Expression | None = None
+    delta: Expression | None = None
+    weight_decay: Expression | None = None
+    solver_type: SolverType | None = None
+    average_loss: Expression | None = None
+    test_interval: Expression | None = None
+    display: Expression | None = None
+    snapshot: Expression | None = None
+    # The data.
+    data: Identifier | None = Field(default=None, description="folder below the data root (the profile's name)")
+    crop_size: Expression | None = None
+    # The net.
+    activation: Literal["relu", "rrelu", "prelu", "elu", "maxout", "sigmoid", "tanh", "none"] | None = None
+    bn: Literal["none", "before", "after"] | None = Field(
+        default=None, description="BatchNorm before or after the activation"
+    )
+    bn_scale: StrictBool | None = Field(default=None, description="a Scale layer behind each BatchNorm")
+    pool: Literal["max", "ave", "max_ave"] | None = None
+    dropout: Expression | None = None
+    width: Expression | None = Field(default=None, description="every layer's number of outputs is multiplied by this")
+    factorize: StrictBool | None = Field(default=None, description="5x5 as 3x3 and 3x3, 3x3 as 3x1 and 1x3 (GoogLeNet)")
+    # What Caffe's format cannot say; it stands in the header, for run-caffe.
+    init: Literal["lsuv", "ortho", "ortho-lsuv", "none"] | None = None
+    weights: str | None = None
+    seed: Expression | None = None
+    deterministic: StrictBool | None = None
+    lr_schedule: Schedule | None = None
+    phases: list[Phase] | None = None
+    workers: Expression | None = Field(
+        default=None, description="processes that load data, in the place of Caffe's one thread"
+    )
+
+    @field_validator("lr_policy")
+    @classmethod
+    def _caffe_has_it(cls, value: str | None) -> str | None:
+        if value is not None and value not in LR_POLICIES:
+            hint = " (run-caffe has it: lr_schedule: {policy: cosine})" if "cos" in value.lower() else ""
+            raise ValueError(f"Caffe has no policy '{value}', only {', '.join(LR_POLICIES)}{hint}")
+        return value
+
+
+DEFAULTS = Settings(
+    # The same number of epochs for every batch size, from what the profile's recipe trains.
+    batch="recipe.batch_size / profile.batch_scale",
+    batch_size="max(1, batch * profile.batch_scale)",
+    iter_size=1,
+    base_lr="recipe.base_lr",
+    max_iter="recipe.max_iter * recipe.batch_size / (batch_size * iter_size)",
+    lr_policy="step",
+    gamma=0.1,
+    power=1,
+    stepsize="max_iter * 5 / 16",
+    momentum=0.9,
+    weight_decay=0.0005,
+    solver_type="SGD",
+    average_loss=1,
+    data=None,
+    crop_size="profile.crop_size",
+    activation="relu",
+    bn="none",
+    bn_scale=False,
+    pool="max",
+    dropout=0.5,
+    width=1,
+    factorize=False,
+    init="lsuv",
+)
+
+
+class Published(_Strict):
+    """Figures of the published work, to the letter: quote them, 0.470 is not 0.47."""
+
+    accuracy: StrictStr
+    logloss: StrictStr = "-"
+    comment: str | None = None
+
+
+class Variant(Settings):
+    """One file: what it sets differently from its sweep."""
+
+    name: str | None = None
+    label: str | None = None
+    comment: str | None = None
+    default: StrictBool = False
+    source: str | None = None
+    published: Published | None = None
+
+
+class Sweep(_Strict):
+    """A study: what is held, what varies, and how the variants are called."""
+
+    sweep: Identifier
+    title: str
+    studies: str = Field(description="the question")
+    source: str
+    published_on: Identifier = Field(default="imagenet128", description="the profile that the published figures are of")
+    settings: Settings = Settings()
+    on: dict[Identifier, Settings] = Field(default={}, description="settings for one profile")
+    refuse: dict[Identifier, str] = Field(
+        default={}, description="profiles on which the study makes no sense, with the reason"
+    )
+    allow: dict[str, str] = Field(
+        default={}, description="lint rules that the study breaks on purpose, with the reason"
+    )
+    name: str
+    label: str
+    comment: str = ""
+    grid: dict[str, list[Any]] = Field(default={}, description="axes: every combination is a variant")
+    variants: list[Variant] = []
+
+    @field_validator("grid")
+    @classmethod
+    def _axes_are_settings(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for key in grid.keys() - Settings.model_fields.keys():
+            near = difflib.get_close_matches(key, Settings.model_fields, 1)
+            raise ValueError(f"unknown key '{key}'" + (f": did you mean '{near[0]}'?" if near else ""))
+        return grid
+
+
+class Recipe(_Strict):
+    """The training of a profile's architecture that expressions start from."""
+
+    batch_size: int = Field(gt=0)
+    base_lr: float = Field(gt=0)
+    max_iter: int = Field(gt=0)
+
+
+class Architecture(_Strict):
+    """One architecture on a profile: its recipe, its settings, and the sizes that its template asks for."""
+
+    recipe: Recipe
+    settings: Settings = Settings()
+    size: dict[str, Any] = {}
+
+
+class Profile(_Strict):
+    """A data set, and every architecture at the size and with the training that suit it."""
+
+    profile: Identifier
+    title: str
+    train_size: int = Field(gt=0)
+    test_size: int = Field(gt=0)
+    test_batch_size: int = Field(gt=0)
+    classes: int = Field(gt=1)
+    channels: int = Field(gt=0)
+    image_size: int = Field(gt=0, description="pixels a side that the net sees, after any crop")
+    crop_size: int = Field(default=0, description="0: pictures are taken whole")
+    mirror: StrictBool = False
+    mean_value: list[float]
+    scale: float
+    batch_scale: Expression = 1
+    settings: Settings = Settings()
+    architectures: dict[Identifier, Architecture]

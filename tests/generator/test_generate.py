@@ -1,0 +1,229 @@
+"""`gen-prototxt`: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+
+from caffebench.engine.locate import caffe_pb2
+from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
+from caffebench.generator.cli import main
+from caffebench.generator.generate import generate
+from caffebench.generator.header import read_header
+
+ROOT = Path(__file__).parent.parent.parent
+PROFILES = profile_names()
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def texts(profile: str, *sweeps: str) -> dict[str, str]:
+    return generate([load_sweep(name) for name in sweeps or sweep_names()], load_profile(profile))
+
+
+def parse(text: str):
+    return text_format.Parse(text, caffe_pb2().SolverParameter())
+
+
+def test_the_files_checked_in_are_what_would_be_written(capsys):
+    assert run("--all", "--check", "--out", ROOT / "prototxt") == 0, capsys.readouterr().out
+    written = {path.stem for path in (ROOT / "prototxt").glob("*.prototxt")}
+    assert written == set(texts("imagenet128"))
+
+
+def test_check_names_what_differs(tmp_path, capsys):
+    assert run("batch_size", "--out", tmp_path) == 0
+    (tmp_path / "bs64.prototxt").write_text("edited")
+    (tmp_path / "bs32.prototxt").unlink()
+    capsys.readouterr()
+    assert run("batch_size", "--out", tmp_path, "--check") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:-1] == [f"{tmp_path}/bs64.prototxt differs", f"{tmp_path}/bs32.prototxt is missing"]
+
+
+def test_every_published_variant_of_a_bundled_sweep_is_there_with_its_figures(shared):
+    ours = {name: read_header(text) for name, text in texts("imagenet128").items()}
+    with (shared / "published.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["sweep"] in sweep_names()]
+    assert len(rows) >= 12
+    for row in rows:
+        header = ours[row["variant"]]
+        assert header["sweep"] == row["sweep"]
+        assert header["label"] == row["label"]
+        assert header.get("comment", "") == row["comment"]
+        assert row["seed"].split("_")[0] in header["source"]
+        assert header["published_accuracy"] == row["accuracy"]
+        assert header["published_logloss"] == row["logloss"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_epochs_are_the_same_for_every_batch_size(profile):
+    seen = set()
+    for text in texts(profile, "batch_size").values():
+        solver = parse(text)
+        train = solver.net_param.layer[0].data_param.batch_size * solver.iter_size
+        seen.add((train * solver.max_iter, train * solver.stepsize))
+    assert len(seen) == 1
+    if profile == "imagenet128":
+        assert seen == {(256 * 320_000, 256 * 100_000)}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_names_prefixes_and_tests_are_true(profile):
+    files = texts(profile, "batch_size")
+    assert len(files) == 12
+    for name, text in files.items():
+        solver, header = parse(text), read_header(text)
+        batch, rate = re.fullmatch(r"bs(\d+)(?:_lr(\S+))?", name).groups()
+        train, test = solver.net_param.layer[:2]
+        assert train.data_param.batch_size == int(batch)
+        assert solver.base_lr == pytest.approx(float(rate or 0.01), rel=1e-4)
+        assert solver.snapshot_prefix == f"snapshots/{name}"
+        assert solver.test_iter[0] * test.data_param.batch_size == header["test_size"]
+        assert train.data_param.source == f"data/{profile}/train_lmdb"
+        assert test.data_param.source == f"data/{profile}/test_lmdb"
+        assert list(train.transform_param.mean_value) == list(test.transform_param.mean_value)
+        assert ("published_accuracy" in header) == (profile == "imagenet128")
+    defaults = [name for name, text in files.items() if read_header(text).get("default")]
+    assert defaults == [{"imagenet128": "bs256", "digits": "bs64"}[profile]]
+
+
+def test_a_misspelt_key_is_refused_with_its_line(tmp_path, capsys):
+    text = (ROOT / "generator" / "sweeps" / "batch_size.yaml").read_text()
+    own = tmp_path / "own.yaml"
+    for wrong, right, message in [
+        ("settings: {architecture: caffenet, momentun: 0.8}", "settings: {architecture: caffenet}", "momentum"),
+        ("studeis: what", "studies: what", "studies"),
+        ("  - {bacth: 512,", "  - {batch: 512,", "batch"),
+        ('published: {acuracy: "0.455"', 'published: {accuracy: "0.455"', "accuracy"),
+    ]:
+        assert right in text
+        own.write_text(text.replace(right, wrong))
+        line = next(number for number, one in enumerate(own.read_text().splitlines(), 1) if wrong in one)
+        assert run(own, "--out", tmp_path / "out") == 2
+        stderr = capsys.readouterr().err
+        assert f"{own}:{line}: unknown key" in stderr
+        assert f"did you mean '{message}'?" in stderr
+    own.write_text(text.replace("recipe.base_lr / 2", "recipy.base_lr / 2"))
+    assert run(own, "--out", tmp_path / "out") == 2
+    assert "'recipy' is not known here" in capsys.readouterr().err
+    own.write_text(text.replace("title:", "title: a title\ntitle:"))
+    assert run(own, "--out", tmp_path / "out") == 2
+    assert f"{own}:3: the key 'title' stands here a second time" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["batch_sise"], "did you mean batch_size?"),
+        (["nowhere.yaml"], "cannot read nowhere.yaml: No such file"),
+        ([], "give the names of sweeps"),
+        (["batch_size", "--profile", "digit"], "did you mean digits?"),
+        (["batch_size", "--set", "base_rl=1"], "did you mean 'base_lr'?"),
+        (["batch_size", "--set", "base_lr"], "write KEY=VALUE"),
+        (["batch_size", "--set", "base_lr=__import__('os')"], "not allowed in an expression"),
+        (["batch_size", "--only", "nothing*"], "no variant's name matches --only 'nothing*'"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(arguments, message, tmp_path, capsys):
+    assert run(*arguments, "--out", tmp_path / "out") == 2
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path, capsys):
+    own = tmp_path / "own.yaml"
+    own.write_text((ROOT / "generator" / "sweeps" / "batch_size.yaml").read_text().replace("name: bs{", "name: ../bs{"))
+    assert run(own, "--out", tmp_path / "out") == 2
+    assert "cannot be a variant's name" in capsys.readouterr().err
+
+
+def test_set_beats_the_sweep(tmp_path):
+    assert run("batch_size", "--only", "bs128", "--set", "max_iter=7", "--out", tmp_path) == 0
+    assert parse((tmp_path / "bs128.prototxt").read_text()).max_iter == 7
+
+
+def test_generating_needs_no_caffe():
+    code = (
+        "import sys; sys.modules['caffe'] = None\n"
+        "from caffebench.generator.cli import main; main(['batch_size', '--check', '--out', 'prototxt'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+LOAD = """
+import sys, caffe
+caffe.set_mode_cpu()
+for path in sys.argv[1:]:
+    solver = caffe.get_solver(path)
+    print(path, sum(blob.data.size for blobs in solver.net.params.values() for blob in blobs))
+"""
+
+
+def test_every_digits_file_is_loaded_by_real_caffe(digits_root, tmp_path):
+    (tmp_path / "data").symlink_to(digits_root)
+    (tmp_path / "snapshots").mkdir(exist_ok=True)
+    assert run("batch_size", "--profile", "digits", "--out", tmp_path) == 0
+    files = sorted(path.name for path in tmp_path.glob("*.prototxt"))
+    done = subprocess.run([sys.executable, "-c", LOAD, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == files
+
+
+# The ImageNet itself is not at hand: its data layers become dummies of the same shape, everything else is as written.
+BUILD = """
+import sys, caffe
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+caffe.set_mode_cpu()
+for path in sys.argv[1:]:
+    solver = text_format.Parse(open(path).read(), caffe_pb2.SolverParameter())
+    for layer in solver.net_param.layer:
+        if layer.type == "Data":
+            layer.type = "DummyData"
+            layer.dummy_data_param.shape.add().dim.extend([1, 3, 128, 128])
+            layer.dummy_data_param.shape.add().dim.extend([1])
+            layer.ClearField("data_param"); layer.ClearField("transform_param")
+    net = solver.net_param
+    with open("net.prototxt", "w") as file:
+        file.write(str(net))
+    built = caffe.Net("net.prototxt", caffe.TRAIN)
+    print(path, built.blobs["fc8"].data.shape[1])
+"""
+
+
+def test_every_imagenet_file_is_built_by_real_caffe(tmp_path):
+    assert run("batch_size", "--out", tmp_path) == 0
+    files = sorted(path.name for path in tmp_path.glob("*.prototxt"))
+    done = subprocess.run([sys.executable, "-c", BUILD, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [line.split() for line in done.stdout.splitlines()] == [[name, "1000"] for name in files]
+
+
+def test_the_default_digits_variant_learns(digits_root, tmp_path):
+    """At least 95 % of the 360 test images, with plain `caffe train`; with LSUV see the launcher's tests."""
+    (tmp_path / "data").symlink_to(digits_root)
+    (tmp_path / "snapshots").mkdir(exist_ok=True)
+
+    assert run("batch_size", "--profile", "digits", "--only", "bs64", "--out", tmp_path) == 0
+    command = [str(Path(sys.executable).parent / "caffe"), "train", "-solver", "bs64.prototxt"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={"OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    accuracies = [float(value) for value in re.findall(r"accuracy = ([\d.]+)", done.stderr)]
+    assert accuracies[-1] >= 0.95
