@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher.lifeline import die_with
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import Phase
@@ -90,11 +91,10 @@ def main() -> None:
 
 
 def _train(assignment: dict[str, Any]) -> None:
-    import caffe
-
     from caffebench.launcher.start import start
 
     plan, phase, rank = Plan.from_json(assignment["plan"]), Phase(**assignment["phase"]), assignment["rank"]
+    caffe = import_caffe()
     caffe.init_log(0, True)
     use_gpu(caffe, plan.gpus, rank)
     training = start(

@@ -10,7 +10,6 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
-from caffebench.generator.header import read_header
 
 __all__ = ["SolverFile", "data_layers", "differences", "parse_solver", "read_solver"]
 
@@ -62,6 +61,8 @@ def read_solver(path: Path) -> SolverFile:
 
     Raises ``InputError``: no such file, not prototxt, or a net where a solver belongs.
     """
+    from caffebench.generator.header import read_header  # YAML, which the training process can do without
+
     try:
         text = path.read_text()
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher import ranks
 from caffebench.launcher.lifeline import die_with
 from caffebench.launcher.logtail import log_event
@@ -38,8 +39,7 @@ def main() -> NoReturn:
         assignment = json.load(file)
     die_with(assignment["parent"])
     plan = Plan.from_json(assignment["plan"])
-    import caffe
-
+    caffe = import_caffe()
     caffe.init_log(0, True)  # to standard error, with a stack trace on SIGSEGV as the caffe tool gives
     child = Child(plan, assignment, caffe)
     try:
