@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -47,7 +48,7 @@ def main(
 ) -> int:
     """Write one self-contained solver prototxt for each variant of each SWEEP, a name or a file of your own."""
     if lint_files or compare_files:
-        return _look_at([Path(one) for one in sweep], lint_files)
+        return _look_at([Path(one) for one in sweep], lint_files, compare_files)
     from caffebench.generator import catalog
     from caffebench.generator.generate import generate, outdated, write
 
@@ -83,25 +84,34 @@ def _some(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:3])}, ..., {names[-1]}"
 
 
-def _look_at(paths: list[Path], lint_files: bool) -> int:
+def _look_at(paths: list[Path], lint_files: bool, compare_files: bool) -> int:
     from caffebench.generator.meaning import load_prototxt
 
+    if lint_files and compare_files:
+        raise click.UsageError("--lint and --compare are two questions: ask one at a time")
+    if compare_files and len(paths) != 2:
+        raise click.UsageError(f"--compare needs two prototxt files, not {len(paths)}")
+    if not paths:
+        raise click.UsageError("--lint needs the names of prototxt files")
+    files = [load_prototxt(path) for path in paths]
     if lint_files:
         from caffebench.generator.lint import lint
 
-        if not paths:
-            raise click.UsageError("--lint needs the names of prototxt files")
-        findings = lint([load_prototxt(path) for path in paths])
+        findings = lint(files)
         for finding in findings:
             click.echo(finding)
-        click.echo(f"{len(findings)} findings in {len(paths)} files")
+        click.echo(f"{_count(findings, 'finding')} in {_count(files, 'file')}")
         return int(bool(findings))
     from caffebench.generator.compare import compare
 
-    if len(paths) != 2:
-        raise click.UsageError(f"--compare needs two prototxt files, not {len(paths)}")
-    differences = compare(*(load_prototxt(path) for path in paths))
+    differences = compare(*files)
+    for place, name, node in [unknown for file in files for unknown in file.unknown]:
+        click.echo(f"note: {place}:{node.line}: BVLC Caffe knows no {name}, it is compared as written", err=True)
     for difference in differences:
         click.echo(difference)
-    click.echo(f"{len(differences)} differences" if differences else "the same in meaning")
+    click.echo(_count(differences, "difference") if differences else "the same in meaning")
     return int(bool(differences))
+
+
+def _count(things: Sequence[object], what: str) -> str:
+    return f"{len(things)} {what}" + ("" if len(things) == 1 else "s")
