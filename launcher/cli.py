@@ -16,6 +16,7 @@ run-caffe prototxt/bs128.prototxt             train one variant; the same comman
 run-caffe prototxt/*.prototxt --jobs 2        train them all, two at a time
 run-caffe my_solver.prototxt --gpu 1          any solver prototxt will do
 run-caffe prototxt/bs128.prototxt --fresh     start over, the old files are moved aside
+run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gres=gpu:1 --slurm time=8h
 """
 
 
@@ -62,12 +63,30 @@ run-caffe prototxt/bs128.prototxt --fresh     start over, the old files are move
     "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Tries after a crash that may pass."
 )
 @click.option("--keep-going", is_flag=True, help="Do not stop a run that diverges.")
-def main(prototxt: tuple[Path, ...], **options: Any) -> int:
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "slurm"]),
+    default="local",
+    show_default=True,
+    help="Train here, or submit one array job to Slurm.",
+)
+@click.option("--slurm", metavar="KEY=VALUE", multiple=True, help="An option for sbatch, such as partition=gpu.")
+def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], **options: Any) -> int:
     """Train solver prototxt files, ours or any other, on real Caffe.
 
     Logs go to LOGS/<run>.NNN.log, one a session, and snapshots to SNAPSHOTS/<run>_iter_N.*. Started again, a run
     goes on from its newest whole snapshot. Ctrl-C stops it with a snapshot (exit code 3).
     """
+    if executor == "slurm":
+        from caffebench.launcher.slurm import submit
+
+        source = click.get_current_context().get_parameter_source("jobs")
+        if source is click.core.ParameterSource.DEFAULT:
+            options["jobs"] = None  # a cluster decides for itself how many of them to run at a time
+        click.echo(submit(prototxt, slurm, **options))
+        return 0
+    if slurm:
+        raise click.UsageError(f"--slurm {slurm[0]} needs --executor slurm")
     from caffebench.launcher.planning import make_plans
     from caffebench.launcher.pool import exit_code, run_all
     from caffebench.launcher.progress import Board
