@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,7 +110,9 @@ def probe() -> Probe:
             text=True,
         )
     if done.returncode < 0:
-        return Probe(error=f"importing and running it dies with {signal.Signals(-done.returncode).name}")
+        fatal = [line.partition("] ")[2] for line in done.stderr.splitlines() if re.match(r"F\d+ .*\] ", line)]
+        why = f": {fatal[0].strip()}" if fatal else ""
+        return Probe(error=f"importing and running it dies with {signal.Signals(-done.returncode).name}{why}")
     if done.returncode > 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Probe(error=last, missing=last == "ModuleNotFoundError: No module named 'caffe'")

@@ -5,6 +5,8 @@
 // CAFFEBENCH_CUDNN_WORKSPACE_MIB. The fastest deterministic algorithm is taken, so that a run can be repeated to the
 // bit; another one only where no deterministic one fits.
 // The math mode is set on the convolution's descriptor: plain fp32, or TF32 with CAFFEBENCH_TF32=1.
+// Caffe's cuDNN layers make handles and streams when they are set up, even where Caffe computes on the CPU. Where no
+// card answers these are null here, so that such a build trains on the CPU like any other.
 // A group's convolution is a call of its own in Caffe, with descriptors of the group's channels: nothing to do here.
 #ifndef CAFFEBENCH_CAFFE_CUDNN_H_
 #define CAFFEBENCH_CAFFE_CUDNN_H_
@@ -15,6 +17,7 @@
 
 #if CUDNN_VERSION >= 8000
 
+// How an algorithm is to be chosen. Of cuDNN 7's ways Caffe knows but this.
 enum caffebench_preference {
   CUDNN_CONVOLUTION_FWD_SPECIFY_WORKSPACE_LIMIT,
   CUDNN_CONVOLUTION_BWD_FILTER_SPECIFY_WORKSPACE_LIMIT,
@@ -22,6 +25,16 @@ enum caffebench_preference {
 };
 
 namespace caffebench {
+
+inline bool card_answers() {
+  static const bool answer = [] {
+    int count = 0;
+    const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+    cudaGetLastError();  // or the next check of a kernel would find this one's failure
+    return found;
+  }();
+  return answer;
+}
 
 inline size_t workspace_limit(size_t callers) {
   const char* mebibytes = std::getenv("CAFFEBENCH_CUDNN_WORKSPACE_MIB");
@@ -67,6 +80,10 @@ inline cudnnStatus_t choose(cudnnStatus_t status, const Perf* listed, int count,
 inline cudnnStatus_t cudnnGetConvolutionForwardAlgorithm(
     cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnFilterDescriptor_t w, cudnnConvolutionDescriptor_t conv,
     cudnnTensorDescriptor_t y, caffebench_preference, size_t limit, cudnnConvolutionFwdAlgo_t* algo) {
+  if (handle == NULL) {
+    *algo = static_cast<cudnnConvolutionFwdAlgo_t>(0);
+    return CUDNN_STATUS_SUCCESS;
+  }
   cudnnConvolutionFwdAlgoPerf_t listed[2 * CUDNN_CONVOLUTION_FWD_ALGO_COUNT];
   int count = 0;
   const cudnnStatus_t status = cudnnGetConvolutionForwardAlgorithm_v7(
@@ -77,6 +94,10 @@ inline cudnnStatus_t cudnnGetConvolutionForwardAlgorithm(
 inline cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm(
     cudnnHandle_t handle, cudnnTensorDescriptor_t x, cudnnTensorDescriptor_t dy, cudnnConvolutionDescriptor_t conv,
     cudnnFilterDescriptor_t dw, caffebench_preference, size_t limit, cudnnConvolutionBwdFilterAlgo_t* algo) {
+  if (handle == NULL) {
+    *algo = static_cast<cudnnConvolutionBwdFilterAlgo_t>(0);
+    return CUDNN_STATUS_SUCCESS;
+  }
   cudnnConvolutionBwdFilterAlgoPerf_t listed[2 * CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT];
   int count = 0;
   const cudnnStatus_t status = cudnnGetConvolutionBackwardFilterAlgorithm_v7(
@@ -87,6 +108,10 @@ inline cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm(
 inline cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm(
     cudnnHandle_t handle, cudnnFilterDescriptor_t w, cudnnTensorDescriptor_t dy, cudnnConvolutionDescriptor_t conv,
     cudnnTensorDescriptor_t dx, caffebench_preference, size_t limit, cudnnConvolutionBwdDataAlgo_t* algo) {
+  if (handle == NULL) {
+    *algo = static_cast<cudnnConvolutionBwdDataAlgo_t>(0);
+    return CUDNN_STATUS_SUCCESS;
+  }
   cudnnConvolutionBwdDataAlgoPerf_t listed[2 * CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT];
   int count = 0;
   const cudnnStatus_t status = cudnnGetConvolutionBackwardDataAlgorithm_v7(
@@ -107,9 +132,41 @@ inline cudnnStatus_t set_convolution(
   return cudnnSetConvolutionMathType(conv, tf32() ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH);
 }
 
+inline cudaError_t create_stream(cudaStream_t* stream) {
+  *stream = NULL;
+  return card_answers() ? cudaStreamCreate(stream) : cudaSuccess;
+}
+
+inline cudnnStatus_t create_handle(cudnnHandle_t* handle) {
+  *handle = NULL;
+  return card_answers() ? cudnnCreate(handle) : CUDNN_STATUS_SUCCESS;
+}
+
+inline cudnnStatus_t set_stream(cudnnHandle_t handle, cudaStream_t stream) {
+  return handle == NULL ? CUDNN_STATUS_SUCCESS : cudnnSetStream(handle, stream);
+}
+
+// The three functions that tell an algorithm's workspace differ in their arguments' types only.
+#define CAFFEBENCH_WORKSPACE(name, Function)                                                 \
+  template <typename A, typename B, typename C, typename D, typename Algo>                   \
+  inline cudnnStatus_t name(cudnnHandle_t handle, A a, B b, C c, D d, Algo algo, size_t* size) { \
+    *size = 0;                                                                               \
+    return handle == NULL ? CUDNN_STATUS_SUCCESS : Function(handle, a, b, c, d, algo, size); \
+  }
+CAFFEBENCH_WORKSPACE(forward_workspace, cudnnGetConvolutionForwardWorkspaceSize)
+CAFFEBENCH_WORKSPACE(filter_workspace, cudnnGetConvolutionBackwardFilterWorkspaceSize)
+CAFFEBENCH_WORKSPACE(data_workspace, cudnnGetConvolutionBackwardDataWorkspaceSize)
+#undef CAFFEBENCH_WORKSPACE
+
 }  // namespace caffebench
 
+#define cudaStreamCreate caffebench::create_stream
+#define cudnnCreate caffebench::create_handle
+#define cudnnSetStream caffebench::set_stream
 #define cudnnSetConvolution2dDescriptor caffebench::set_convolution
+#define cudnnGetConvolutionForwardWorkspaceSize caffebench::forward_workspace
+#define cudnnGetConvolutionBackwardFilterWorkspaceSize caffebench::filter_workspace
+#define cudnnGetConvolutionBackwardDataWorkspaceSize caffebench::data_workspace
 
 #endif  // CUDNN_VERSION
 #endif  // CAFFEBENCH_CAFFE_CUDNN_H_
