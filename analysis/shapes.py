@@ -176,32 +176,54 @@ def microseconds_of_day(date: bytes) -> int | None:
     return microseconds(found) if found else None
 
 
+_POWERS = np.array([float(f"1e{power}") for power in range(23)])
+"""Powers of ten that a float holds exactly: a quotient of such a one and of a whole number below 2**53 is rounded once,
+and so is the very float that ``float`` makes of the text."""
+_ONE = re.compile(rb"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|NaN|inf|Inf)$")
+
+
 def _numbers(data: Array, at: Array) -> tuple[Array, Array]:
     """The numbers that begin at ``at`` and end at a space or a line's end, and which of them are numbers at all."""
-    import polars as pl
-
-    if not len(at):
-        return np.empty(0), np.empty(0, bool)
-    table = np.empty((len(at), 25), "u1")
-    table[:, :24] = _window(data, at, 24).view("u1").reshape(-1, 24)
-    table[:, 24] = 10
-    token = table[:, :24]
-    token[np.logical_or.accumulate(token <= 32, axis=1)] = 32
-    good: Array = token[:, 23] == 32
-    try:
-        read = pl.read_csv(
-            table.tobytes().translate(None, b" "),
-            has_header=False,
-            separator="\x01",
-            quote_char=None,
-            schema={"value": pl.Float64},
-            ignore_errors=True,
-        )["value"]
-    except pl.exceptions.PolarsError:
-        return np.full(len(at), np.nan), np.zeros(len(at), bool)
-    if len(read) != len(at):
-        return np.full(len(at), np.nan), np.zeros(len(at), bool)
-    return read.to_numpy(), good & read.is_not_null().to_numpy()
+    minus = data[at] == ord("-")
+    begin = at + minus
+    words = _words(data, begin)
+    whole, digits = _digits(words)
+    end = begin + digits
+    dot = data[end] == ord(".")
+    part, places = _digits(_words(data, end + 1))
+    part, places = np.where(dot, part, 0), np.where(dot, places, 0)
+    end += dot + places
+    more = np.flatnonzero(places == 8)
+    if len(more):
+        rest, count = _digits(_words(data, end[more]))
+        part[more] = part[more] * 10 ** np.minimum(count, 7) + rest
+        places[more] += count
+        end[more] += count
+    power = places.copy()
+    scaled = np.flatnonzero((data[end] == ord("e")) & (digits > 0))
+    scaled = scaled[np.isin(data[end[scaled] + 1], (ord("-"), ord("+")))]
+    if len(scaled):
+        less = data[end[scaled] + 1] == ord("-")
+        exponent, count = _digits(_words(data, end[scaled] + 2))
+        power[scaled] += np.where(less, exponent, -exponent)
+        end[scaled] = np.where(count > 0, end[scaled] + 2 + count, end[scaled])
+    good: Array = (digits > 0) & (digits + places <= 15) & (data[end] <= 32) & (np.abs(power) <= 22)
+    mantissa = (whole * 10 ** np.minimum(places, 15) + part).astype("f8")
+    scale = _POWERS[np.minimum(np.abs(power), 22)]
+    values: Array = np.where(power >= 0, mantissa / scale, mantissa * scale)
+    values[minus] *= -1
+    for name, value in (("nan", np.nan), ("inf", np.inf)):
+        said = (words & _U8(0xFFFFFF)) == _U8(int.from_bytes(name.encode(), "little"))
+        if said.any():
+            said &= data[begin + 3] <= 32
+            values[said] = value
+            values[said & minus] *= -1
+            good |= said
+    for place in np.flatnonzero(~good):
+        token = data[at[place] : at[place] + 40].tobytes().split(b"\n")[0].split(b" ")[0]
+        if len(token) < 40 and _ONE.match(token):
+            values[place], good[place] = float(token), True
+    return values, good
 
 
 _LOSS_TAIL = np.frombuffer(b", loss =", "<u8")[0]
