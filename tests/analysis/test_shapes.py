@@ -1,0 +1,106 @@
+"""The fast way gives what the patterns give, to the bit."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from caffebench.analysis import scan as module
+from caffebench.analysis.lines import FORMATS, HINT
+from caffebench.analysis.rows import Metrics
+from caffebench.analysis.scan import scan
+from caffebench.analysis.shapes import PAD, _numbers
+
+
+def bits(value: float) -> bytes:
+    return b"nan" if math.isnan(value) else struct.pack("d", value)
+
+
+NUMBERS = st.one_of(
+    st.floats().map(lambda value: f"{value:.6g}"),
+    st.floats().map(repr),
+    st.integers(-(10**18), 10**18).map(str),
+    st.sampled_from(["-nan", "nan", "inf", "-inf", "1e-05", "87.3365", "0.000141963", "-0", "1.17549e-38", "3.4e+38"]),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(texts=st.lists(NUMBERS, min_size=1, max_size=20))
+@example(texts=["123456789012345678", "0.123456789012345678", "1e22", "1e-22", "9007199254740993"])
+def test_numbers_are_those_of_float(texts: list[str]) -> None:
+    data = np.frombuffer("\n".join(texts).encode() + PAD, "u1")
+    at = np.cumsum([0, *(len(text) + 1 for text in texts[:-1])])
+    values, good = _numbers(data, at)
+    assert good.all()
+    assert [bits(value) for value in values.tolist()] == [bits(float(text)) for text in texts]
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.binary(max_size=30).filter(lambda text: b"\n" not in text))
+@example(text=b"1.5x")
+@example(text=b"12e")
+@example(text=b"1e-")
+@example(text=b"1.2.3")
+@example(text=b"-")
+def test_what_is_no_number_is_not_taken_for_one(text: bytes) -> None:
+    _, good = _numbers(np.frombuffer(text + PAD, "u1"), np.array([0]))
+    token = text.split(b" ")[0]
+    if good[0] and not any(byte < 32 for byte in token):
+        float(token)
+
+
+LINES = [
+    "I0411 08:54:06.202049 10647 solver.cpp:237] Iteration {i}, loss = {v}",
+    "I20261121 03:50:02.245851 10633 solver.cpp:239] Iteration {i} (0.83 iter/s, 9.59s/8 iters), loss = {v}",
+    "I0411 08:54:06.202049 10647 solver.cpp:241] Iteration {i} (2.25 iter/s, 21.292s/48 iter), loss = {v}",
+    "I0411 08:54:06.202049 10647 solver.cpp:241] Iteration {i} (3.8928 s), loss = {v}",
+    "I0411 08:54:06.202049 10647 sgd_solver.cpp:106] Iteration {i}, lr = {v}",
+    "I0411 08:54:06.202049 10647 sgd_solver.cpp:106] Iteration {i}, lr = {v}, m = 0.9, wd = 0.0005, gs = 1",
+    "I0411 08:54:06.202049 10647 sgd_solver.cpp:106] Iteration {i} (241.076/s), lr = {v}",
+    "I0411 08:54:06.202049 10647 solver.cpp:253]     Train net output #0: loss1/loss1 = {v} (* 0.3 = 0.5 loss)",
+    "I0411 08:54:06.202049 10647 solver.cpp:341] Iteration {i}, Testing net (#0)",
+    "I0411 08:54:06.202049 10647 solver.cpp:341] Iteration {i}, Testing net (#1)",
+    "I0411 08:54:06.202049 10647 solver.cpp:409]     Test net output #0: loss/top-5 = {v}",
+    "I0411 08:54:06.202049 10647 solver.cpp:409]     Test net output #1: loss = {v} (* 1 = {v} loss)",
+    "[0] I0411 08:54:06.202049 10647 solver.cpp:237] Iteration {i}, loss = {v}",
+    "I1399 28:54:06.202049 10647 solver.cpp:237] Iteration {i}, loss = {v}",
+    "I0411 08:54:06.202049 10647 multistep.cpp:9] MultiStep Status: Iteration {i}, step = 1",
+    "I0411 08:54:06.202049 10647 solver.cpp:237] Iteration {i}, loss = {v}x",
+    "I0411 08:54:06.202049 10647 solver.cpp:237] Iteration {i}, lo",
+    "",
+]
+LINE = st.builds(lambda form, i, v: form.format(i=i, v=v), st.sampled_from(LINES), st.integers(0, 10**12), NUMBERS)
+
+
+@settings(max_examples=200, deadline=None)
+@given(lines=st.lists(LINE, max_size=30))
+def test_both_ways_through_a_log_agree(lines: list[str]) -> None:
+    log = "".join(f"{line}\n" for line in lines).encode()
+
+    def read() -> list[tuple[object, ...]]:
+        metrics = Metrics()
+        rows = scan([log], metrics).rows
+        names = [metrics[code] for code in rows.metric]
+        values = [bits(value) for value in rows.value.tolist()]
+        rates = [bits(value) for value in rows.lr.tolist()]
+        columns = (rows.at, rows.time, rows.iteration, rows.pid, rows.net, rows.kind)
+        return list(zip(names, values, rates, *(one.tolist() for one in columns), strict=True))
+
+    fast = read()
+    with mock.patch.object(module, "read_shaped", return_value=None):
+        assert read() == fast
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.kind)
+def test_every_format_reads_its_example(form: object, make_session: Callable[..., str]) -> None:
+    kind, pattern, example_line = form.kind, form.pattern, form.example.encode()  # type: ignore[attr-defined]
+    assert pattern.search(example_line)
+    assert HINT.search(example_line)
+    assert next(one.kind for one in FORMATS if one.pattern.search(example_line)) == kind
