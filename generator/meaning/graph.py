@@ -82,11 +82,15 @@ def build_graph(net: PhaseNet) -> Graph:
 
 
 def _ordered(vertices: list[Vertex]) -> list[Vertex]:
-    """Depth first from the outputs, bottoms in order; outputs by type, depth, then content."""
+    """Depth first from the outputs, bottoms in order; outputs by type, depth, own settings, then all that feeds them.
+
+    What feeds them comes last: a difference far below must not change the order in which outputs are compared.
+    """
+    own = {vertex: repr(sorted(vertex.settings.items(), key=lambda item: item[0])) for vertex in vertices}
     digests: dict[Vertex, str] = {}
     depths: dict[Vertex, int] = {}
     for vertex in vertices:  # bottoms come first in any list of layers
-        parts = [vertex.type, repr(sorted(vertex.settings.items(), key=lambda item: item[0]))]
+        parts = [vertex.type, own[vertex]]
         parts += [f"{digests.get(bottom, '?')}:{index}" for bottom, index in vertex.bottoms]
         digests[vertex] = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         depths[vertex] = 1 + max((depths.get(bottom, 0) for bottom, _ in vertex.bottoms), default=0)
@@ -94,7 +98,7 @@ def _ordered(vertices: list[Vertex]) -> list[Vertex]:
     outputs = [vertex for vertex in vertices if vertex not in used]
     order: list[Vertex] = []
     seen: set[Vertex] = set()
-    for output in sorted(outputs, key=lambda v: (v.type, depths[v], digests[v])):
+    for output in sorted(outputs, key=lambda v: (v.type, depths[v], own[v], digests[v])):
         stack = [(output, False)]
         while stack:
             vertex, done = stack.pop()

@@ -104,6 +104,11 @@ layer { type: "Dropout" bottom: "n" top: "d" dropout_param { dropout_ratio: 0.3 
 layer { type: "InnerProduct" bottom: "d" top: "ip" inner_product_param { num_output: 5 } }
 layer { type: "Softmax" bottom: "ip" top: "prob" }
 """
+TWO_HEADS = """
+layer { name: "top1" type: "Accuracy" bottom: "fc" bottom: "label" top: "t1" }
+layer { name: "top5" type: "Accuracy" bottom: "fc" bottom: "label" top: "t5" accuracy_param { top_k: 5 } }
+layer { name: "top3" type: "Accuracy" bottom: "fc" bottom: "label" top: "t3" accuracy_param { top_k: 3 } }
+"""
 MAXOUT = """
 layer { type: "Input" top: "x" input_param { shape { dim: 1 dim: 4 } } }
 layer { name: "p" type: "InnerProduct" bottom: "x" top: "p" inner_product_param { num_output: 3 } }
@@ -229,6 +234,11 @@ OTHER = {
         MAXOUT,
         MAXOUT.replace('type: "InnerProduct"', 'type: "InnerProduct" param { name: "w" }'),
         ["q (InnerProduct): param[0] shared with none -> param[0] of layer 1"],
+    ),
+    "outputs of one kind stay paired": (
+        FULL.replace(LOSS, LOSS + TWO_HEADS),
+        FULL.replace(LOSS, LOSS + TWO_HEADS).replace("num_output: 8", "num_output: 12"),
+        ["conv (Convolution): convolution_param.num_output 8 -> 12"],
     ),
     "no test net": (FULL, changed("test_iter: 10", ""), None),
 }
