@@ -3,47 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from caffebench.common.cli import command
 
-if TYPE_CHECKING:
-    from caffebench.analysis.model import Run
-
 __all__ = ["main"]
-
-
-def _show(runs: list[Run]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 200  # a file or a pipe has no width: names are not to be cut for it
-    table = Table(box=None, pad_edge=False)
-    for title in ("run", "status", "iteration", "accuracy", "loss", "sessions", "lost", "time"):
-        table.add_column(
-            title, justify="left" if title in ("run", "status") else "right", no_wrap=title != "run", overflow="fold"
-        )
-    for run in runs:
-        table.add_row(
-            run.name,
-            run.status,
-            "-" if run.iteration is None else f"{run.iteration:,}",
-            "-" if run.accuracy is None else f"{run.accuracy:g}",
-            "-" if run.loss is None else f"{run.loss:g}",
-            str(len(run.sessions)),
-            f"{run.lost_iterations:,}",
-            "-" if run.seconds is None else _clock(run.seconds),
-        )
-    console.print(table)
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 @command(
@@ -58,27 +23,45 @@ def _clock(seconds: float) -> str:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="results", show_default=True)
 @click.option("--plot", is_flag=True, help="Draw test accuracy, test loss, train loss and learning rate.")
 @click.option("--x", type=click.Choice(["iteration", "epoch", "seconds"]), default="iteration", show_default=True)
-@click.option("--table", is_flag=True, help="Write and print table.md, the results as one publishes them.")
+@click.option("--table", is_flag=True, help="Write table.md, .tex and .csv, the results as one publishes them.")
+@click.option("--published", type=click.Path(path_type=Path), help="CSV of published figures to show beside ours.")
+@click.option("--sessions", is_flag=True, help="Tell the story of each run: sessions, crashes, what was lost.")
 @click.option("--train-size", type=click.IntRange(min=1), help="Images of one epoch, where the logs do not tell.")
-def main(paths: tuple[Path, ...], out: Path, plot: bool, x: str, table: bool, train_size: int | None) -> None:
+def main(
+    paths: tuple[Path, ...],
+    out: Path,
+    plot: bool,
+    x: str,
+    table: bool,
+    published: Path | None,
+    sessions: bool,
+    train_size: int | None,
+) -> None:
     """Merge Caffe logs, resumed as often as you like, into one true curve a run.
 
     PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
     """
+    from caffebench.analysis import publish, story, tables
     from caffebench.analysis.read import read_runs
-    from caffebench.analysis.tables import markdown, write_curves, write_summary
     from caffebench.common.files import write_whole
 
     runs = read_runs(paths, train_size)
-    write_curves(runs, out / "curves.csv")
-    write_summary(runs, out / "summary.csv")
+    if published is not None:
+        publish.read_published(published, runs)
+    tables.write_curves(runs, out / "curves.csv")
+    tables.write_summary(runs, out / "summary.csv")
     written = [out / "curves.csv", out / "summary.csv"]
-    _show(runs)
+    story.overview(runs)
+    if sessions:
+        for run in runs:
+            click.echo("\n" + "\n".join(story.story(run)))
     if table:
-        text = markdown(runs)
-        write_whole(out / "table.md", text)
-        written.append(out / "table.md")
-        click.echo(f"\n{text}")
+        lines = publish.lines(runs)
+        made = {"md": publish.as_markdown, "tex": publish.as_latex, "csv": publish.as_csv}
+        for kind, write in made.items():
+            write_whole(out / f"table.{kind}", write(lines))
+            written.append(out / f"table.{kind}")
+        click.echo(f"\n{publish.as_markdown(lines)}")
     if plot:
         from caffebench.analysis.plots import save_plots
 

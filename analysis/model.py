@@ -103,6 +103,20 @@ class Run:
         return sum(one.lost_iterations for one in self.sessions)
 
     @property
+    def lost_seconds(self) -> float:
+        """Training time whose weights did not survive."""
+        return max(0.0, sum(one.seconds for one in self.sessions) - (self.seconds or 0.0))
+
+    @property
+    def wall_seconds(self) -> float | None:
+        """From the first line of the log to the last, nights and lost work included; None without times."""
+        began = [one.began for one in self.sessions if one.began is not None]
+        finished = [one.finished for one in self.sessions if one.finished is not None]
+        if not began or not finished:
+            return None
+        return (max(finished) - min(began)).total_seconds()
+
+    @property
     def crashes(self) -> int:
         """Sessions that died: of an error, of a signal that nobody sends on purpose, or without a word.
 

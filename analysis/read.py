@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size
     )
 
 
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorts names as people do: ``bs32`` before ``bs128``."""
+    return [
+        (int(part), "") if part.isdecimal() else (1 << 63, part.lower())
+        for part in re.split(r"(\d{1,18})", name)
+        if part
+    ]
+
+
 def read_runs(
     paths: Iterable[Path | str],
     train_size: int | None = None,
@@ -77,7 +87,7 @@ def read_runs(
     ``progress`` is called with the runs read and their number. Raises ``InputError`` where there is no Caffe log.
     """
     given = [Path(path) for path in paths]
-    sources = find_runs(given)
+    sources = sorted(find_runs(given), key=lambda one: natural(one.name))
     runs = []
     for done, source in enumerate(sources):
         run = read_run(source, train_size)

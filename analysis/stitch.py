@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -203,8 +204,19 @@ def in_order(pieces: Sequence[Piece]) -> list[Piece]:
             ]
             cut = max(range(len(gaps)), key=lambda k: (gaps[k], k)) + 1
             order = order[cut:] + order[:cut]
+            for before, here in pairwise(order):
+                if middle[here] < middle[before]:
+                    middle[here] += _YEAR
+                    _shift(mine[here], _YEAR)
         ordered += [mine[index] for index in order]
     return ordered
+
+
+def _shift(piece: Piece, time: int) -> None:
+    piece.rows.time = np.where(piece.rows.time == NO_TIME, NO_TIME, piece.rows.time + time)
+    for mark in piece.marks:
+        if mark.time != NO_TIME:
+            mark.time += time
 
 
 def _ending(piece: Piece) -> tuple[str, str]:

@@ -1,8 +1,7 @@
-"""``curves.csv``, ``summary.csv``, and the results table as people publish it."""
+"""``curves.csv`` and ``summary.csv``."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import polars as pl
 from caffebench.analysis.model import COLUMNS, Run
 from caffebench.common.files import write_whole
 
-__all__ = ["SUMMARY", "markdown", "summary", "truncated", "write_curves", "write_summary"]
+__all__ = ["SUMMARY", "summary", "write_curves", "write_summary"]
 
 SUMMARY = (
     "run",
@@ -89,51 +88,3 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
 def write_summary(runs: Sequence[Run], path: Path) -> None:
     """Write a row a run."""
     write_whole(path, summary(runs).write_csv())
-
-
-def truncated(value: float | None, digits: int) -> str:
-    """``value`` with ``digits`` decimals, cut and not rounded, as the published tables are (0.4657 is 0.465)."""
-    if value is None:
-        return "-"
-    if not math.isfinite(value):
-        return "n/c"
-    # Six significant digits are all that Caffe prints: so 0.47 is 0.470, though no float is exactly 0.47.
-    whole, _, rest = f"{value:.6f}".partition(".")
-    return f"{whole}.{rest[:digits]}"
-
-
-def _comment(run: Run) -> str:
-    said = [str(run.header["comment"])] if run.header.get("comment") else []
-    if not said:
-        rate = run.config.base_lr
-        said = [f"lr={rate:g}"] if rate is not None else []
-        said += [f"{run.max_iter / 1000:g}K iters"] if run.max_iter else []
-    if run.status in {"stopped", "crashed"} and run.iteration is not None and run.iteration < (run.max_iter or 0):
-        word = "in progress" if run.status == "stopped" else "crashed"
-        said.append(f"{word}: {run.iteration / 1000:g}K iters")
-    return ", ".join(said)
-
-
-def markdown(runs: Sequence[Run]) -> str:
-    """Name | Accuracy | LogLoss | Comments; the best in bold, n/c, published figures beside ours where known."""
-    published = any(any(run.published) for run in runs)
-    titles = ["Name", "Accuracy", "LogLoss", *(["Published accuracy", "Published LogLoss"] if published else [])]
-    rows = [
-        [*titles, "Comments"],
-        ["-------", "---------:", "-------:", *(["---:"] * 2 if published else []), ":-----"],
-    ]
-    good = [run for run in runs if run.status not in {"not_converged", "empty"}]
-    best = max((run.accuracy for run in good if run.accuracy is not None), default=None)
-    least = min((run.loss for run in good if run.loss is not None), default=None)
-    for run in runs:
-        failed = run.status == "not_converged"
-        accuracy = "n/c" if failed else truncated(run.accuracy, 3)
-        loss = "n/c" if failed else truncated(run.loss, 2)
-        if run.accuracy is not None and run.accuracy == best and run in good:
-            accuracy = f"**{accuracy}**"
-        if run.loss is not None and run.loss == least and run in good:
-            loss = f"**{loss}**"
-        label = f"{run.label}, **default**" if run.header.get("default") else run.label
-        cells = [label, accuracy, loss, *(run.published if published else ()), _comment(run)]
-        rows.append([cell.replace("|", "\\|").replace("\n", " ") for cell in cells])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)

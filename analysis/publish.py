@@ -1,0 +1,221 @@
+"""The results table as people publish it, in Markdown, LaTeX and CSV, with published figures beside ours.
+
+Published tables are truncated, not rounded (0.4657 stands as 0.465): ours are cut in the same way before they are
+compared, and shown so. ``summary.csv`` has every digit.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from caffebench.analysis.model import Run
+from caffebench.common.errors import InputError
+
+__all__ = ["Line", "as_csv", "as_latex", "as_markdown", "lines", "read_published", "truncated"]
+
+ACCURACY_DIGITS, LOSS_DIGITS = 3, 2
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table, as text; ``best_...`` are those to be set in bold."""
+
+    name: str
+    accuracy: str
+    loss: str
+    comment: str
+    published_accuracy: str = ""
+    published_loss: str = ""
+    accuracy_difference: str = ""
+    loss_difference: str = ""
+    best_accuracy: bool = False
+    best_loss: bool = False
+
+
+def truncated(value: float | None, digits: int) -> str:
+    """``value`` with ``digits`` decimals, cut and not rounded; ``-`` for None, ``n/c`` for what is no number."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return "n/c"
+    # Caffe prints six significant digits: 0.47 shall be 0.470 although the float nearest to it is below.
+    whole, _, rest = f"{value:.6f}".partition(".")
+    return f"{whole}.{rest[:digits]}"
+
+
+def _difference(ours: str, published: str) -> str:
+    """How ours differs from the published figure, both cut to its digits; ``same`` where it does not."""
+    if not published or published == "-" or ours == "-":
+        return ""
+    try:
+        digits = len(published.partition(".")[2])
+        gap = round(float(ours) - float(published), digits)
+    except ValueError:
+        return "same" if ours == published else "differs"
+    return "same" if gap == 0 else f"{gap:+.{digits}f}"
+
+
+def _comment(run: Run) -> str:
+    said = [str(run.header["comment"])] if run.header.get("comment") else []
+    if not said:
+        rate = run.config.base_lr
+        said = [f"lr={rate:g}"] if rate is not None else []
+        said += [f"{run.max_iter / 1000:g}K iters"] if run.max_iter else []
+    if run.status in {"stopped", "crashed"} and run.iteration is not None and run.iteration < (run.max_iter or 0):
+        word = "in progress" if run.status == "stopped" else "crashed"
+        said.append(f"{word} at {run.iteration / 1000:g}K")
+    return ", ".join(said)
+
+
+def lines(runs: Sequence[Run]) -> list[Line]:
+    """A line a run, the best accuracy and the best loss of those that converged marked."""
+    made: list[Line] = []
+    for run in runs:
+        failed = run.status == "not_converged"
+        accuracy = "n/c" if failed else truncated(run.accuracy, ACCURACY_DIGITS)
+        loss = "n/c" if failed else truncated(run.loss, LOSS_DIGITS)
+        published_accuracy, published_loss = run.published
+        made.append(
+            Line(
+                name=run.label,
+                accuracy=accuracy,
+                loss=loss,
+                comment=_comment(run),
+                published_accuracy=published_accuracy,
+                published_loss=published_loss,
+                accuracy_difference=_difference(accuracy, published_accuracy),
+                loss_difference=_difference(loss, published_loss),
+            )
+        )
+    good = [k for k, run in enumerate(runs) if run.status not in {"not_converged", "empty"}]
+    accuracies = {k: value for k in good if (value := runs[k].accuracy) is not None and math.isfinite(value)}
+    losses = {k: value for k in good if (value := runs[k].loss) is not None and math.isfinite(value)}
+    for k, line in enumerate(made):
+        made[k] = replace(
+            line,
+            best_accuracy=k in accuracies and accuracies[k] == max(accuracies.values()),
+            best_loss=k in losses and losses[k] == min(losses.values()),
+        )
+    return made
+
+
+def _cells(table: Sequence[Line], bold: str, escape: re.Pattern[str]) -> list[list[str]]:
+    def text(one: str) -> str:
+        return escape.sub(r"\\\g<0>", " ".join(one.split()))
+
+    def figure(one: str, best: bool) -> str:
+        return bold.format(one) if best else one
+
+    def beside(published: str, difference: str) -> str:
+        return f"{published} ({difference})" if difference else published
+
+    published = any(line.published_accuracy or line.published_loss for line in table)
+    rows = [["Name", "Accuracy", "LogLoss", *(["Published accuracy", "Published LogLoss"] * published), "Comments"]]
+    for line in table:
+        name = re.sub(r"\bdefault\b", lambda found: bold.format(found[0]), text(line.name))
+        row = [name, figure(line.accuracy, line.best_accuracy), figure(line.loss, line.best_loss)]
+        if published:
+            row.append(beside(line.published_accuracy, line.accuracy_difference))
+            row.append(beside(line.published_loss, line.loss_difference))
+        rows.append([*row, text(line.comment)])
+    return rows
+
+
+def as_markdown(table: Sequence[Line]) -> str:
+    """Name | Accuracy | LogLoss | Comments; published figures and the difference, where known, before the comments."""
+    head, *rows = _cells(table, "**{}**", re.compile(r"[|\\]"))
+    rule = [":---", *["---:"] * (len(head) - 2), ":---"]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+
+
+def as_latex(table: Sequence[Line]) -> str:
+    """The same as a ``tabular`` with the rules of the package booktabs."""
+    head, *rows = _cells(table, r"\textbf{{{}}}", re.compile(r"[&%$#_{}]"))
+    columns = "l" + "r" * (len(head) - 2) + "l"
+    body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
+    top = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
+    return f"{top}{body}\\bottomrule\n\\end{{tabular}}\n"
+
+
+def as_csv(table: Sequence[Line]) -> str:
+    """The same, a column a figure, nothing set in bold."""
+    buffer = io.StringIO()
+    names = [
+        "name",
+        "accuracy",
+        "logloss",
+        "published_accuracy",
+        "accuracy_difference",
+        "published_logloss",
+        "logloss_difference",
+        "comments",
+    ]
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    for line in table:
+        ours = [line.name, line.accuracy, line.loss]
+        theirs = [line.published_accuracy, line.accuracy_difference, line.published_loss, line.loss_difference]
+        writer.writerow([*ours, *theirs, line.comment])
+    return buffer.getvalue()
+
+
+_SETTING = re.compile(r"(?:bs|lr|drop)\d")
+
+
+def _words(name: str) -> set[str]:
+    """Parts of a name, numbers without their dots: ``bs512_lr0.02`` and ``..._bs512_lr002`` have the same."""
+    return {word.replace(".", "") for word in re.split(r"[^a-z0-9.]+", name.lower()) if word}
+
+
+def read_published(path: Path, runs: Iterable[Run]) -> None:
+    """Give runs the published figures of a CSV file with the columns ``variant,label,accuracy,logloss,comment``.
+
+    A run is the variant of its name; failing that, the one all of whose words (``bs512``, ``lr0.02``) are in the
+    run's name or folder, if the run's name states no other batch size or learning rate. What a run's own header says
+    is not replaced. Raises ``InputError`` where the file is not such a table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+    missing = {"variant", "accuracy", "logloss"} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(
+            f"{path} has no column {' and no column '.join(sorted(missing))}: give variant,accuracy,logloss"
+        )
+    for run in runs:
+        row = _variant(run, rows)
+        if row is not None:
+            told = {
+                "variant": row["variant"],
+                "label": row.get("label"),
+                "comment": row.get("comment"),
+                "sweep": row.get("sweep"),
+                "published_accuracy": row["accuracy"],
+                "published_logloss": row["logloss"],
+            }
+            run.header = {key: value for key, value in told.items() if value} | run.header
+
+
+def _variant(run: Run, rows: Sequence[dict[str, str]]) -> dict[str, str] | None:
+    for row in rows:
+        if row["variant"] in (run.name, run.header.get("variant")):
+            return row
+    own = _words(run.name)
+    around = own | _words(Path(run.sources[0]).parent.name)
+    settings = {word for word in own if _SETTING.match(word)}
+    fitting = [
+        (len(words), -place)
+        for place, row in enumerate(rows)
+        if (words := _words(row["variant"])) <= around
+        and settings == {word for word in words if _SETTING.match(word)}
+        and settings
+    ]
+    return rows[-max(fitting)[1]] if fitting else None
