@@ -58,16 +58,17 @@ def raw_record(image: Image, label: int) -> Record:
     """The record of an image of shape (channels, height, width), pixels 0 to 255."""
     channels, height, width = image.shape
     datum = datum_class()(channels=channels, height=height, width=width, data=image.tobytes(), label=label)
-    return Record(datum.SerializeToString(), image.shape, _sums(image))
+    sums = image.reshape(channels, -1).sum(axis=1, dtype=np.int64)
+    return Record(datum.SerializeToString(), image.shape, tuple(sums.tolist()))
 
 
-def encoded_record(content: bytes, image: Image, label: int) -> Record:
+def encoded_record(content: bytes, label: int, shape: tuple[int, ...], sums: tuple[int, ...]) -> Record:
     """The record of an image that stays JPEG or PNG: like Caffe's ``ReadFileToDatum`` it states no size.
 
-    ``content`` is the file, ``image`` its pixels as in ``raw_record``.
+    ``content`` is the file; ``shape`` and ``sums`` are those of ``Record``, known to who has decoded it.
     """
     datum = datum_class()(data=content, label=label, encoded=True)
-    return Record(datum.SerializeToString(), image.shape, _sums(image))
+    return Record(datum.SerializeToString(), shape, sums)
 
 
 def read_record(record: bytes) -> tuple[Image | bytes, int]:
@@ -77,7 +78,3 @@ def read_record(record: bytes) -> tuple[Image | bytes, int]:
         return bytes(datum.data), int(datum.label)
     image = np.frombuffer(datum.data, np.uint8).reshape(datum.channels, datum.height, datum.width)
     return image, int(datum.label)
-
-
-def _sums(image: Image) -> tuple[int, ...]:
-    return tuple(image.reshape(len(image), -1).sum(axis=1, dtype=np.int64).tolist())

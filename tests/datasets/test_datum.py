@@ -32,7 +32,7 @@ def test_caffe_parses_a_raw_record() -> None:
 
 
 def test_caffe_parses_an_encoded_record() -> None:
-    record = encoded_record(b"\xff\xd8 a JPEG", np.zeros((3, 2, 2), np.uint8), 3).data
+    record = encoded_record(b"\xff\xd8 a JPEG", 3, (3, 2, 2), (1, 2, 3)).data
     datum = caffe_pb2().Datum.FromString(record)
     assert (datum.encoded, datum.data, datum.label) == (True, b"\xff\xd8 a JPEG", 3)
     assert read_record(record) == (b"\xff\xd8 a JPEG", 3)
