@@ -42,8 +42,8 @@ def header_of(variant: Resolved) -> dict[str, Any]:
         header["loader"] = {"workers": _plain(variant.settings["workers"])}
     if published is not None and sweep.published_on == profile.profile:
         header |= {"published_accuracy": published.accuracy, "published_logloss": published.logloss}
-    if sweep.allow:
-        header["allow"] = sweep.allow
+    if allow := sweep.allow | variant.variant.allow:
+        header["allow"] = allow
     return header | {"source": variant.source}
 
 

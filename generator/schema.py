@@ -67,6 +67,7 @@ class Settings(_Strict):
     solver_type: SolverType | None = None
     average_loss: Expression | None = None
     test_interval: Expression | None = None
+    test_initialization: StrictBool | None = None
     display: Expression | None = None
     snapshot: Expression | None = None
     # The data.
@@ -117,7 +118,7 @@ DEFAULTS = Settings(
     weight_decay=0.0005,
     solver_type="SGD",
     average_loss=1,
-    data=None,
+    test_initialization=True,
     crop_size="profile.crop_size",
     activation="relu",
     bn="none",
@@ -146,6 +147,7 @@ class Variant(Settings):
     comment: str | None = None
     default: StrictBool = False
     source: str | None = None
+    allow: dict[str, str] = Field(default={}, description="lint rules that it breaks on purpose, with the reason")
     published: Published | None = None
 
 
@@ -158,7 +160,7 @@ class Sweep(_Strict):
     source: str
     published_on: Identifier = Field(default="imagenet128", description="the profile that the published figures are of")
     settings: Settings = Settings()
-    on: dict[Identifier, Settings] = Field(default={}, description="settings for one profile")
+    on_profile: dict[Identifier, Settings] = Field(default={}, description="settings for one profile")
     refuse: dict[Identifier, str] = Field(
         default={}, description="profiles on which the study makes no sense, with the reason"
     )

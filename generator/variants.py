@@ -80,7 +80,7 @@ def _variants(sweep: Sweep) -> list[Variant]:
 
 
 def _resolve(sweep: Sweep, variant: Variant, profile: Profile, overrides: Settings) -> Resolved:
-    layers: list[Settings] = [overrides, variant, sweep.on.get(profile.profile, Settings()), sweep.settings]
+    layers: list[Settings] = [overrides, variant, sweep.on_profile.get(profile.profile, Settings()), sweep.settings]
     architecture = next((layer.architecture for layer in layers if layer.architecture), None)
     if architecture not in profile.architectures:
         known = ", ".join(profile.architectures)
