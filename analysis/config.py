@@ -129,10 +129,11 @@ def _wired_classes(wiring: bytes) -> int | None:
             if place < len(made):
                 shapes[made[place]] = [int(one) for one in shape[1].split()]
             place += 1
-        elif "with loss weight" in line and bottoms.get(layer):
-            sizes = shapes.get(bottoms[layer][0], [])
-            if len(sizes) > 1 and 1 < sizes[1] < _LIMIT:
-                found = sizes[1]
+        elif "with loss weight" in line and len(bottoms.get(layer, ())) == 2:
+            scores, labels = (shapes.get(one, []) for one in bottoms[layer])
+            # Labels have one channel; where both have as many (a regression), there are no classes.
+            if len(scores) > 1 and 1 < scores[1] < _LIMIT and labels and (len(labels) == 1 or labels[1] == 1):
+                found = scores[1]
     return found
 
 

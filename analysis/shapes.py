@@ -282,7 +282,7 @@ def _take(
     number_of = lines[mine]
     line_at = starts[number_of]
     at = line_at + (skip + len(shape.text))
-    good: Array = np.ones(len(mine), bool)
+    good: Any = np.ones(len(mine), bool)
     iteration: Any = -1
     net: Any = -1
     value: Any = np.nan

@@ -87,3 +87,9 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return writer
+
+
+@pytest.fixture(scope="module")
+def module_session() -> Callable[..., str]:
+    """``session`` above, for fixtures of a whole module."""
+    return session

@@ -1,0 +1,76 @@
+"""Not converged: the logs that were published as n/c are, and no healthy run ever is, wherever one looks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from caffebench.analysis import read_runs
+from caffebench.analysis.model import Run
+
+Session = Callable[..., str]
+Write = Callable[..., Path]
+
+FAILED = {
+    "batch_size/tanh/caffenet128_lsuv_bs128_lr002.log",
+    "solvers/bad/caffenet_lsuv_rmsprop_095_lr001.prototxt_2016-01-24-14-22_1453638140316891712.log",
+}
+
+
+def only(path: Path) -> Run:
+    (run,) = read_runs([path])
+    return run
+
+
+@pytest.mark.parametrize("name", sorted(FAILED))
+def test_what_was_published_as_not_converged_is(shared: Path, name: str) -> None:
+    run = only(shared / "caffenet-benchmark" / "logs" / name)
+    assert run.status == "not_converged"
+    assert "guessing (ln 1000 = 6.91)" in run.reason
+
+
+def test_no_healthy_run_is_wherever_its_log_is_cut(shared: Path, tmp_path: Path) -> None:
+    logs = shared / "caffenet-benchmark" / "logs"
+    healthy = [path for path in logs.rglob("*.log") if str(path.relative_to(logs)) not in FAILED]
+    assert len(healthy) == 8
+    looked = 0
+    for path in healthy:
+        lines = path.read_bytes().splitlines(keepends=True)
+        shown = [number for number, line in enumerate(lines) if b", loss = " in line]
+        for stop in [*shown[3:200:17], *shown[200::2500]]:
+            cut = tmp_path / "cut.log"
+            cut.write_bytes(b"".join(lines[: stop + 1]))
+            run = only(cut)
+            assert run.status in {"stopped", "done"}, (path.name, run.iteration, run.reason)
+            looked += 1
+    assert looked > 90
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (lambda _: math.nan, "NaN"),
+        (lambda iteration: 1.0 if iteration < 100 else math.inf, "infinite"),
+        (lambda _: 87.3365, "dead softmax"),
+        (lambda iteration: 2.302 + 0.001 * (iteration % 40 == 0), "stayed at guessing"),
+        (lambda iteration: 2.3 + iteration / 100, "far above guessing"),
+        (lambda iteration: 2.0 if iteration < 200 else 2.6, "above guessing"),
+    ],
+)
+def test_every_rule_gives_its_reason(
+    make_session: Session, write: Write, loss: Callable[[int], float], reason: str
+) -> None:
+    run = only(write("net.log", make_session(0, 1000, loss=loss, end="Optimization Done.")))
+    assert run.status == "not_converged"
+    assert reason in run.reason
+
+
+def test_a_plateau_counts_sooner_where_somebody_stopped_it(make_session: Session, write: Write) -> None:
+    log = make_session(0, 600, loss=lambda _: 2.3026).replace("max_iter: 1000", "max_iter: 100000")
+    assert only(write("running.log", log)).status == "stopped"
+    stop = "*** SIGTERM (@0x3e800006dc4) received by PID 100 (TID 0x7efe25d2cac0) from PID 28100; stack trace: ***\n"
+    run = only(write("stopped.log", log, stop))
+    assert (run.status, "then it was stopped" in run.reason) == ("not_converged", True)
