@@ -8,11 +8,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from traceback import format_exc
 from typing import Any, NoReturn
 
 import click
 
-from caffebench.common.errors import CaffebenchError
+from caffebench.common.errors import CaffebenchError, StoppedError
 
 __all__ = ["command", "group"]
 
@@ -28,9 +29,16 @@ class _Frame(click.Command):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise StoppedError("stopped") from error
+        except EOFError as error:  # click would take it for the end of what the user types, and for a wish to stop
+            raise RuntimeError("unexpected end of a file") from error
+
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         arguments = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in arguments
         extra["standalone_mode"] = False
         try:
             # A scheduler's SIGTERM ends a command like Ctrl-C does: what is open is closed, children are stopped.
@@ -40,27 +48,17 @@ class _Frame(click.Command):
         except click.ClickException as error:
             name = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else self.name
             code, message = error.exit_code, f"{error.format_message().rstrip('.')} (see {name} --help)"
-            if debug:
-                raise
+            trace = format_exc()
         except CaffebenchError as error:
-            code, message = error.exit_code, str(error)
-            if debug:
-                raise
-        except (KeyboardInterrupt, click.Abort):
-            code, message = 3, "stopped"
-        except BrokenPipeError:
-            # Whoever read our output has gone (`| head`): not worth a word.
-            sys.stderr.close()
-            sys.exit(1)
+            code, message, trace = error.exit_code, str(error), format_exc()
         except OSError as error:
-            if debug:
-                raise
             where = f": {error.filename}" if error.filename is not None else ""
-            code, message = 1, f"{error.strerror or error}{where}"
+            code, message, trace = 1, f"{error.strerror or error}{where}", format_exc()
         except Exception as error:
-            if debug:
-                raise
             code, message = 1, f"internal error, {type(error).__name__}: {error} (--debug shows where)"
+            trace = format_exc()
+        if "--debug" in arguments:
+            click.echo(trace, err=True, nl=False)
         click.echo(f"{self.name}: {' '.join(message.split())}", err=True)
         sys.exit(code)
 
@@ -70,6 +68,13 @@ class _Group(_Frame, click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order given, where click would sort them
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            ctx.fail(f"No such command '{args[0]}': choose from {', '.join(self.commands)}")
+        return super().resolve_command(ctx, args)
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -115,7 +120,8 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]]
 
 def group(name: str, commands: Sequence[click.Command], *, summary: str, examples: str) -> click.Command:
     """A command called ``name`` that is nothing but the choice between ``commands``, shown in this order."""
-    made = _Group(name, {str(one.name): one for one in commands}, help=summary, context_settings=_SETTINGS)
+    by_name = {str(one.name): one for one in commands}
+    made = _Group(name, by_name, help=summary, no_args_is_help=False, context_settings=_SETTINGS)
     made.params += _common_options()
     made.examples = examples
     return made
