@@ -87,12 +87,13 @@ def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], **op
         return 0
     if slurm:
         raise click.UsageError(f"--slurm {slurm[0]} needs --executor slurm")
+    from caffebench.launcher.gpu import GpuLoad
     from caffebench.launcher.planning import make_plans
     from caffebench.launcher.pool import exit_code, run_all
     from caffebench.launcher.progress import Board
 
     jobs, gpus, plans, notes = make_plans(prototxt, **options)
-    with Board({plan.run: plan.max_iter for plan in plans}) as board:
+    with Board({plan.run: plan.max_iter for plan in plans}, GpuLoad(gpus)) as board:
         for note in notes:
             board.say(note)
         outcomes = run_all(plans, jobs=jobs, gpus=gpus, board=board)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from caffebench.launcher.gpu import memory_note
 from caffebench.launcher.logtail import LogTail
 from caffebench.launcher.plan import Outcome, Plan
 from caffebench.launcher.progress import Board
@@ -44,6 +45,8 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
                 outcomes[index] = Outcome(plan.run, "stopped", 0, "not started")
             else:
                 slot = slots.get()
+                if slot and (note := memory_note(plan, slot[0])):
+                    board.say(note)
                 plan = replace(plan, gpus=slot, threads=plan.threads or threads)
                 outcomes[index] = run_one(plan, stopper=stopper, watch=_watch(board, plan.run))
                 slots.put(slot)

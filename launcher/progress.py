@@ -9,6 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from caffebench.launcher.gpu import GpuLoad
 from caffebench.launcher.logtail import LogTail
 from caffebench.launcher.plan import Outcome
 
@@ -83,8 +84,9 @@ class Row:
 class Board:
     """All runs of one command. Use it as a context manager; its methods may be called from any thread."""
 
-    def __init__(self, runs: dict[str, int]) -> None:
-        """``runs`` maps the name of each run to its last iteration."""
+    def __init__(self, runs: dict[str, int], load: GpuLoad | None = None) -> None:
+        """``runs`` maps the name of each run to its last iteration; ``load`` tells how busy their GPUs are."""
+        self.load = load or GpuLoad(())
         self.rows = {run: Row(run, max_iter) for run, max_iter in runs.items()}
         self.live: Any = None
         self._lock = threading.Lock()
@@ -120,7 +122,7 @@ class Board:
         row.look(tail, now)
         if self.live is None and row.loss is not None and now - self._told.setdefault(run, now) > QUIET:
             self._told[run] = now
-            self.say(row.line())
+            self.say(", ".join(filter(None, [row.line(), self.load.line()])))
 
     def end(self, outcome: Outcome) -> None:
         """Show how a run ended."""
@@ -145,6 +147,7 @@ class Board:
             counts = Counter(row.state.replace("_", " ") for row in rows)
             caption = ", ".join(f"{count} {state}" for state, count in counts.items())
             rows = [row for row in rows if row.state in ("starting", "training")]
+        caption = "; ".join(filter(None, [caption, self.load.line()])) or None
         table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
         for name in ("run", "", "", "iteration", "loss", "accuracy", "it/s", "left"):
             table.add_column(name, justify="left" if name in ("run", "") else "right", no_wrap=True)
