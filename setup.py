@@ -7,7 +7,7 @@ lives here because it is computed: a sub-package added to a room needs no edit.
 from setuptools import find_packages, setup
 
 ROOMS = ("common", "engine", "datasets", "generator", "templates", "launcher", "analysis")
-DATA = ["py.typed", "*.j2", "*/*.j2", "sweeps/*.yaml", "profiles/*.yaml", "include/*"]
+DATA = ["py.typed", "*.j2", "*/*.j2", "sweeps/*.yaml", "profiles/*.yaml", "include/*", "page/*"]
 
 folders = {f"caffebench.{room}": room for room in ROOMS}
 for room in ROOMS:

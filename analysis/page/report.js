@@ -1,0 +1,332 @@
+"use strict";
+// Everything shown comes from the JSON in #data. Names from logs are hostile until proven otherwise: they become text
+// nodes (`add` below) or go through `literal` on their way into Plotly, and never anything else.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const runs = data.runs;
+  const get = (id) => document.getElementById(id);
+
+  function add(parent, tag, text, properties) {
+    const element = document.createElement(tag);
+    if (text !== undefined && text !== null) element.textContent = text;
+    for (const [key, value] of Object.entries(properties || {})) {
+      if (key in element) element[key] = value; else element.setAttribute(key, value);
+    }
+    return parent.appendChild(element);
+  }
+
+  // Plotly reads names as a little HTML and as templates (%{...}): each letter that could mean something is spelt out.
+  const literal = (text) => text.replace(/[&<>%{}$"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
+  const whole = (number) => (number === null || number === undefined ? "–" : Math.round(number).toLocaleString("en-US"));
+  const short = (number, digits = 4) => (number === null || number === undefined ? "–" : String(Number(number.toPrecision(digits))));
+  function clock(seconds) {
+    if (seconds === null || seconds === undefined) return "–";
+    const all = Math.round(seconds), two = (number) => String(number).padStart(2, "0");
+    return `${Math.floor(all / 3600)}:${two(Math.floor(all / 60) % 60)}:${two(all % 60)}`;
+  }
+  const words = (status) => (status === "not_converged" ? "not converged" : status);
+
+  // ---- what is chosen; kept in the address, so that a reload or a copied link shows the same view -----------------
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const titles = data.metrics.map((metric) => metric.title);
+  const state = {
+    metric: Math.max(0, titles.indexOf(asked.get("curve"))),
+    x: ["iteration", "epoch", "seconds"].includes(asked.get("x")) ? asked.get("x") : "iteration",
+    logx: asked.get("logx") === "1", logy: asked.get("logy") === "1", resumes: asked.get("resumes") === "1",
+    smooth: asked.get("smooth") !== "0",
+    off: new Set(runs.map((run, place) => place).filter((place) => asked.getAll("off").includes(runs[place].name))),
+  };
+  function remember() {
+    const now = new URLSearchParams();
+    if (titles.length) now.set("curve", titles[state.metric]);
+    now.set("x", state.x);
+    for (const key of ["logx", "logy", "resumes"]) if (state[key]) now.set(key, "1");
+    if (!state.smooth) now.set("smooth", "0");
+    for (const place of state.off) now.append("off", runs[place].name);
+    history.replaceState(null, "", `#${now}`);
+  }
+
+  // ---- curves -----------------------------------------------------------------------------------------------------
+  const dashes = { solid: "solid", dash: "8px,4px", dot: "2px,3px" };
+  const patterns = { solid: "", dash: "8 4", dot: "2 3" };
+
+  function unit() {
+    if (state.x !== "seconds") return { factor: 1, title: state.x === "iteration" ? "iterations" : "epochs" };
+    let last = 0;
+    for (const curve of shown()) for (const value of (curve.seconds || []).slice(-1)) last = Math.max(last, value);
+    if (last > 7200) return { factor: 3600, title: "training time, hours" };
+    return last > 300 ? { factor: 60, title: "training time, minutes" } : { factor: 1, title: "training time, seconds" };
+  }
+  const curveOf = (place) => (data.metrics.length ? data.metrics[state.metric].curves[place] : undefined);
+  const shown = () => runs.map((run, place) => (state.off.has(place) ? undefined : curveOf(place))).filter(Boolean);
+  function finalOf(place) {
+    const curve = curveOf(place);
+    if (!curve) return null;
+    const values = (state.smooth && curve.smooth ? curve.smooth : curve).value;
+    return values.length ? values[values.length - 1] : null;
+  }
+
+  function line(run, curve, scale, faint, hover) {
+    const x = curve[state.x];
+    const trace = {
+      type: "scatter", mode: "lines", name: literal(run.label), x: x.map((value) => (value === null ? null : value / scale)), y: curve.value,
+      line: { color: run.color, width: faint ? 1 : 1.8, dash: dashes[run.dash] }, opacity: faint ? 0.22 : 1, showlegend: false,
+    };
+    if (!hover) return Object.assign(trace, { hoverinfo: "skip" });
+    trace.customdata = x.map((_, i) => [curve.iteration[i].toLocaleString("en-US"), curve.epoch ? short(curve.epoch[i]) : "–",
+      curve.seconds ? clock(curve.seconds[i]) : "–"]);
+    trace.hovertemplate = `<b>${literal(run.label)}</b><br>%{y}<br>iteration %{customdata[0]}<br>epoch %{customdata[1]}` +
+      "<br>time %{customdata[2]}<extra></extra>";
+    return trace;
+  }
+
+  function resumeMarks(run, curve, scale) {
+    const points = { x: [], y: [], text: [] };
+    for (const session of run.sessions) {
+      if (session.resumed_from === null || session.first === null) continue;
+      const i = curve.iteration.findIndex((iteration) => iteration >= session.resumed_from);
+      if (i < 0) continue;
+      points.x.push(curve[state.x][i] === null ? null : curve[state.x][i] / scale);
+      points.y.push(curve.value[i]);
+      const lost = run.sessions.filter((one) => one.number < session.number).slice(-1).map((one) => one.lost)[0];
+      points.text.push(`at ${whole(session.resumed_from)} (session ${session.number})${lost ? `, ${whole(lost)} iterations were lost` : ""}`);
+    }
+    return {
+      type: "scatter", mode: "markers", showlegend: false, hovertemplate: `<b>${literal(run.label)}</b><br>resumed %{text}<extra></extra>`,
+      marker: { symbol: "circle-open", size: 9, color: run.color, line: { width: 2 } }, ...points,
+    };
+  }
+
+  function draw() {
+    const metric = data.metrics[state.metric];
+    if (!metric) return;
+    const { factor, title } = unit();
+    const faint = [], lines = [], marks = [];
+    let low = Infinity, high = -Infinity, stray = false;
+    runs.forEach((run, place) => {
+      const curve = curveOf(place);
+      if (state.off.has(place) || !curve || !curve[state.x]) return;
+      const smoothed = state.smooth && curve.smooth && curve.smooth[state.x];
+      if (smoothed) faint.push(line(run, curve, factor, true, false));
+      lines.push(line(run, smoothed ? curve.smooth : curve, factor, false, true));
+      if (state.resumes) marks.push(resumeMarks(run, smoothed ? curve.smooth : curve, factor));
+      if (!run.converged) { stray = true; return; }
+      for (const value of curve.value) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
+    });
+    // A loss that ran away must not press the curves of the others flat: it leaves the picture at the top.
+    const pad = (high - low) * 0.05 || 1;
+    const range = !stray || high < low ? undefined
+      : state.logy ? (low > 0 ? [Math.log10(low / 1.1), Math.log10(high * 1.1)] : undefined) : [low - pad, high + pad];
+    const axis = { showline: true, linecolor: "#8c959f", gridcolor: "#e7ebef", zeroline: false, ticks: "outside", tickcolor: "#8c959f" };
+    Plotly.react("plot", [...faint, ...lines, ...marks], {
+      margin: { l: 66, r: 14, t: 10, b: 52 }, hovermode: "closest", font: { family: "system-ui, Arial, sans-serif", size: 13, color: "#1b1f24" },
+      hoverlabel: { align: "left" }, plot_bgcolor: "#fff", paper_bgcolor: "#fff",
+      xaxis: { ...axis, title: { text: title }, type: state.logx ? "log" : "linear", tickformat: state.x === "iteration" ? "~s" : "" },
+      yaxis: { ...axis, title: { text: literal(metric.title) }, type: state.logy ? "log" : "linear", ...(range ? { range } : {}) },
+      uirevision: `${state.metric} ${state.x} ${state.logx} ${state.logy}`,
+    }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["sendDataToCloud", "sendChartToCloud", "lasso2d", "select2d"], toImageButtonOptions: { format: "svg", filename: "curves" } });
+    const notes = [];
+    if (stray && range) notes.push("The axis fits the runs that converged.");
+    const widths = Object.values(metric.curves).map((curve) => curve.window).filter(Boolean);
+    if (state.smooth && widths.length) {
+      const [least, most] = [Math.min(...widths), Math.max(...widths)];
+      notes.push(`Smoothed: mean over ${whole(least)}${most > least ? ` to ${whole(most)}` : ""} iterations, over the faint raw line.`);
+    }
+    if (data.thinned) notes.push(`Long curves are thinned to ${whole(data.thinned)} steps along the iterations, first, last, least and greatest value of each: no spike is lost.`);
+    const lacking = runs.filter((run, place) => curveOf(place) && !curveOf(place)[state.x]);
+    if (lacking.length) notes.push(`Without a known ${state.x === "seconds" ? "time" : state.x}, so not drawn: ${lacking.map((run) => run.label).join(", ")}.`);
+    get("note").textContent = notes.join(" ");
+    get("smoothing").style.display = widths.length ? "" : "none";
+  }
+
+  function legend() {
+    const list = get("legend");
+    const focused = document.activeElement && document.activeElement.dataset.run;
+    list.replaceChildren();
+    const up = data.metrics.length && /acc|top|score0|eval/i.test(titles[state.metric]) ? -1 : 1;
+    const key = (place) => (runs[place].converged ? finalOf(place) : null);
+    const order = runs.map((run, place) => place).sort((a, b) => {
+      const [first, second] = [key(a), key(b)];
+      if (first === null || second === null) return (first === null) - (second === null) || a - b;
+      return up * (first - second) || a - b;
+    });
+    for (const place of order) {
+      const run = runs[place];
+      const item = add(list, "li", null, { className: state.off.has(place) || !curveOf(place) ? "off" : "" });
+      const label = add(item, "label", null, { title: `${run.name}: ${run.reason}` });
+      const box = add(label, "input", null, { type: "checkbox", checked: !state.off.has(place) });
+      box.dataset.run = run.name;
+      box.addEventListener("change", () => { state.off[box.checked ? "delete" : "add"](place); update(); });
+      const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      swatch.setAttribute("width", "30"); swatch.setAttribute("height", "10");
+      const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      for (const [name, value] of Object.entries({ x1: 0, x2: 30, y1: 5, y2: 5, stroke: run.color, "stroke-width": 2.4, "stroke-dasharray": patterns[run.dash] })) stroke.setAttribute(name, value);
+      swatch.appendChild(stroke);
+      label.appendChild(swatch);
+      add(label, "span", run.label, { className: "name" });
+      add(label, "span", !curveOf(place) ? "–" : run.converged ? short(finalOf(place)) : "n/c", { className: "value" });
+      if (focused === run.name) box.focus();
+    }
+  }
+
+  // ---- tables -----------------------------------------------------------------------------------------------------
+  const published = runs.some((run) => run.published.some(Boolean));
+  const columns = [
+    ["Name", (run) => run.label, null],
+    ["Status", (run) => run.status, "badge"],
+    ["Accuracy", (run) => run.accuracy, "best"],
+    ["LogLoss", (run) => run.loss, "least"],
+    ...(published ? [["Published acc.", (run) => run.published[0] || null, "given"], ["Published loss", (run) => run.published[1] || null, "given"]] : []),
+    ["Best accuracy", (run) => (run.converged ? run.best : null), "number"],
+    ["at iteration", (run) => (run.converged ? run.best_iteration : null), "whole"],
+    ["Iteration", (run) => run.iteration, "whole"],
+    ["of", (run) => run.max_iter, "whole"],
+    ["Epochs", (run) => run.epochs, "epochs"],
+    ["Time", (run) => run.seconds, "clock"],
+    ["with lost", (run) => run.wall, "clock"],
+    ["Sessions", (run) => run.sessions.length, "whole"],
+    ["Crashes", (run) => run.crashes, "whole"],
+    ["Lost iterations", (run) => run.lost, "whole"],
+    ["Comment", (run) => run.comment || (run.status === "done" ? "" : run.reason), "text"],
+  ];
+  let sorted = null, downwards = false;
+
+  function results() {
+    const table = get("results");
+    table.replaceChildren();
+    const head = add(add(table, "thead"), "tr");
+    columns.forEach(([title, , kind], index) => {
+      const cell = add(head, "th", title, { tabIndex: 0, className: kind && kind !== "badge" && kind !== "text" ? "number" : "" });
+      if (sorted === index) cell.setAttribute("aria-sort", downwards ? "descending" : "ascending");
+      const sort = () => { downwards = sorted === index ? !downwards : kind === "best"; sorted = index; results(); };
+      cell.addEventListener("click", sort);
+      cell.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
+    });
+    const among = runs.filter((run) => run.converged);
+    const best = Math.max(...among.map((run) => run.accuracy).filter((value) => value !== null));
+    const least = Math.min(...among.map((run) => run.loss).filter((value) => value !== null));
+    const order = runs.map((run, place) => place);
+    if (sorted !== null) {
+      const value = columns[sorted][1];
+      order.sort((a, b) => {
+        const [first, second] = [value(runs[a]), value(runs[b])];
+        if (first === null || second === null) return (first === null) - (second === null);
+        return (downwards ? -1 : 1) * (typeof first === "number" ? first - second : String(first).localeCompare(String(second), "en", { numeric: true }));
+      });
+    }
+    const body = add(table, "tbody");
+    for (const place of order) {
+      const run = runs[place];
+      const row = add(body, "tr", null, { className: state.off.has(place) ? "off" : "" });
+      for (const [, value, kind] of columns) {
+        const one = value(run);
+        if (kind === null) add(row, "td", one, { className: "text name", title: run.name });
+        else if (kind === "text") add(row, "td", one, { className: "text" });
+        else if (kind === "badge") add(add(row, "td"), "span", words(one), { className: `badge ${run.status}`, title: run.reason });
+        else {
+          const failed = !run.converged && (kind === "best" || kind === "least");
+          const text = failed ? "n/c" : { whole, clock, given: (it) => it ?? "–", epochs: (it) => short(it, 3), number: (it) => short(it, 5), best: (it) => short(it, 5), least: (it) => short(it, 5) }[kind](one);
+          add(row, "td", text, { className: `number${one !== null && ((kind === "best" && one === best) || (kind === "least" && one === least)) ? " best" : ""}` });
+        }
+      }
+    }
+  }
+
+  function tableOf(parent, titles, rows) {
+    const table = add(add(parent, "div", null, { className: "wide" }), "table");
+    const head = add(add(table, "thead"), "tr");
+    for (const title of titles) add(head, "th", title);
+    const body = add(table, "tbody");
+    for (const cells of rows) {
+      const row = add(body, "tr");
+      for (const cell of cells) add(row, "td", cell, { className: "text" });
+    }
+    return table;
+  }
+
+  function fold(parent, title, aside, fill) {
+    const details = add(parent, "details");
+    const summary = add(details, "summary", title);
+    add(summary, "span", aside, { className: "quiet" });
+    details.addEventListener("toggle", () => { if (details.open && details.children.length === 1) fill(add(details, "div")); });
+    return details;
+  }
+
+  function stories() {
+    for (const run of runs) {
+      const count = `${whole(run.sessions.length)} session${run.sessions.length === 1 ? "" : "s"}`;
+      const aside = `${count}, ${run.crashes ? `${whole(run.crashes)} crashed` : "no crash"}${run.lost ? `, ${whole(run.lost)} iterations lost` : ""}`;
+      const details = fold(get("sessions"), run.label, aside, (inside) => {
+        tableOf(inside, ["#", "began", "ended", "iterations", "resumed from", "how it ended", "lost", "time", "file"], run.sessions.map((one) => [
+          one.number, one.began ?? "–", one.finished ?? "–", one.first === null ? "none" : `${whole(one.first)} to ${whole(one.last)}`,
+          one.resumed_from !== null ? whole(one.resumed_from) : one.weights ? `weights of ${one.weights}` : "–",
+          `${{ cut: "without a word" }[one.ended] ?? words(one.ended)}${one.reason ? `: ${one.reason}` : ""}`, one.lost ? whole(one.lost) : "–", clock(one.seconds), one.source,
+        ]));
+        for (const one of run.sessions) {
+          if (one.not_restored.length) add(inside, "p", `Session ${one.number} restored ${one.restored.join(", ") || "nothing"}; not ${one.not_restored.join(", ")}.`);
+        }
+        add(inside, "p", `${words(run.status)}: ${run.reason}.${run.bad_lines ? ` ${whole(run.bad_lines)} cut or garbled lines were skipped.` : ""}`, { className: "quiet" });
+        add(inside, "p", `Read from ${run.sources.join(", ")}`, { className: "quiet" });
+      });
+      details.open = run.sessions.length > 1 && runs.length <= 8;
+    }
+    for (const run of runs) {
+      fold(get("settings"), run.label, `${whole(Object.keys(run.settings).length)} settings${data.nets[run.net] ? ", net" : ""}`, (inside) => {
+        tableOf(inside, ["setting", "value"], Object.entries(run.settings));
+        if (data.nets[run.net]) add(inside, "pre", data.nets[run.net]);
+      });
+    }
+  }
+
+  const opened = { solver: true, net: false };
+  function differences() {
+    const box = get("differences");
+    box.replaceChildren();
+    const places = runs.map((run, place) => place).filter((place) => !state.off.has(place));
+    if (places.length < 2) { add(box, "p", "Fewer than two runs are shown.", { className: "quiet" }); return; }
+    for (const [group, title] of [["solver", "Solver and data"], ["net", "Nets, layer by layer"]]) {
+      const rows = data.differences.filter((row) => row.group === group && new Set(places.map((place) => row.values[place])).size > 1);
+      const details = add(box, "details");
+      details.open = opened[group];
+      const summary = add(details, "summary", title);
+      add(summary, "span", rows.length ? `${whole(rows.length)} difference${rows.length === 1 ? "" : "s"}` : "no difference", { className: "quiet" });
+      const fill = () => {
+        opened[group] = details.open;
+        if (!details.open || details.children.length > 1 || !rows.length) return;
+        const inside = add(details, "div");
+        const table = tableOf(inside, ["", ...places.map((place) => runs[place].label)], rows.map((row) => [row.name, ...places.map((place) => row.values[place] ?? "–")]));
+        rows.forEach((row, index) => {
+          const counts = new Map();
+          for (const place of places) counts.set(row.values[place], (counts.get(row.values[place]) || 0) + 1);
+          const most = Math.max(...counts.values());
+          // What most runs share is the rule; where there is one, the others stand out.
+          if ([...counts.values()].filter((count) => count === most).length > 1) return;
+          places.forEach((place, column) => { if (counts.get(row.values[place]) < most) table.tBodies[0].rows[index].cells[column + 1].classList.add("odd"); });
+        });
+      };
+      details.addEventListener("toggle", fill);
+      fill();
+    }
+  }
+
+  function update() { remember(); legend(); draw(); results(); differences(); }
+
+  // ---- controls ---------------------------------------------------------------------------------------------------
+  data.metrics.forEach((metric, index) => add(get("metric"), "option", metric.title, { value: String(index) }));
+  for (const [value, title] of [["iteration", "iterations"], ["epoch", "epochs"], ["seconds", "training time"]]) add(get("x"), "option", title, { value });
+  get("metric").value = String(state.metric);
+  get("x").value = state.x;
+  get("metric").addEventListener("change", (event) => { state.metric = Number(event.target.value); update(); });
+  get("x").addEventListener("change", (event) => { state.x = event.target.value; update(); });
+  for (const key of ["logx", "logy", "smooth", "resumes"]) {
+    get(key).checked = state[key];
+    get(key).addEventListener("change", (event) => { state[key] = event.target.checked; update(); });
+  }
+  get("all").addEventListener("click", () => { state.off.clear(); update(); });
+  get("none").addEventListener("click", () => { runs.forEach((run, place) => state.off.add(place)); update(); });
+  get("about").textContent = `${whole(runs.length)} run${runs.length === 1 ? "" : "s"}, merged by caffebench ${data.version} on ${data.made}.`;
+  if (!data.metrics.length) { get("curves").hidden = true; }
+  stories();
+  update();
+  if (data.reload) setInterval(() => { if (!document.hidden) location.reload(); }, data.reload * 1000);
+})();

@@ -1,0 +1,234 @@
+"""``report.html``: the table, the curves, sessions and configurations of runs on one page that works offline.
+
+The page is one file: Plotly's JavaScript (of the Python package ``plotly``), the data as JSON and our own script are
+all in it, and its Content-Security-Policy keeps it from asking any network for anything. Names from logs get into the
+page only as JSON and are shown only as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caffebench.analysis.look import final, style, window_of
+from caffebench.analysis.model import Run, Session
+from caffebench.analysis.settings import differences, net_text, settings
+from caffebench.analysis.thin import smooth, thin
+from caffebench.common.errors import InputError
+from caffebench.common.files import write_whole
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["report_data", "report_html", "write_report"]
+
+BUCKETS = 500
+"""Pixels that a curve of the report is at most resolved to, 4 points each."""
+POINTS = 300_000
+"""Points in the page, about, when runs are many: some 10 MB."""
+FEWEST = 25
+AXES = ("iteration", "epoch", "seconds")
+
+
+def write_report(runs: Sequence[Run], path: Path, *, reload: float | None = None) -> None:
+    """Write the report of ``runs``; with ``reload`` the open page looks for news every so many seconds.
+
+    Raises ``InputError`` where Plotly is not installed.
+    """
+    write_whole(path, report_html(runs, reload=reload))
+
+
+def report_html(runs: Sequence[Run], *, reload: float | None = None) -> str:
+    """The page as text. Raises ``InputError`` where Plotly is not installed."""
+    from jinja2 import Environment
+
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise InputError("the report needs Plotly: pip install 'caffebench[web]'") from error
+    parts = resources.files("caffebench.analysis") / "page"
+    page = Environment(autoescape=True, keep_trailing_newline=True).from_string(
+        (parts / "report.html.j2").read_text("utf-8")
+    )
+    data = {**report_data(runs), "reload": reload}
+    return page.render(
+        plotly=get_plotlyjs().replace("</script", "<\\/script"),
+        style=(parts / "report.css").read_text("utf-8"),
+        script=(parts / "report.js").read_text("utf-8"),
+        # "<" only stands within strings of JSON: so no name can end the element that the data are in.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+    )
+
+
+def report_data(runs: Sequence[Run]) -> dict[str, Any]:
+    """All that the page shows, as plain data for JSON: no NaN or infinity is in it (None stands for both)."""
+    from importlib.metadata import version
+
+    offered = [_offered(run) for run in runs]
+    buckets = max(FEWEST, min(BUCKETS, POINTS // (6 * max(1, sum(map(len, offered))))))
+    metrics = []
+    thinned = False
+    for title in sorted(dict.fromkeys(title for one in offered for title in one), key=_rank):
+        series: dict[int, Any] = {}
+        for place, (run, one) in enumerate(zip(runs, offered, strict=True)):
+            if title in one:
+                rows = _rows(run, title, one[title])
+                if not rows.is_empty():
+                    series[place], less = _series(rows, title, buckets)
+                    thinned = thinned or less
+        if series:
+            metrics.append({"title": title, "curves": series})
+    nets = list(dict.fromkeys(net_text(run) for run in runs))
+    return {
+        "version": version("caffebench"),
+        "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+        "runs": [_run(run, place, nets) for place, run in enumerate(runs)],
+        "metrics": metrics,
+        "nets": nets,
+        "differences": differences(runs) if len(runs) > 1 else [],
+        "thinned": buckets if thinned else None,
+    }
+
+
+Source = tuple[str, int, str]
+"""Phase, test net (0 for the train net), metric."""
+
+MAIN = ("test accuracy", "test loss", "train loss", "learning rate")
+"""Curves that runs have in common, whatever their nets call them; the others go by the names of the nets' outputs."""
+
+
+def _offered(run: Run) -> dict[str, Source]:
+    """Title -> where the curve is."""
+    found: dict[str, Source] = {}
+    if run.accuracy_metric:
+        found["test accuracy"] = ("test", 0, run.accuracy_metric)
+    if run.loss_metric:
+        found["test loss"] = ("test", 0, run.loss_metric)
+    trained = [name for name, _ in run.stitched.named("train")]
+    if "loss" in trained:
+        found["train loss"] = found["learning rate"] = ("train", 0, "loss")
+    net = 0
+    while tested := [name for name, _ in run.stitched.named("test", net)]:
+        where = f"test net {net}" if net else "test"
+        others = {
+            f"{where}: {name}": ("test", net, name) for name in tested if ("test", net, name) not in found.values()
+        }
+        found.update(others)
+        net += 1
+    found.update({f"train: {name}": ("train", 0, name) for name in trained if name != "loss"})
+    return found
+
+
+def _rank(title: str) -> tuple[Any, ...]:
+    return MAIN.index(title) if title in MAIN else len(MAIN), title
+
+
+def _rows(run: Run, title: str, source: Source) -> pl.DataFrame:
+    phase, net, metric = source
+    rows = run.curve(metric, phase, net)
+    if title == "learning rate":
+        rows = rows.drop_nulls("lr").with_columns(value="lr")
+    return rows
+
+
+def _series(rows: pl.DataFrame, title: str, buckets: int) -> tuple[dict[str, Any], bool]:
+    """The curve for the page, and whether it was thinned: columns ``AXES`` and value, and the smoothed curve's own."""
+    import polars as pl
+
+    iterations, values = rows["iteration"].to_numpy(), rows["value"].to_numpy()
+    if title == "learning rate":
+        # Of a rate that stays, both ends are enough.
+        turns = np.flatnonzero(np.diff(values))
+        rows = rows[np.unique(np.concatenate([[0], turns, turns + 1, [len(values) - 1]]))]
+        places = thin(rows["iteration"].to_numpy(), rows["value"].to_numpy(), buckets)
+        return _columns(rows[places]), len(places) < len(rows)
+    places = thin(iterations, values, buckets)
+    made = _columns(rows[places])
+    window = window_of(len(rows))
+    if title.startswith("train") and window > 1:
+        means = smooth(values, window)
+        made["smooth"] = _columns(rows.with_columns(pl.Series("value", means))[thin(iterations, means, buckets)])
+        made["window"] = round(window * (iterations[-1] - iterations[0]) / (len(rows) - 1))
+    return made, len(places) < len(rows)
+
+
+def _columns(rows: pl.DataFrame) -> dict[str, Any]:
+    made: dict[str, Any] = {"value": [_rounded(one) for one in rows["value"]]}
+    for axis in AXES:
+        column = rows[axis]
+        if column.null_count() < len(column):
+            made[axis] = [one if isinstance(one, int) else _rounded(one, 7) for one in column]
+    return made
+
+
+def _rounded(value: float | None, digits: int = 6) -> float | None:
+    """Six digits are all that Caffe prints."""
+    if value is None or not np.isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+
+
+def _run(run: Run, place: int, nets: Sequence[str]) -> dict[str, Any]:
+    color, dash = style(place)
+    best = run.best or (None, None)
+    return {
+        "name": run.name,
+        "label": run.label,
+        "sweep": run.sweep,
+        "status": run.status,
+        "reason": run.reason,
+        "converged": run.status != "not_converged",
+        "accuracy": _rounded(final(run.accuracy, run)),
+        "loss": _rounded(final(run.loss, run)),
+        "best": _rounded(best[0]),
+        "best_iteration": best[1],
+        "iteration": run.iteration,
+        "max_iter": run.max_iter,
+        "epochs": _rounded(run.epochs),
+        "seconds": _rounded(run.seconds, 7),
+        "wall": _rounded(sum(one.seconds for one in run.sessions), 7),
+        "crashes": run.crashes,
+        "lost": run.lost_iterations,
+        "bad_lines": run.bad_lines,
+        "published": list(run.published),
+        "comment": str(run.header.get("comment") or ""),
+        "color": color,
+        "dash": dash,
+        "sources": run.sources,
+        "sessions": [_session(one) for one in run.sessions],
+        "settings": settings(run),
+        "net": nets.index(net_text(run)),
+    }
+
+
+def _session(session: Session) -> dict[str, Any]:
+    return {
+        "number": session.number,
+        "source": session.source,
+        "began": _moment(session.began),
+        "finished": _moment(session.finished),
+        "resumed_from": session.resumed_from,
+        "weights": session.weights,
+        "first": session.first_iteration,
+        "last": session.last_iteration,
+        "ended": session.ended,
+        "reason": session.reason,
+        "lost": session.lost_iterations,
+        "seconds": _rounded(session.seconds, 7),
+        "restored": list(session.restored),
+        "not_restored": list(session.not_restored),
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    """Logs of glog before 0.5 tell no year (``Session.began``): then only month and day."""
+    if moment is None:
+        return None
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment.year > 1970 else f"{moment:%m-%d %H:%M:%S}"

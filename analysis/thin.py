@@ -1,0 +1,86 @@
+"""Curves made smaller for the eye: thinned without losing a spike, smoothed without losing a hole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["smooth", "thin", "thin_rows"]
+
+Numbers = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+
+
+def thin(x: npt.ArrayLike, y: npt.ArrayLike, buckets: int, *, log: bool = False) -> Places:
+    """Indexes, ascending, of the points that draw the same line as all points do, ``buckets`` pixels wide.
+
+    Of each bucket of equal width in ``x`` (in its logarithm if ``log``) the first, the last, the least and the
+    greatest point stay, and the first that is no number, so that a hole stays a hole: at most 5 points a bucket
+    (M4: Jugel, Jerzak, Hackenbroich, Markl, "M4: a visualization-oriented time series data aggregation", VLDB 2014).
+    ``x`` (n) is ascending and finite; ``y`` (n) may hold anything. Raises ``ValueError`` for ``buckets`` below 1.
+    """
+    if buckets < 1:
+        raise ValueError(f"buckets is {buckets}, must be at least 1")
+    along, values = np.asarray(x, "f8"), np.asarray(y, "f8")
+    if len(along) <= 4 * buckets:
+        return np.arange(len(along))
+    if log:
+        # What a logarithmic axis cannot show (an iteration 0) counts as its left end.
+        positive = along[along > 0]
+        along = np.log(np.maximum(along, positive[0])) if len(positive) else along
+    width = along[-1] - along[0]
+    if width > 0:
+        bucket = np.minimum(((along - along[0]) * (buckets / width)).astype("i8"), buckets - 1)
+    else:
+        bucket = np.arange(len(along)) * buckets // len(along)
+    starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+    ends = np.append(starts[1:], len(along)) - 1
+    nan = np.isnan(values)
+    keep = [starts, ends]
+    for reduce, filler in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        filled = np.where(nan, filler, values)
+        extreme = np.repeat(reduce.reduceat(filled, starts), ends - starts + 1)
+        keep.append(_first_of_each(np.flatnonzero((filled == extreme) & ~nan), bucket))
+    keep.append(_first_of_each(np.flatnonzero(nan), bucket))
+    return np.unique(np.concatenate(keep))
+
+
+def _first_of_each(places: Places, bucket: npt.NDArray[np.int64]) -> Places:
+    return places[np.flatnonzero(np.diff(bucket[places], prepend=-1))]
+
+
+def thin_rows(rows: pl.DataFrame, x: str, y: str, buckets: int, *, log: bool = False) -> pl.DataFrame:
+    """The rows of a curve that ``thin`` keeps; rows without an ``x`` are dropped."""
+    rows = rows.drop_nulls([x, y])
+    places = thin(rows[x].to_numpy(), rows[y].to_numpy(), buckets, log=log)
+    return rows if len(places) == len(rows) else rows[places]
+
+
+def smooth(values: npt.ArrayLike, window: int) -> Numbers:
+    """The mean of the ``window`` values around each one, of fewer at both ends; what is no number is left out.
+
+    ``window`` is made odd, so that the curve is not shifted. Where every value around is no number, so is the mean.
+    Raises ``ValueError`` for a ``window`` below 1.
+    """
+    if window < 1:
+        raise ValueError(f"window is {window}, must be at least 1")
+    given = np.asarray(values, "f8")
+    if not len(given):
+        return given
+    half = window // 2
+    good = np.isfinite(given)
+    # Sums are taken of differences from the median: sums of a million large values would lose the small ones.
+    middle = float(np.median(given[good])) if good.any() else 0.0
+    sums = np.concatenate([[0.0], np.cumsum(np.where(good, given, middle) - middle)])
+    counts = np.concatenate([[0], np.cumsum(good)])
+    low = np.maximum(np.arange(len(given)) - half, 0)
+    high = np.minimum(np.arange(len(given)) + half + 1, len(given))
+    number = counts[high] - counts[low]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means: Numbers = middle + (sums[high] - sums[low]) / number
+    return means

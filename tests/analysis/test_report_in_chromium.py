@@ -1,0 +1,221 @@
+"""The report in a real browser: opened from disk, with no network, and used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caffebench.analysis import read_runs
+from caffebench.analysis.report import write_report
+
+Session = Callable[..., str]
+Write = Callable[..., Path]
+HOSTILE = "<img src=x onerror=alert(1)>"
+TEMPLATE = "%{y} <b>bold &lt; $x$"
+ALONE = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+NO_NETWORK = ["--disable-quic", "--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>"]
+
+
+def _installed() -> bool:
+    return bool(shutil.which("chromium") and shutil.which("chromedriver"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+    if not _installed() and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-qy", "chromium", "chromium-driver"], capture_output=True)
+    if not _installed():
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    profile = tmp_path_factory.mktemp("profile")
+    size = ["--window-size=1400,1600", f"--user-data-dir={profile}"]
+    for argument in ["--headless", "--no-sandbox", "--disable-gpu", *ALONE, *NO_NETWORK, *size]:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory, module_session: Session) -> Callable[[], Any]:
+    """Opens the report of four runs anew."""
+    folder = tmp_path_factory.mktemp("runs")
+    write = {
+        "plain.001": module_session(0, 3000, years=True),
+        "plain.002": module_session(2900, 4000, resume=True, pid=2, at=datetime(2016, 4, 8), end="Optimization Done."),
+        "faster": module_session(0, 4000, loss=lambda at: 2 / (1 + at / 50)).replace("base_lr: 0.01", "base_lr: 0.05"),
+        HOSTILE: module_session(0, 2000),
+        TEMPLATE: module_session(0, 2000, loss=lambda _: 87.3365),
+    }
+    for name, text in write.items():
+        (folder / f"{name}.log").write_text(text)
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(read_runs([folder], train_size=1000), path)
+
+    def opener(view: str = "") -> Any:
+        browser.get("about:blank")
+        browser.get(f"file://{path}{view}")
+        return browser
+
+    return opener
+
+
+def _script(browser: Any, text: str, *arguments: Any) -> Any:
+    return browser.execute_script(f"return {text}", *arguments)
+
+
+def _lines(browser: Any) -> dict[str, list[float]]:
+    """Name of each curve drawn with its x values, as Plotly holds them."""
+    traces = "document.getElementById('plot').data.filter((one) => one.mode === 'lines' && one.hoverinfo !== 'skip')"
+    pairs = _script(browser, f"{traces}.map((one) => [one.name, Array.from(one.x)])")
+    return dict(pairs)
+
+
+def _of_color(browser: Any, color: tuple[int, int, int], path: Path) -> int:
+    """Pixels of one colour in the plot, in a picture of the page."""
+    import numpy as np
+    from matplotlib.image import imread
+    from selenium.webdriver.common.by import By
+
+    browser.find_element(By.ID, "plot").screenshot(str(path))
+    pixels = np.rint(imread(path)[..., :3] * 255)
+    return int((np.abs(pixels - color).max(axis=2) < 12).sum())
+
+
+def _choose(browser: Any, box: str, title: str) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    Select(browser.find_element(By.ID, box)).select_by_visible_text(title)
+
+
+def test_curves_are_drawn_with_no_network(opened: Callable[..., Any], tmp_path: Path) -> None:
+    browser = opened("#curve=train+loss")
+    assert len(_lines(browser)) == 4
+    assert (
+        _script(browser, "document.querySelectorAll('#plot .scatterlayer path.js-line').length") == 6
+    )  # two are long enough to be smoothed
+    assert _of_color(browser, (0x00, 0x72, 0xB2), tmp_path / "page.png") > 50
+    assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
+    assert _script(browser, "performance.getEntriesByType('resource').length") == 0
+
+
+def test_hostile_names_are_text(opened: Callable[..., Any]) -> None:
+    browser = opened()
+    assert _script(browser, "document.querySelectorAll('img').length") == 0
+    assert _script(browser, "document.querySelectorAll('#legend b, #results b').length") == 0
+    shown = _script(browser, "[...document.querySelectorAll('#legend .name')].map((one) => one.textContent)")
+    assert {HOSTILE, TEMPLATE} <= set(shown)
+    names = _script(
+        browser, "[...document.querySelectorAll('#results tbody td:first-child')].map((one) => one.innerText)"
+    )
+    assert {HOSTILE, TEMPLATE} <= set(names)
+    with pytest.raises(Exception, match="no such alert"):
+        _ = browser.switch_to.alert.text
+
+
+@pytest.mark.parametrize("name", [HOSTILE, TEMPLATE])
+def test_hovering_shows_the_name_as_it_is(opened: Callable[..., Any], name: str) -> None:
+    browser = opened()
+    which = _script(
+        browser,
+        "document.getElementById('plot').data.findIndex((one) => one.name === arguments[0].replace("
+        "/[&<>%{}$\"']/g, (letter) => `&#${letter.charCodeAt(0)};`))",
+        name,
+    )
+    assert which >= 0
+    browser.execute_script("Plotly.Fx.hover('plot', [{curveNumber: arguments[0], pointNumber: 5}])", which)
+    text = _script(
+        browser, "[...document.querySelectorAll('#plot .hoverlayer .hovertext')].map((one) => one.textContent)"
+    )
+    assert len(text) == 1
+    assert name.replace(" ", "") in text[0].replace("\u00a0", "").replace(" ", "")
+    assert "iteration 500" in text[0].replace("\u00a0", " ")
+
+
+def test_a_run_is_toggled(opened: Callable[..., Any], tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+
+    browser = opened("#curve=train+loss")
+    before = set(_lines(browser))
+    boxes = {one.get_attribute("data-run"): one for one in browser.find_elements(By.CSS_SELECTOR, "#legend input")}
+    color = _script(
+        browser,
+        "[...document.querySelectorAll('#legend li')].find((one) => one.textContent.startsWith('faster'))"
+        ".querySelector('line').getAttribute('stroke')",
+    )
+    rgb = (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16))
+    assert _of_color(browser, rgb, tmp_path / "with.png") > 50
+    boxes["faster"].click()
+    assert before - set(_lines(browser)) == {"faster"}
+    assert _of_color(browser, rgb, tmp_path / "without.png") == 0
+    browser.refresh()
+    assert before - set(_lines(browser)) == {"faster"}  # the address keeps what was chosen
+    browser.find_element(By.ID, "all").click()
+    assert set(_lines(browser)) == before
+    browser.find_element(By.ID, "none").click()
+    assert _lines(browser) == {}
+
+
+def test_the_axis_and_the_curve_are_switched(opened: Callable[..., Any]) -> None:
+    browser = opened()
+    assert max(_lines(browser)["plain"]) == 4000
+    _choose(browser, "x", "epochs")
+    assert max(_lines(browser)["plain"]) == pytest.approx(4000 * 32 / 1000)
+    _choose(browser, "x", "training time")
+    assert max(_lines(browser)["plain"]) == pytest.approx(4000 / 60, abs=0.1)
+    titles = "['xaxis', 'yaxis'].map((one) => document.getElementById('plot').layout[one].title.text)"
+    assert _script(browser, titles) == ["training time, minutes", "test accuracy"]
+    _choose(browser, "metric", "train loss")
+    assert _script(browser, titles) == ["training time, minutes", "train loss"]
+    ordered = _script(browser, "[...document.querySelectorAll('#legend .name')].map((one) => one.textContent)")
+    assert ordered[0] == "faster"
+    assert ordered[-1] == TEMPLATE  # not converged
+
+
+def test_log_axes_zoom_and_resumes(opened: Callable[..., Any]) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    browser = opened("#curve=train+loss&logy=1")
+    layout = "document.getElementById('plot')._fullLayout"
+    assert _script(browser, f"{layout}.yaxis.type") == "log"
+    before = _script(browser, f"{layout}.xaxis.range")
+    drag = browser.find_element(By.CSS_SELECTOR, "#plot .nsewdrag")
+    ActionChains(browser).move_to_element_with_offset(drag, -100, -50).click_and_hold().move_by_offset(
+        200, 100
+    ).release().perform()
+    after = _script(browser, f"{layout}.xaxis.range")
+    assert before[0] < after[0] < after[1] < before[1]
+    browser.find_element(By.ID, "resumes").click()
+    marks = _script(
+        browser,
+        "document.getElementById('plot').data.filter((one) => one.mode === 'markers').flatMap((one) => one.text)",
+    )
+    assert marks == ["at 2,900 (session 2), 100 iterations were lost"]
+    assert _script(browser, f"{layout}.xaxis.range") == after  # the view stays when something is switched on
+
+
+def test_sessions_settings_and_differences_are_told(opened: Callable[..., Any]) -> None:
+    browser = opened()
+    text = browser.execute_script(
+        "for (const one of document.querySelectorAll('details')) one.open = true;"
+        "return new Promise((done) => setTimeout(() => done(['sessions', 'differences', 'settings'].map("
+        "(id) => document.getElementById(id).innerText)), 300))"
+    )
+    assert "2 sessions, 1 crashed, 100 iterations lost" in text[0]
+    assert "2016-04-06 04:34:53" in text[0]
+    assert ["base_lr", "0.01", "0.01", "0.05", "0.01"] in [line.split("\t") for line in text[1].splitlines()]
+    assert "num_output: 10" in text[2]
