@@ -119,7 +119,7 @@
       : state.logy ? (low > 0 ? [Math.log10(low / 1.1), Math.log10(high * 1.1)] : undefined) : [low - pad, high + pad];
     const axis = { showline: true, linecolor: "#8c959f", gridcolor: "#e7ebef", zeroline: false, ticks: "outside", tickcolor: "#8c959f" };
     Plotly.react("plot", [...faint, ...lines, ...marks], {
-      margin: { l: 66, r: 14, t: 10, b: 52 }, hovermode: "closest", font: { family: "system-ui, Arial, sans-serif", size: 13, color: "#1b1f24" },
+      margin: { l: 66, r: 26, t: 10, b: 52 }, hovermode: "closest", font: { family: "system-ui, Arial, sans-serif", size: 13, color: "#1b1f24" },
       hoverlabel: { align: "left" }, plot_bgcolor: "#fff", paper_bgcolor: "#fff",
       xaxis: { ...axis, title: { text: title }, type: state.logx ? "log" : "linear", tickformat: state.x === "iteration" ? "~s" : "" },
       yaxis: { ...axis, title: { text: literal(metric.title) }, type: state.logy ? "log" : "linear", ...(range ? { range } : {}) },
