@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-__all__ = ["FORMATS", "PREFIX", "Format", "microseconds", "moment"]
+__all__ = ["FORMATS", "HINT", "PREFIX", "UNKNOWN_YEAR", "Format", "microseconds", "moment", "since_1970"]
 
 VALUE = rb"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|NaN|inf|Inf)"
 
@@ -107,6 +107,11 @@ def microseconds(prefix: re.Match[bytes]) -> int | None:
         )
     except ValueError:
         return None
+    return since_1970(at)
+
+
+def since_1970(at: datetime) -> int:
+    """Microseconds from 1970 to a local time."""
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 

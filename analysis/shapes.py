@@ -312,7 +312,7 @@ def _take(
         value = np.empty(len(mine))
         value[good_at] = values
     time = _times(view, line_at, skip)
-    if not good.all():
+    if not bool(np.all(good)):
         time, number_of = time[good], number_of[good]
         iteration = iteration[good] if isinstance(iteration, np.ndarray) else iteration
         net = net[good] if isinstance(net, np.ndarray) else net
@@ -344,7 +344,8 @@ def _repeated(view: Array, at: Array) -> tuple[Array, Array]:
     if not len(at):
         return np.empty(0), np.empty(0, bool)
     text = _window(view, at, 12)
-    whole = (text.view("u1").reshape(-1, 12) <= 32).any(axis=1)
+    whole: Array = np.asarray((text.view("u1").reshape(-1, 12) <= 32).any(axis=1))
     ends = np.flatnonzero(np.concatenate([[True], (text[1:] != text[:-1]) | ~whole[1:]]))
     values, good = _numbers(view, at[ends])
-    return np.repeat(values, np.diff([*ends, len(at)])), np.repeat(good, np.diff([*ends, len(at)]))
+    times = np.diff(ends, append=len(at))
+    return np.repeat(values, times), np.repeat(good, times)

@@ -16,8 +16,10 @@ from caffebench.common.errors import InputError
 __all__ = ["Source", "find_runs", "pieces"]
 
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
-_GLOG = re.compile(r"(?P<program>.+?)\.(?P<host>[^/]+)\.log\.(?:INFO|WARNING|ERROR|FATAL)\.\d{8}-\d{6}\.\d+$")
+_GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
+_LESSER = re.compile(r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)")  # what glog writes there is in its INFO file too
 _COMPRESSED = (".gz", ".xz", ".zst")
+_HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
 _CHUNK = 1 << 20  # bytes read at a time
 
 
@@ -35,47 +37,69 @@ def _plain(path: Path) -> str:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Files below ``folder`` in order of names; links to folders are not followed, so loops end nowhere."""
-    for here, folders, names in os.walk(folder, onerror=_refuse if folder.is_dir() else None):
+
+    def refuse(error: OSError) -> None:
+        if error.filename == str(folder):
+            raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+
+    for here, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
                 yield Path(here, name)
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-
 def _looks_like_log(path: Path) -> bool:
     name = _plain(path).lower()
+    if _LESSER.search(path.name):
+        return False
     return ".log" in name or name.startswith("caffe.") or name.endswith((".txt", ".out", ".err"))
 
 
 def find_runs(paths: Iterable[Path]) -> list[Source]:
-    """Group files and folders into runs: part files of one folder, else a file each.
+    """Group files and folders into runs: part files of one folder, glog's own files of one snapshot prefix, or a file.
 
-    In a folder only files that are called like logs are taken. Raises ``InputError`` for a path that does not exist.
+    In a folder only files that are called like logs are taken, and only once where links lead to them again.
+    Raises ``InputError`` for a path that does not exist or a folder that cannot be read.
     """
-    files: dict[Path, None] = {}
+    files: dict[str, Path] = {}
     for path in paths:
         if path.is_dir():
-            files.update(dict.fromkeys(one for one in _walk(path) if _looks_like_log(one)))
+            for one in _walk(path):
+                if _looks_like_log(one):
+                    files.setdefault(os.path.realpath(one), one)
         elif path.exists():
-            files[path] = None
+            files.setdefault(os.path.realpath(path), path)
         else:
             raise InputError(f"{path} does not exist: give log files, or folders with logs in them")
-    groups: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
-    for path in files:
-        found = _PART.match(_plain(path))
-        if found:
-            groups.setdefault((path.parent, found["run"]), []).append((int(found["part"]), path))
+    groups: dict[tuple[Path, str, str], list[tuple[str, Path]]] = {}
+    for real, path in files.items():
+        glog = _GLOG.search(Path(real).name.removesuffix(path.suffix if path.suffix in _COMPRESSED else ""))
+        part = _PART.match(_plain(path))
+        if glog is not None and (prefix := _snapshot_prefix(path)):
+            groups.setdefault((path.parent, "glog", prefix), []).append((glog["when"], path))
+        elif part is not None:
+            groups.setdefault((path.parent, "part", part["run"]), []).append((f"{int(part['part']):09}", path))
         else:
-            groups.setdefault((path.parent, path.name), []).append((0, path))
+            groups.setdefault((path.parent, "file", path.name), []).append(("", path))
     made = [
-        (_run_name(parts[0][1]) if parts[0][0] == 0 else name, tuple(path for _, path in sorted(parts)))
-        for (_, name), parts in groups.items()
+        (Path(name).name if kind == "glog" else name if kind == "part" else _run_name(parts[0][1]), parts)
+        for (_, kind, name), parts in groups.items()
     ]
-    return [Source(name, files) for name, files in _unique(made)]
+    return [Source(name, files) for name, files in _unique([(name, _ordered(parts)) for name, parts in made])]
+
+
+def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
+    return tuple(path for _, path in sorted(parts))
+
+
+def _snapshot_prefix(path: Path) -> str:
+    """The snapshot prefix that the beginning of a log tells; empty where it does not, or cannot be read."""
+    try:
+        found = re.search(rb'snapshot_prefix: "([^"\n]+)"', next(pieces(path), b"")[:_HEAD])
+    except OSError:
+        return ""
+    return found[1].decode(errors="replace") if found else ""
 
 
 def _run_name(path: Path) -> str:

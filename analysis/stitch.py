@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.config import Config, read_config
-from caffebench.analysis.lines import UNKNOWN_YEAR, moment
+from caffebench.analysis.lines import UNKNOWN_YEAR, moment, since_1970
 from caffebench.analysis.model import Session
 from caffebench.analysis.rows import LOSS, NO_TIME, Rows
 from caffebench.analysis.scan import Mark, Scan
@@ -140,7 +141,32 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
             pieces.append(piece)
     for piece in pieces:
         _mend_times(piece)
+        _tell_year(piece)
     return pieces
+
+
+def _tell_year(piece: Piece) -> None:
+    """Put times without a year into the year that the log tells elsewhere: in its first line, or where it aborted."""
+    created, aborted = piece.mark("created"), piece.mark("aborted")
+    if created is not None and 1970 <= int(created.text) < 2200:
+        _into_year(piece, [int(created.text)], 0)
+    elif aborted is not None and int(aborted.text) < 1 << 32:
+        # Seconds since 1970 in Greenwich: at New Year the local year may be another one.
+        year = moment(int(aborted.text) * 10**6).year
+        _into_year(piece, [year - 1, year, year + 1], int(aborted.text) * 10**6)
+
+
+def _into_year(piece: Piece, years: Sequence[int], near: int) -> None:
+    """Move times without a year into the one of ``years`` in which they end nearest to ``near``."""
+    times = piece.times()
+    if not len(times) or moment(int(times.min())).year != UNKNOWN_YEAR:
+        return
+    late = int(times.min()) >= _MARCH
+    shifts = [
+        since_1970(datetime(year, 1, 1)) - since_1970(datetime(UNKNOWN_YEAR, 1, 1)) - (_DAY if late and year % 4 else 0)
+        for year in years
+    ]
+    _shift(piece, min(shifts, key=lambda shift: abs(int(times.max()) + shift - near)))
 
 
 def _most(pids: npt.NDArray[np.int32], marks: Sequence[Mark]) -> int:
@@ -150,7 +176,9 @@ def _most(pids: npt.NDArray[np.int32], marks: Sequence[Mark]) -> int:
 
 
 _END = 2**62
-_YEAR = 366 * 86_400 * 10**6  # microseconds; a year that is not told counts as a leap year
+_DAY = 86_400 * 10**6  # microseconds
+_YEAR = 366 * _DAY  # a year that is not told counts as a leap year
+_MARCH = since_1970(datetime(UNKNOWN_YEAR, 3, 1))
 
 
 def _mend_times(piece: Piece) -> None:
@@ -166,11 +194,15 @@ def _mend_times(piece: Piece) -> None:
     before, here, after = inner[:-2], inner[1:-1].copy(), inner[2:]
     garbled = ((here > after) | (here < before)) & (before <= after)
     turns = np.flatnonzero(np.diff(np.where(np.pad(garbled, 1), np.roll(inner, 1), inner)) < -_YEAR // 2) + 1
-    if not garbled.any() and not len(turns):
+    # The untold year had no February 29 if the log goes from the 28th on in March, a day too late.
+    leaps = np.flatnonzero((inner[:-1] < _MARCH - _DAY) & (inner[1:] >= _MARCH) & (np.diff(inner) >= _DAY)) + 1
+    if not garbled.any() and not len(turns) and not len(leaps):
         return
     inner[1:-1][garbled] = before[garbled]
     for turn in turns:
         inner[turn:] += _YEAR
+    for leap in leaps:
+        inner[leap:] -= _DAY
     times[order] = inner
     for mark, time in zip(marks, times.tolist(), strict=False):
         mark.time = time
@@ -195,6 +227,12 @@ def in_order(pieces: Sequence[Piece]) -> list[Piece]:
         if len(mine) < 2 or any(not len(one) for one in times):
             ordered += mine
             continue
+        known = [int(np.median(one)) for one in times if moment(int(one.min())).year > UNKNOWN_YEAR + 1]
+        if known and len(known) < len(mine):
+            year = moment(known[0]).year
+            for piece in mine:
+                _into_year(piece, [year - 1, year, year + 1], known[0])
+            times = [one.times() for one in mine]
         middle = [int(np.median(one)) for one in times]
         order = sorted(range(len(mine)), key=lambda index: middle[index])
         if all(moment(one).year <= UNKNOWN_YEAR + 1 for one in middle):
