@@ -21,3 +21,48 @@ def test_no_findings_in_what_is_generated(tmp_path: Path, name: str, monkeypatch
     files = [load_prototxt(path) for path in sorted(Path("prototxt").glob("*.prototxt"))]
     assert len(files) >= len(sweeps)
     assert [str(one) for one in lint(files)] == []
+
+
+ROOT = Path(__file__).parents[2]
+SPOILED = {
+    "a test that leaves pictures out": ("bs128", "test_iter: 1000", "test_iter: 999", "test-iter"),
+    "another batch size": ("bs128", "batch_size: 128", "batch_size: 256", "file-name"),
+    "iterations not scaled with it": ("bs128", "batch_size: 128", "batch_size: 256", "epochs-differ"),
+    "steps of another file": ("bs128", "stepsize: 200000", "stepsize: 100000", "steps-differ"),
+    "another rate": ("bs128_lr0.005", "base_lr: 0.005", "base_lr: 0.01", "file-name"),
+    "a prefix of another run": ("bs128", "snapshots/bs128", "snapshots/bs64", "snapshot-name"),
+    "a prefix twice": ("bs128", "snapshots/bs128", "snapshots/bs64", "snapshot-shared"),
+    "another mean": ("bs128", "mean_value: 124", "mean_value: 123", "mean-differs"),
+    "another activation": ("tanh_bs128", '"TanH"', '"ReLU"', "file-name"),
+    "BatchNorm without its Scale": ("bn_before_scale", '"Scale"', '"Power"', "batchnorm-scale"),
+    "learnable statistics": ("bn_before", "batch_norm_param {", "param {} batch_norm_param {", "batchnorm-learns"),
+    "statistics of the batch in TEST": (
+        "bn_after",
+        "batch_norm_param {",
+        "batch_norm_param { use_global_stats: false",
+        "batchnorm-statistics",
+    ),
+    "more dropout": ("ghost_bn4_in32", "dropout_ratio: 0.2", "dropout_ratio: 0.5", "dropout-after-batchnorm"),
+    "a name twice": ("googlenet", 'name: "norm2"', 'name: "norm1"', "duplicate-name"),
+    "a top twice": ("googlenet", 'top: "norm2"', 'top: "norm1"', "duplicate-top"),
+    "a branch left out": ("googlenet", 'bottom: "inception_3a/5x5/relu"\n', "", "unread-top"),
+    "a misspelt bottom": ("bs128", 'bottom: "pool5"', 'bottom: "poool5"', "missing-bottom"),
+    "an old field": ("bs128", 'type: "SGD"', "solver_type: SGD", "deprecated"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_what_is_found_in_a_spoiled_file_of_ours(tmp_path: Path, case: str) -> None:
+    name, old, new, rule = SPOILED[case]
+    study = name.split("_")[0].rstrip("0123456789") if name.startswith(("bs", "tanh_bs")) else name
+    files = []
+    for path in sorted((ROOT / "prototxt").glob(f"{study}*.prototxt")):
+        text = path.read_text()
+        if path.stem == name:
+            assert old in text
+            # The last place is that of the TEST phase where there are two.
+            text = text.replace(old, new) if old != "mean_value: 124" else new.join(text.rsplit(old, 1))
+        copy = tmp_path / path.name
+        copy.write_text(text)
+        files.append(load_prototxt(copy))
+    assert rule in {one.rule for one in lint(files) if one.path.stem == name}
