@@ -6,6 +6,7 @@ Numbers are exact fractions until they are shown, so that ``0.01 / 8`` is 0.0012
 from __future__ import annotations
 
 import ast
+import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -46,16 +47,20 @@ def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
     try:
         tree = ast.parse(expression.strip(), mode="eval")
         return _value(tree.body, names)
-    except (SyntaxError, ZeroDivisionError, TypeError, AttributeError, RecursionError) as error:
+    except (SyntaxError, ArithmeticError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"cannot evaluate '{expression}': {error.args[0] if error.args else error}") from error
 
 
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    value = _bare_value(node, names)
+    # A float is taken for what its text says: 0.1 is one tenth, not the binary fraction nearest to it.
+    return Fraction(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _bare_value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Constant(value=bool() | str() as plain):
-            return plain
-        case ast.Constant(value=int() | float() as number):
-            return Fraction(str(number))
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+            return number
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_value(operand, names)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
@@ -71,12 +76,13 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
 
 
 def _look_up(name: str, names: Any) -> Any:
-    if not isinstance(names, Mapping) or name not in names:
-        known = ", ".join(sorted(names)) if isinstance(names, Mapping) else "none, it is no group of values"
-        raise InputError(f"'{name}' is not known here (known: {known})")
-    value = names[name]
-    # A float is taken for what its YAML says: 0.1 is one tenth, not the binary fraction nearest to it.
-    return Fraction(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if not isinstance(names, Mapping):
+        raise InputError(f"'{name}' is asked of something that is no group of values")
+    if name not in names:
+        near = difflib.get_close_matches(name, list(names), 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(names))}"
+        raise InputError(f"'{name}' is not known here: {hint}")
+    return names[name]
 
 
 def fill(template: str, names: Mapping[str, Any]) -> str:

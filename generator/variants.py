@@ -52,7 +52,8 @@ def resolve(sweep: Sweep, profile: Profile, overrides: Settings | None = None) -
     """All variants of ``sweep`` on ``profile``, in the sweep's order. Raises ``InputError``."""
     if reason := sweep.refuse.get(profile.profile):
         raise InputError(f"the sweep {sweep.sweep} is not made for the profile {profile.profile}: {reason}")
-    resolved = [_resolve(sweep, variant, profile, overrides or Settings()) for variant in _variants(sweep)]
+    numbered = enumerate(_variants(sweep), 1)
+    resolved = [_resolve(sweep, number, variant, profile, overrides or Settings()) for number, variant in numbered]
     if not any(one.default for one in resolved):
         resolved[0] = Resolved(**{**vars(resolved[0]), "default": True})
     names: dict[str, Resolved] = {}
@@ -79,7 +80,7 @@ def _variants(sweep: Sweep) -> list[Variant]:
     return variants
 
 
-def _resolve(sweep: Sweep, variant: Variant, profile: Profile, overrides: Settings) -> Resolved:
+def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, overrides: Settings) -> Resolved:
     layers: list[Settings] = [overrides, variant, sweep.on_profile.get(profile.profile, Settings()), sweep.settings]
     architecture = next((layer.architecture for layer in layers if layer.architecture), None)
     if architecture not in profile.architectures:
@@ -89,7 +90,7 @@ def _resolve(sweep: Sweep, variant: Variant, profile: Profile, overrides: Settin
         )
     entry = profile.architectures[architecture]
     values = _Values([*layers, entry.settings, profile.settings, DEFAULTS], profile, entry)
-    where = f"{sweep.sweep}, a variant on {profile.profile}"
+    where = f"{sweep.sweep}, variant {number} on {profile.profile}"
     try:
         settings = {key: values[key] for key in values}
         name = fill(variant.name or sweep.name, values)
@@ -127,9 +128,13 @@ class _Values(Mapping[str, Any]):
         if name in self._open:
             raise InputError(f"{' needs '.join([*self._open, name])}: expressions must not go round in a circle")
         self._open.append(name)
-        self._known[name] = value = self._work_out(name, self._raw[name])
+        try:
+            self._known[name] = self._work_out(name, self._raw[name])
+        except InputError as error:
+            # Told once, of the value that stands at the bottom of it.
+            raise error if str(error).startswith("in '") else InputError(f"in '{name}': {error}") from error
         self._open.pop()
-        return value
+        return self._known[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._known or name in self._raw
@@ -142,14 +147,14 @@ class _Values(Mapping[str, Any]):
 
     def _work_out(self, name: str, raw: Any) -> Any:
         if isinstance(raw, BaseModel):
-            return {key: self._work_out(key, value) for key, value in raw if value is not None}
+            return {key: self._work_out(key, value) for key, value in raw if key in raw.model_fields_set}
         if isinstance(raw, list):
             return [self._work_out(name, one) for one in raw]
         if isinstance(raw, bool) or name in _TEXT:
             return raw
-        value = evaluate(raw, self) if isinstance(raw, str) else Fraction(str(raw))
+        value = evaluate(str(raw), self)
         if not isinstance(value, Fraction):
-            raise InputError(f"{name}: {raw} is no number")
+            raise InputError(f"'{raw}' is no number")
         return Fraction(int(value + Fraction(1, 2))) if name in _WHOLE else value
 
 

@@ -51,17 +51,17 @@ def test_check_names_what_differs(tmp_path, capsys):
     assert lines[:-1] == [f"{tmp_path}/bs64.prototxt differs", f"{tmp_path}/bs32.prototxt is missing"]
 
 
-def test_every_published_variant_of_a_bundled_sweep_is_there_with_its_figures(shared):
+def test_every_published_variant_is_there_with_its_figures_label_and_comment(shared):
     ours = {name: read_header(text) for name, text in texts("imagenet128").items()}
     with (shared / "published.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["sweep"] in sweep_names()]
-    assert len(rows) >= 12
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 51
     for row in rows:
         header = ours[row["variant"]]
         assert header["sweep"] == row["sweep"]
         assert header["label"] == row["label"]
         assert header.get("comment", "") == row["comment"]
-        assert row["seed"].split("_")[0] in header["source"]
+        assert ("later edition" in header["source"]) == (row["seed"] == "later edition")
         assert header["published_accuracy"] == row["accuracy"]
         assert header["published_logloss"] == row["logloss"]
 
@@ -95,7 +95,7 @@ def test_names_prefixes_and_tests_are_true(profile):
         assert list(train.transform_param.mean_value) == list(test.transform_param.mean_value)
         assert ("published_accuracy" in header) == (profile == "imagenet128")
     defaults = [name for name, text in files.items() if read_header(text).get("default")]
-    assert defaults == [{"imagenet128": "bs256", "digits": "bs64"}[profile]]
+    assert defaults == [{"imagenet128": "bs256", "cifar10": "bs256", "digits": "bs64"}[profile]]
 
 
 def test_a_misspelt_key_is_refused_with_its_line(tmp_path, capsys):
@@ -163,55 +163,6 @@ def test_generating_needs_no_caffe():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-LOAD = """
-import sys, caffe
-caffe.set_mode_cpu()
-for path in sys.argv[1:]:
-    solver = caffe.get_solver(path)
-    print(path, sum(blob.data.size for blobs in solver.net.params.values() for blob in blobs))
-"""
-
-
-def test_every_digits_file_is_loaded_by_real_caffe(digits_root, tmp_path):
-    (tmp_path / "data").symlink_to(digits_root)
-    (tmp_path / "snapshots").mkdir(exist_ok=True)
-    assert run("batch_size", "--profile", "digits", "--out", tmp_path) == 0
-    files = sorted(path.name for path in tmp_path.glob("*.prototxt"))
-    done = subprocess.run([sys.executable, "-c", LOAD, *files], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert [line.split()[0] for line in done.stdout.splitlines()] == files
-
-
-# The ImageNet itself is not at hand: its data layers become dummies of the same shape, everything else is as written.
-BUILD = """
-import sys, caffe
-from caffe.proto import caffe_pb2
-from google.protobuf import text_format
-caffe.set_mode_cpu()
-for path in sys.argv[1:]:
-    solver = text_format.Parse(open(path).read(), caffe_pb2.SolverParameter())
-    for layer in solver.net_param.layer:
-        if layer.type == "Data":
-            layer.type = "DummyData"
-            layer.dummy_data_param.shape.add().dim.extend([1, 3, 128, 128])
-            layer.dummy_data_param.shape.add().dim.extend([1])
-            layer.ClearField("data_param"); layer.ClearField("transform_param")
-    net = solver.net_param
-    with open("net.prototxt", "w") as file:
-        file.write(str(net))
-    built = caffe.Net("net.prototxt", caffe.TRAIN)
-    print(path, built.blobs["fc8"].data.shape[1])
-"""
-
-
-def test_every_imagenet_file_is_built_by_real_caffe(tmp_path):
-    assert run("batch_size", "--out", tmp_path) == 0
-    files = sorted(path.name for path in tmp_path.glob("*.prototxt"))
-    done = subprocess.run([sys.executable, "-c", BUILD, *files], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert [line.split() for line in done.stdout.splitlines()] == [[name, "1000"] for name in files]
 
 
 def test_the_default_digits_variant_learns(digits_root, tmp_path):
