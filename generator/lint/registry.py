@@ -96,4 +96,4 @@ def lint(files: Sequence[Prototxt]) -> list[Finding]:
                     path = hit.path or file.path
                     found.append(Finding(path, line, hit.layer, one.id, one.severity, hit.what, one.why, hit.fix))
         findings += sorted(found, key=lambda finding: (_ORDER[finding.severity], finding.line))
-    return findings
+    return list(dict.fromkeys(findings))  # a net's findings are told once, though it and its solver were given

@@ -421,6 +421,12 @@ def test_size_of_a_real_lmdb(found: Write, digits_root: Path) -> None:
     assert findings[0].line == 1
 
 
+def test_a_net_given_beside_its_solver_is_told_once(found: Write) -> None:
+    net = 'layer { name: "x" type: "Input" top: "x" }\nlayer { name: "r" type: "Relu" bottom: "x" top: "r" }'
+    findings = found({"net.prototxt": net, "solver.prototxt": 'net: "net.prototxt"'})
+    assert [(str(one.path), one.line, one.rule) for one in findings] == [("net.prototxt", 2, "unknown-type")]
+
+
 def test_a_finding_says_where_why_and_what_to_do(found: Write) -> None:
     (finding,) = found({"net_bs256.prototxt": CLEAN.replace("78", "77", 1)})[1:]
     assert str(finding).splitlines() == [
