@@ -211,6 +211,7 @@ class Profile(_Strict):
     image_size: int = Field(gt=0, description="pixels a side that the net sees, after any crop")
     crop_size: int = Field(default=0, description="0: pictures are taken whole")
     mirror: StrictBool = False
+    force_color: StrictBool = Field(default=False, description="decode grey pictures as colour; not for raw records")
     mean_value: list[float]
     scale: float
     batch_scale: Expression = 1
