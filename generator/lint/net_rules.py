@@ -11,6 +11,11 @@ from caffebench.generator.meaning import LAYER_TYPES, Layer, PhaseNet, Prototxt
 _RESULTS = {"Accuracy", "ArgMax", "Softmax", "Silence", "Python", "HDF5Output"}
 
 
+def _built(file: Prototxt) -> list[PhaseNet]:
+    """The nets whose wiring can be judged: not a bare net with stages, which a solver would have to name."""
+    return [] if file.staged else file.phases
+
+
 @rule(
     "duplicate-name",
     "warning",
@@ -18,7 +23,7 @@ _RESULTS = {"Accuracy", "ArgMax", "Softmax", "Silence", "Python", "HDF5Output"}
 )
 def duplicate_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """Two layers of one phase have one name."""
-    for net in file.phases:
+    for net in _built(file):
         seen: dict[str, Layer] = {}
         for layer in net.layers:
             if layer.name and layer.name in seen:
@@ -36,7 +41,7 @@ def duplicate_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 @rule("duplicate-top", "error", why="Caffe refuses the net: 'Top blob produced by multiple sources'")
 def duplicate_top(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """Two layers of one phase make tops of one name, and the second is not in-place."""
-    for net in file.phases:
+    for net in _built(file):
         made: dict[str, Layer] = {}
         for layer in net.layers:
             for index, top in enumerate(layer.message.top):
@@ -55,7 +60,7 @@ def duplicate_top(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 @rule("missing-bottom", "error", why="Caffe refuses the net: 'Unknown bottom blob'")
 def missing_bottom(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A bottom that no layer before makes, in a phase that has the layer."""
-    for net in file.phases:
+    for net in _built(file):
         made: set[str] = set()
         later = {top for layer in net.layers for top in layer.message.top}
         elsewhere = {top for other in file.phases for layer in other.layers for top in layer.message.top}
@@ -88,18 +93,21 @@ def _unread(net: PhaseNet) -> Iterator[tuple[Layer, str]]:
 @rule("unread-top", "warning", why="the layer is computed for nothing, and mostly the next layer's bottom is misspelt")
 def unread_top(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A top that no layer reads and that is no result (loss, accuracy, the end of a net without loss)."""
-    for net in file.phases:
+    unread: dict[tuple[Layer, str], list[str]] = {}
+    for net in _built(file):
         trained = any(layer.type.endswith("Loss") or any(layer.message.loss_weight) for layer in net.layers)
         for layer, top in _unread(net):
             result = layer.type.endswith("Loss") or layer.type in _RESULTS or any(layer.message.loss_weight)
             if not result and (trained or layer is not net.layers[-1]):
-                yield Hit(
-                    f"no layer of {net.phase} reads top {top!r}",
-                    'connect it, delete it, or give it to a layer of type "Silence"',
-                    layer.name,
-                    layer.node,
-                    layer.path,
-                )
+                unread.setdefault((layer, top), []).append(net.name)
+    for (layer, top), phases in unread.items():
+        yield Hit(
+            f"no layer of {' or '.join(phases)} reads top {top!r}",
+            'connect it, delete it, or give it to a layer of type "Silence"',
+            layer.name,
+            layer.node,
+            layer.path,
+        )
 
 
 @rule("unknown-type", "error", why="Caffe refuses the net: 'Unknown layer type'")

@@ -76,6 +76,14 @@ class Prototxt:
     unknown: list[tuple[Path, str, Node]] = field(default_factory=list)
     missing: list[tuple[str, Node]] = field(default_factory=list)
 
+    @property
+    def staged(self) -> bool:
+        """Whether this is a bare net with layers for stages or levels, which only its solver could tell."""
+        rules = (rule for layer in self.layers for rule in (*layer.message.include, *layer.message.exclude))
+        return self.solver is None and any(
+            rule.stage or rule.not_stage or rule.HasField("min_level") or rule.HasField("max_level") for rule in rules
+        )
+
     def phase(self, phase: str) -> PhaseNet | None:
         """The first net of a phase, where there is one."""
         return next((net for net in self.phases if net.phase == phase), None)

@@ -227,7 +227,7 @@ CASES: dict[str, tuple[str, str, dict[str, str], dict[str, str]]] = {
     ),
     "unread-top": (
         "relu",
-        "no layer of TRAIN reads top 'relu'",
+        "no layer of TRAIN or TEST reads top 'relu'",
         {"a.prototxt": with_(('bottom: "relu"', 'bottom: "scale"'))},
         {"a.prototxt": with_(('bottom: "relu"', 'bottom: "scale"'), ('type: "ReLU"', 'type: "Softmax"'))},
     ),
@@ -395,6 +395,20 @@ MORE = {
         "no layer makes it in TEST",
     ),
     "end of a net without loss": ("a.prototxt", 'layer { name: "x" type: "Input" top: "x" }', "unread-top", None),
+    "stages that only a solver names": (
+        "a.prototxt",
+        'layer { name: "a" type: "Input" top: "a" include { stage: "x" } }\n'
+        'layer { name: "b" type: "ReLU" bottom: "a" top: "b" }',
+        "missing-bottom",
+        None,
+    ),
+    "stages that the solver names": (
+        "a.prototxt",
+        'test_iter: 1 test_state { stage: "y" } net_param { layer { name: "a" type: "Input" top: "a" include {'
+        ' phase: TRAIN } }\nlayer { name: "b" type: "ReLU" bottom: "a" top: "b" include { stage: "y" } } }',
+        "missing-bottom",
+        "bottom 'a': no layer makes it in TEST",
+    ),
     "allowed": (
         "net_bs256.prototxt",
         "# caffebench: allow: {file-name: counts four machines}\n" + CLEAN,
