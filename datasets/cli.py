@@ -147,15 +147,15 @@ def folder(
     from caffebench.datasets.folder import make_folder
     from caffebench.datasets.images import ImageOptions
 
-    options = ImageOptions(small_side, gray, encoded, quality)
-    with _progress() as report:
-        made = make_folder(src, out, options, test_share=test_share, seed=seed, jobs=jobs, force=force, report=report)
-    _tell(made)
     if encoded:
         click.echo(
             "note: encoded images are read only by a Caffe built with OpenCV, which the one of install-caffe is not",
             err=True,
         )
+    options = ImageOptions(small_side, gray, encoded, quality)
+    with _progress() as report:
+        made = make_folder(src, out, options, test_share=test_share, seed=seed, jobs=jobs, force=force, report=report)
+    _tell(made)
 
 
 @contextmanager
