@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffebench.common.cli import command, group
+from caffebench.common.errors import CaffebenchError
 
 if TYPE_CHECKING:
     from caffebench.datasets.folder import Advance
@@ -144,8 +145,11 @@ def folder(
     OUT/labels.txt. Channels are in the order BGR, as in Caffe's convert_imageset. Stopped, it goes on where it
     was when called again.
     """
-    from caffebench.datasets.folder import make_folder
-    from caffebench.datasets.images import ImageOptions
+    try:
+        from caffebench.datasets.folder import make_folder
+        from caffebench.datasets.images import ImageOptions
+    except ModuleNotFoundError as error:
+        raise CaffebenchError(f"images are read with {error.name}: pip install caffebench[data]") from error
 
     if encoded:
         click.echo(

@@ -333,3 +333,12 @@ def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
     assert "train_lmdb" in shown.stdout
     assert "54/54" in shown.stdout
     assert "54 images, 3 classes" in shown.stdout
+
+
+def test_without_pillow_it_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['PIL'] = None; " + MAKE_LMDB[2]
+    result = subprocess.run(
+        [sys.executable, "-c", code, "folder", str(tmp_path), str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr == "make-lmdb: images are read with PIL: pip install caffebench[data]\n"
