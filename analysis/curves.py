@@ -208,6 +208,10 @@ def stitch(
         own = _once(rows)
         mine = _Kept(session.number, rows[own], seconds[own], images[own] / (train_size or np.nan))
         kept = [*(_replaced(one, mine, start) for one in kept), mine]
+        # A row at the iteration of the resume may be of a test that ended after the snapshot was written.
+        mine.seconds = np.maximum(
+            mine.seconds, max((float(np.nanmax(one.seconds)) for one in kept[:-1] if _timed(one)), default=0.0)
+        )
         snapshots = {at: time for at, time in snapshot_times(piece).items() if at >= start} if known.any() else {}
         extra = np.array(list(snapshots), "i8")
         place = int(np.flatnonzero(known)[0]) if known.any() else 0
@@ -222,6 +226,10 @@ def stitch(
         if known.any():
             total = float(seconds[known].max())
     return Stitched(name, metrics, [one for one in kept if len(one.rows)]), total
+
+
+def _timed(part: _Kept) -> bool:
+    return bool((~np.isnan(part.seconds)).any())
 
 
 def _key(rows: Rows) -> Ints:

@@ -64,7 +64,7 @@ def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size
         stitched=stitched,
         train_size=size,
         seconds=seconds,
-        bad_lines=sum(one.bad for one in scans),
+        bad_lines=sum(one.bad for one in scans) + sum(one.garbled for one in found),
     )
 
 

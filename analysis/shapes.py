@@ -25,6 +25,7 @@ PAD = b"\n" * 128
 
 _WINDOW = 64  # bytes: a shape that is longer is left to the patterns
 _NONE = 255
+_SPACE = 32
 _MOST = 64  # shapes
 _LOOK = 400  # lines of a block that are looked at for new shapes
 
@@ -182,6 +183,12 @@ and so is the very float that ``float`` makes of the text."""
 _ONE = re.compile(rb"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|NaN|inf|Inf)$")
 
 
+def _is_end(byte: Array) -> Array:
+    """A number ends at a space or at the end of its line."""
+    ends: Array = (byte == _SPACE) | (byte == 10)
+    return ends
+
+
 def _numbers(data: Array, at: Array) -> tuple[Array, Array]:
     """The numbers that begin at ``at`` and end at a space or a line's end, and which of them are numbers at all."""
     minus = data[at] == ord("-")
@@ -207,7 +214,7 @@ def _numbers(data: Array, at: Array) -> tuple[Array, Array]:
         exponent, count = _digits(_words(data, end[scaled] + 2))
         power[scaled] += np.where(less, exponent, -exponent)
         end[scaled] = np.where(count > 0, end[scaled] + 2 + count, end[scaled])
-    good: Array = (digits > 0) & (digits + places <= 15) & (data[end] <= 32) & (np.abs(power) <= 22)
+    good: Array = (digits > 0) & (digits + places <= 15) & _is_end(data[end]) & (np.abs(power) <= 22)
     mantissa = (whole * 10 ** np.minimum(places, 15) + part).astype("f8")
     scale = _POWERS[np.minimum(np.abs(power), 22)]
     values: Array = np.where(power >= 0, mantissa / scale, mantissa * scale)
@@ -215,7 +222,7 @@ def _numbers(data: Array, at: Array) -> tuple[Array, Array]:
     for name, value in (("nan", np.nan), ("inf", np.inf)):
         said = (words & _U8(0xFFFFFF)) == _U8(int.from_bytes(name.encode(), "little"))
         if said.any():
-            said &= data[begin + 3] <= 32
+            said &= _is_end(data[begin + 3])
             values[said] = value
             values[said & minus] *= -1
             good |= said
@@ -296,7 +303,7 @@ def _take(
             good &= (_words(view, at + count + 8) == np.frombuffer(b"g net (#", "<u8")[0]) & (size < 4) & (size > 0)
             value_at = None
         else:
-            is_loss = tail == _LOSS_TAIL
+            is_loss = (tail == _LOSS_TAIL) & (view[at + count + 8] == _SPACE)
             is_lr = (tail & _U8(0x00FFFFFFFFFFFFFF)) == _LR_TAIL
             good = (count > 0) & (is_loss if shape.kind == LOSS else is_lr)
             value_at = at + count + (9 if shape.kind == LOSS else 7)

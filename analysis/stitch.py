@@ -37,6 +37,8 @@ class Piece:
     fresh: bool
     """It begins with the start of a process, not in the middle of its training."""
     part: int = 0
+    garbled: int = 0
+    """Rows left out because a flipped bit made their iteration impossible."""
 
     def mark(self, *kinds: str) -> Mark | None:
         """The first mark of one of these kinds."""
@@ -140,9 +142,28 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
         else:
             pieces.append(piece)
     for piece in pieces:
+        _leave_out_garbled(piece)
         _mend_times(piece)
         _tell_year(piece)
     return pieces
+
+
+def _leave_out_garbled(piece: Piece) -> None:
+    """Leave out the single line whose iteration does not fit between its neighbours, and what belongs to it."""
+    losses = piece.losses()
+    if len(losses) < 3:
+        return
+    iteration = losses.iteration
+    before, here, after = iteration[:-2], iteration[1:-1], iteration[2:]
+    wrong = np.flatnonzero(((here < before) | (here > after)) & (before < after)) + 1
+    if not len(wrong):
+        return
+    keep = np.ones(len(piece.rows), bool)
+    for index in wrong:
+        low, high = np.searchsorted(piece.rows.at, [losses.at[index], losses.at[index + 1]])
+        keep[low:high] &= piece.rows.iteration[low:high] != iteration[index]
+    piece.garbled = int((~keep).sum())
+    piece.rows = piece.rows[keep]
 
 
 def _tell_year(piece: Piece) -> None:

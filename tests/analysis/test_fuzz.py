@@ -1,0 +1,136 @@
+"""Real logs, damaged byte by byte: no exception, no row that is not in the input, intact lines always recovered.
+
+A line counts as intact where its bytes are unchanged and so is the line that says its iteration. ``-m soak`` runs
+10,000 cases, and the plain suite a few.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from caffebench.analysis.read import make_run
+from caffebench.analysis.rows import Metrics
+from caffebench.analysis.scan import Scan, scan
+from caffebench.analysis.sources import Source
+
+Damage = Callable[[random.Random, bytes], bytes]
+
+
+def truncate(rng: random.Random, log: bytes) -> bytes:
+    low, high = sorted(rng.choices(range(len(log)), k=2))
+    return log[low:high]
+
+
+def splice(rng: random.Random, log: bytes) -> bytes:
+    low, high = sorted(rng.choices(range(len(log)), k=2))
+    return log[:low] + log[high:]
+
+
+def duplicate(rng: random.Random, log: bytes) -> bytes:
+    low = rng.randrange(len(log))
+    high = min(len(log), low + rng.randrange(1, 5000))
+    place = rng.randrange(len(log))
+    return log[:place] + log[low:high] + log[place:]
+
+
+def interleave(rng: random.Random, log: bytes) -> bytes:
+    lines = log.splitlines(keepends=True)
+    half = len(lines) // 2
+    first, second = lines[:half], lines[half:]
+    mixed = []
+    while first or second:
+        source = first if first and (not second or rng.random() < 0.5) else second
+        take = rng.randrange(1, 40)
+        mixed += source[:take]
+        del source[:take]
+    return b"".join(mixed)
+
+
+def flip(rng: random.Random, log: bytes) -> bytes:
+    data = bytearray(log)
+    for _ in range(rng.randrange(1, 200)):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def junk(rng: random.Random, log: bytes) -> bytes:
+    place = rng.randrange(len(log))
+    return log[:place] + rng.randbytes(rng.randrange(1, 3000)) + log[place:]
+
+
+DAMAGES: list[Damage] = [truncate, splice, duplicate, interleave, flip, junk]
+PREFIX = rb"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] "
+SHOWN = re.compile(PREFIX + rb"Iteration (\d+), loss = (-?\d+(?:\.\d+)?)\n", re.MULTILINE)
+VALUES = re.compile(rb"(?:loss|lr|net output #\d+: \S[^\n\r]*?) = ([-+.\w]+)")
+
+
+def read(log: bytes) -> tuple[Scan, Metrics]:
+    metrics = Metrics()
+    return scan([log], metrics), metrics
+
+
+def check(log: bytes) -> None:
+    found, metrics = read(log)
+    rows = found.rows
+    loss = [k for k, code in enumerate(rows.metric) if metrics[code].name == "loss" and metrics[code].index == -1]
+    got = Counter((int(rows.iteration[k]), float(rows.value[k])) for k in loss)
+    wanted = Counter(
+        (int(one[1]), float(one[2])) for one in SHOWN.finditer(log) if b"\r" not in one[0] and b"\x1b" not in one[0]
+    )
+    assert not wanted - got, "an intact train line is missing"
+    said = {
+        float(one) for one in VALUES.findall(log) if re.fullmatch(rb"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)", one)
+    }
+    assert {value for value in rows.value.tolist() if value == value} <= said, "a value that is not in the log"
+    iterations = {int(one) for one in re.findall(rb"Iteration (\d+)", log)}
+    assert set(rows.iteration.tolist()) <= iterations, "an iteration that is not in the log"
+    metrics = Metrics()
+    run = make_run(Source("fuzz", (Path("fuzz.log"),)), [scan([log], metrics)], metrics)
+    if run is None:
+        return
+    curve = run.curve("loss", "train")
+    assert curve["iteration"].is_unique().all()
+    assert (curve["seconds"].drop_nulls().diff().drop_nulls() >= 0).all()
+    run.curves  # noqa: B018 - building it is what is tried
+    assert run.lost_iterations >= 0
+
+
+def corpus(shared: Path) -> list[bytes]:
+    """Pieces of the real logs of some 200 KB: a whole short one, and the surroundings of headers and resumes."""
+    logs = shared / "caffenet-benchmark" / "logs"
+    texts = [path.read_bytes() for path in sorted(logs.rglob("*.log"))]
+    pieces = [text[:200_000] for text in texts]
+    for text in texts:
+        for found in list(re.finditer(rb"Resuming from", text))[:2]:
+            pieces.append(text[max(0, found.start() - 150_000) : found.start() + 100_000])
+    return pieces
+
+
+def fuzz(shared: Path, cases: int, seed: int) -> None:
+    logs = corpus(shared)
+    rng = random.Random(seed)
+    for number in range(cases):
+        log = rng.choice(logs)
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            log = rng.choice(DAMAGES)(rng, log) or b"\n"
+        try:
+            check(log)
+        except Exception as error:
+            kept = Path(f"fuzz-{seed}-{number}.log")
+            kept.write_bytes(log)
+            raise AssertionError(f"case {number} of seed {seed}, kept as {kept}: {error!r}") from error
+
+
+def test_damaged_logs(shared: Path) -> None:
+    fuzz(shared, 60, seed=1)
+
+
+@pytest.mark.soak
+def test_ten_thousand_damaged_logs(shared: Path) -> None:
+    fuzz(shared, 10_000, seed=2)
