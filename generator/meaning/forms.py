@@ -69,8 +69,10 @@ def message_settings(message: Any, prefix: str) -> Settings:
 
 
 def _single(value: Any) -> Any:
-    """A number as the float32 that Caffe computes with."""
-    return struct.unpack("f", struct.pack("f", value))[0] if isinstance(value, float) else value
+    """A number as the float32 that Caffe computes with; one that is none as text, which equals itself."""
+    if not isinstance(value, float):
+        return value
+    return struct.unpack("f", struct.pack("f", value))[0] if value == value else "nan"
 
 
 def _filler(message: Any) -> str:

@@ -143,6 +143,7 @@ SAME = {
         SOLVER + "net_param {" + DATA + CONV + BN + RELU + FC + LOSS + "}",
         SOLVER + "net_param {" + DATA + CONV + BN_TWINS + RELU.replace('"conv"', '"bn"') + FC + LOSS + "}",
     ),
+    "not a number": (changed("base_lr: 0.01", "base_lr: nan"), changed("base_lr: 0.01", "base_lr: nan")),
     "include or exclude": (FULL, changed("include { phase: TRAIN }", "exclude { phase: TEST }")),
     "order of independent layers": (MAXOUT, "\n".join(MAXOUT.splitlines()[i] for i in (1, 3, 2, 4))),
     "layers of V1": (V1, V1_TODAY),
