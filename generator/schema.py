@@ -5,7 +5,16 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+)
 
 __all__ = ["DEFAULTS", "Architecture", "Expression", "Profile", "Published", "Recipe", "Settings", "Sweep", "Variant"]
 
@@ -217,3 +226,11 @@ class Profile(_Strict):
     batch_scale: Expression = 1
     settings: Settings = Settings()
     architectures: dict[Identifier, Architecture]
+
+    @field_validator("test_batch_size")
+    @classmethod
+    def _tests_see_every_picture_once(cls, value: int, info: ValidationInfo) -> int:
+        size = info.data.get("test_size", value)
+        if size % value:
+            raise ValueError(f"a test of whole batches cannot see {size} pictures once: {value} does not divide it")
+        return value

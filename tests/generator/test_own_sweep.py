@@ -20,6 +20,7 @@ from caffebench.generator.cli import main
 from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.generate import generate
 from caffebench.generator.header import read_header
+from caffebench.generator.schema import Settings
 
 ROOT = Path(__file__).parents[2]
 HEAD = "sweep: mine\ntitle: t\nstudies: s\nsource: me\nlabel: l\n"
@@ -200,3 +201,34 @@ def test_nothing_but_arithmetic(text: str) -> None:
 def test_numbers_in_names_are_those_of_the_published_tables() -> None:
     assert [show(Fraction(1, 100) / n) for n in (1, 2, 8, 256)] == ["0.01", "0.005", "0.00125", "3.9063e-05"]
     assert fill("{kilo(n)} {kilo(n / 64)} {kilo(1437)}", {"n": 81920000}) == "81920K 1280K 1437"
+
+
+def test_the_page_builds_a_sweep_as_it_says(tmp_path: Path) -> None:
+    """Every command of docs/sweeps.md is run and prints what the page shows."""
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "bn_rate.yaml").write_text(example)
+    (tmp_path / "wrong.yaml").write_text(example.replace("dropout", "dropuot"))
+    lines = page.splitlines()
+    commands = [number for number, line in enumerate(lines) if line.startswith("    $ ")]
+    assert len(commands) == 3
+    for number in commands:
+        command = f"{Path(sys.executable).parent}/{lines[number].removeprefix('    $ ')}"
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)  # noqa: S602
+        assert done.stdout + done.stderr == lines[number + 1].strip() + "\n"
+    assert f"{len(list((ROOT / 'generator' / 'sweeps').iterdir()))} sweeps" in page
+    assert f"{len(list((ROOT / 'prototxt').iterdir()))} variants" in page
+
+
+def test_the_page_knows_every_setting() -> None:
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    table = page.split("## Settings")[1].split("## The header")[0]
+    assert [name for name in Settings.model_fields if f"`{name}`" not in table] == []
+
+
+def test_a_profile_whose_test_set_is_no_whole_number_of_batches_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = (ROOT / "generator" / "profiles" / "digits.yaml").read_text()
+    path.write_text(text.replace("test_batch_size: 120", "test_batch_size: 100"))
+    with pytest.raises(InputError, match=r"mine.yaml:6: test_batch_size: .* 100 does not divide it"):
+        load_profile(str(path))
