@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from acceptance.rows import Row
+from caffebench.engine.pycaffe import import_caffe
 
 __all__ = ["CASES", "Case", "compare", "layer_rows", "set_device"]
 
@@ -91,6 +92,7 @@ CASES = [
     _plain("ELU"),
     _plain("TanH", engine="tanh_param"),
     _plain("Sigmoid", engine="sigmoid_param"),
+    Case("Clip", 'type: "Clip" clip_param { min: -0.5 max: 1 }'),
     _plain("BNLL"),
     _plain("AbsVal"),
     _plain("Swish"),
@@ -113,7 +115,7 @@ CASES = [
 
 def set_device(device: str) -> None:
     """Make ``cpu``, or ``gpu:N``, what Caffe computes on in this process."""
-    import caffe
+    caffe = import_caffe()
 
     if device == "cpu":
         caffe.set_mode_cpu()
@@ -144,7 +146,7 @@ layer {{ name: "it" {layer}{wiring} }}
 
 def _run(case: Case, phase: str, device: str, engine: str, seed: int) -> dict[str, np.ndarray]:
     """Every blob and its gradient, as copies, after one pass both ways; inputs and weights follow from ``seed``."""
-    import caffe
+    caffe = import_caffe()
 
     set_device(device)
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
@@ -214,7 +216,7 @@ def layer_rows(reference: str, tested: str, cases: Sequence[Case] = tuple(CASES)
 
 def _dropout_row(device: str, ratio: float = 0.5) -> Row:
     """Dropout draws at random, on each device in its own way: its parts must agree with each other."""
-    import caffe
+    caffe = import_caffe()
 
     set_device(device)
     caffe.set_random_seed(1)

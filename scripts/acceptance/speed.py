@@ -16,6 +16,7 @@ from typing import Any
 
 from acceptance.layers import set_device
 from acceptance.rows import Row
+from caffebench.engine.pycaffe import import_caffe
 
 __all__ = ["speed_rows", "torch_python"]
 
@@ -101,7 +102,7 @@ def _portable(solver: Any) -> list[dict[str, Any]]:
 
 def _measure(path: Path, batch: int, own_kernels: bool, device: str, iterations: int) -> dict[str, float]:
     """Runs in a process of its own: images a second of forward, backward and update."""
-    import caffe
+    caffe = import_caffe()
     from google.protobuf import text_format
 
     set_device(device)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,13 @@ def _weights(folder: Path, out: str, variant: str) -> list[np.ndarray]:
 
 def lsuv_rows(folder: Path, reference: str, tested: str) -> Iterator[Row]:
     """The initialisation on both devices: unit variance on each, and the same weights."""
-    import caffe
     from google.protobuf import text_format
 
     from caffebench.engine.locate import caffe_pb2
+    from caffebench.engine.pycaffe import import_caffe
     from caffebench.launcher.lsuv import initialise
 
+    caffe = import_caffe()
     solver = caffe_pb2().SolverParameter()
     text_format.Parse((folder / f"prototxt/{VARIANT}.prototxt").read_text(), solver)
     file = folder / "lsuv.prototxt"
@@ -152,9 +154,13 @@ def resume_rows(folder: Path, device: str, after: int = 200) -> Iterator[Row]:
 
 
 def sharing_rows(folder: Path, device: str, variants: Sequence[str]) -> Iterator[Row]:
-    """Two runs at a time on one device, against one after the other."""
-    alone = _train(folder, device, "alone", variants[:2], "--jobs", "1")
-    together = _train(folder, device, "together", variants[:2], "--jobs", "2")
+    """Two runs on one device at a time, each by a command of its own, against one after the other."""
+    first, second = variants[:2]
+    alone = sum(_train(folder, device, "alone", [variant]) for variant in (first, second))
+    with ThreadPoolExecutor() as both:
+        begun = time.monotonic()
+        list(both.map(lambda variant: _train(folder, device, "together", [variant]), (first, second)))
+        together = time.monotonic() - begun
     status = {run: row["status"] for run, row in _summary(folder, "together").items()}
     good = list(status.values()) == ["done", "done"]
     yield Row("sharing", "two runs at a time", ", ".join(f"{k} {v}" for k, v in status.items()), "both done", good)
