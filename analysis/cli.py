@@ -42,10 +42,9 @@ def main(
     PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
     """
     from caffebench.analysis import publish, story, tables
-    from caffebench.analysis.read import read_runs
     from caffebench.common.files import write_whole
 
-    runs = read_runs(paths, train_size)
+    runs = story.read_with_progress(paths, train_size)
     if published is not None:
         publish.read_published(published, runs)
     tables.write_curves(runs, out / "curves.csv")

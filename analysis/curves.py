@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.model import Session
-from caffebench.analysis.rows import NO_TIME, TEST, TRAIN, Metric, Rows
+from caffebench.analysis.rows import NO_TIME, TEST, TRAIN, Metric, Rows, Values
 from caffebench.analysis.stitch import Piece, snapshot_times
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class _Kept:
     """Rows of one session that still survive."""
 
     session: int
-    rows: Rows
+    rows: Values
     seconds: Floats
     epochs: Floats
 
@@ -154,22 +154,33 @@ class Stitched:
                 found.setdefault(self.labels[pair], self.metrics[pair[1]])
         return list(found.items())
 
-    def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
-        """The rows of one metric."""
-        import polars as pl
-
-        frames = [_empty()]
+    def chosen(self, metric: str, phase: str, net: int | None) -> Iterator[tuple[_Kept, npt.NDArray[np.bool_]]]:
+        """Each part and which of its rows are of one metric."""
         pairs = [
             pair for pair, name in self.labels.items() if name == metric and (pair[0] == TEST) == (phase == "test")
         ]
         for part in self.parts:
-            keys = (part.rows.kind.astype("i8") << 40) | part.rows.metric.astype("i8")
+            keys = (part.rows.kind.astype("i8") << 40) | part.rows.metric
             mine = np.isin(keys, [(kind << 40) | code for kind, code in pairs])
             if net is not None:
                 mine &= part.rows.net == net
-            chosen = part.rows[mine]
-            frames.append(_frame(self.name, part.session, chosen, part.seconds[mine], part.epochs[mine], self.labels))
-        return pl.concat(frames)
+            yield part, mine
+
+    def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
+        """The rows of one metric."""
+        import polars as pl
+
+        frames = [
+            _frame(self.name, part.session, part.rows[mine], part.seconds[mine], part.epochs[mine], self.labels)
+            for part, mine in self.chosen(metric, phase, net)
+        ]
+        return pl.concat([_empty(), *frames])
+
+    def points(self, metric: str, phase: str, net: int | None = None) -> tuple[Ints, Floats]:
+        """Iterations and values of one metric."""
+        found = [part.rows[mine] for part, mine in self.chosen(metric, phase, net)]
+        rows = Values.joined(found)
+        return rows.iteration, rows.value
 
     def frame(self) -> pl.DataFrame:
         """The long table whole."""
@@ -206,7 +217,7 @@ def stitch(
         images: Floats = timeline.images_at(start, session, header) + _batches(session, header, rows.iteration, start)
         kept = [one.until(start) for one in kept]
         own = _once(rows)
-        mine = _Kept(session.number, rows[own], seconds[own], images[own] / (train_size or np.nan))
+        mine = _Kept(session.number, rows.values()[own], seconds[own], images[own] / (train_size or np.nan))
         kept = [*(_replaced(one, mine, start) for one in kept), mine]
         # A row at the iteration of the resume may be of a test that ended after the snapshot was written.
         mine.seconds = np.maximum(
@@ -232,7 +243,7 @@ def _timed(part: _Kept) -> bool:
     return bool((~np.isnan(part.seconds)).any())
 
 
-def _key(rows: Rows) -> Ints:
+def _key(rows: Values) -> Ints:
     """One number for phase, net and metric."""
     key: Ints = (rows.kind.astype("i8") << 40) | ((rows.net.astype("i8") + 1) << 20) | rows.metric.astype("i8")
     return key
@@ -288,11 +299,11 @@ def _labels(parts: Sequence[_Kept], metrics: Sequence[Metric]) -> dict[tuple[int
 
 
 def _empty() -> pl.DataFrame:
-    return _frame("", 0, Rows.joined([]), np.empty(0), np.empty(0), {})
+    return _frame("", 0, Values.none(), np.empty(0), np.empty(0), {})
 
 
 def _frame(
-    name: str, session: int, rows: Rows, seconds: Floats, epochs: Floats, labels: Mapping[tuple[int, int], str]
+    name: str, session: int, rows: Values, seconds: Floats, epochs: Floats, labels: Mapping[tuple[int, int], str]
 ) -> pl.DataFrame:
     import polars as pl
 

@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from caffebench.analysis.config import Config
 
 if TYPE_CHECKING:
@@ -161,7 +163,10 @@ class Run:
 
     def last(self, metric: str | None) -> float | None:
         """The last test's value of ``metric``."""
-        return None if metric is None else _value(self.curve(metric), -1)
+        if metric is None:
+            return None
+        values = self.stitched.points(metric, "test", 0)[1]
+        return float(values[-1]) if len(values) else None
 
     @property
     def accuracy(self) -> float | None:
@@ -178,11 +183,11 @@ class Run:
         """The best test accuracy and its iteration (the first, where several are equal)."""
         if self.accuracy_metric is None:
             return None
-        rows = self.curve(self.accuracy_metric).drop_nans("value")
-        if rows.is_empty():
+        shown, values = self.stitched.points(self.accuracy_metric, "test", 0)
+        if np.isnan(values).all():
             return None
-        best = int(rows["value"].arg_max())  # type: ignore[arg-type]
-        return float(rows["value"][best]), int(rows["iteration"][best])
+        best = int(np.nanargmax(values))
+        return float(values[best]), int(shown[best])
 
     @property
     def epochs(self) -> float | None:
@@ -194,10 +199,6 @@ class Run:
         """Published accuracy and log-loss, as published; empty where none is known."""
         accuracy, loss = (self.header.get(f"published_{what}") for what in ("accuracy", "logloss"))
         return ("" if accuracy is None else str(accuracy)), ("" if loss is None else str(loss))
-
-
-def _value(rows: pl.DataFrame, index: int) -> float | None:
-    return None if rows.is_empty() else float(rows["value"][index])
 
 
 def _accuracy_rank(name: str, _metric: Metric) -> float | None:

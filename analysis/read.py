@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,10 @@ from caffebench.common.errors import InputError
 __all__ = ["make_run", "read_run", "read_runs"]
 
 
-def read_run(source: Source, train_size: int | None = None) -> Run | None:
+def read_run(source: Source, train_size: int | None = None, threads: int | None = None) -> Run | None:
     """Read one run; None where not one of its files is a Caffe log."""
     metrics = Metrics()
-    return make_run(source, [scan(pieces(path), metrics) for path in source.files], metrics, train_size)
+    return make_run(source, [scan(pieces(path), metrics, threads) for path in source.files], metrics, train_size)
 
 
 def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size: int | None = None) -> Run | None:
@@ -81,21 +84,39 @@ def read_runs(
     paths: Iterable[Path | str],
     train_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
 ) -> list[Run]:
-    """Read every run in ``paths`` (files, folders), in order of names.
+    """Read every run in ``paths`` (files, folders), in the natural order of names.
 
-    ``progress`` is called with the runs read and their number. Raises ``InputError`` where there is no Caffe log.
+    ``progress`` is called with the runs read and their number. ``workers`` processes share many runs; one large log is
+    read by several threads in any case. Raises ``InputError`` where there is no Caffe log.
     """
     given = [Path(path) for path in paths]
     sources = sorted(find_runs(given), key=lambda one: natural(one.name))
-    runs = []
-    for done, source in enumerate(sources):
-        run = read_run(source, train_size)
+    runs: list[Run] = []
+    for done, run in enumerate(_each(sources, train_size, workers), 1):
         if run is not None:
             runs.append(run)
         if progress is not None:
-            progress(done + 1, len(sources))
+            progress(done, len(sources))
     if not runs:
         where = ", ".join(map(str, given))
         raise InputError(f"no Caffe log in {where}: give the files that Caffe's messages (stderr) were written to")
     return runs
+
+
+_MANY = 16  # runs from which on processes are worth their start
+
+
+def _each(sources: Sequence[Source], train_size: int | None, workers: int) -> Iterator[Run | None]:
+    if workers == 1 or len(sources) < _MANY:
+        yield from (read_run(source, train_size) for source in sources)
+        return
+    # Not forked: the caller may have threads (those of polars are never idle for sure).
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(partial(_alone, train_size=train_size), sources, chunksize=8)
+
+
+def _alone(source: Source, train_size: int | None) -> Run | None:
+    """A run in a process of its own, where one thread is enough."""
+    return read_run(source, train_size, threads=1)

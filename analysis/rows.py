@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LOSS", "LR", "NO_TIME", "TEST", "TRAIN", "Metric", "Metrics", "Rows"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["LOSS", "LR", "NO_TIME", "TEST", "TRAIN", "Metric", "Metrics", "Rows", "Values"]
 
 LOSS, LR, TRAIN, TEST, TESTING = range(5)
 """Kinds: the loss of an ``Iteration`` line, a learning rate that stands alone, an output of the train net, of a test
@@ -21,21 +24,15 @@ Array = npt.NDArray[Any]
 
 
 @dataclass
-class Rows:
-    """Columns of equal length, in the order of the log."""
+class Values:
+    """Columns of equal length: what is kept of a log for good."""
 
-    at: Array
-    """int64: byte offset of the line."""
-    time: Array
-    """int64: microseconds, see ``lines.microseconds``; ``NO_TIME`` where the line has no prefix."""
     iteration: Array
     """int64."""
     value: Array
     """float64."""
     lr: Array
     """float64: the learning rate of that iteration; NaN where the log does not tell it nearby."""
-    pid: Array
-    """int32: the process, or thread, that wrote the line."""
     metric: Array
     """int16: code of ``Metrics``."""
     net: Array
@@ -45,21 +42,62 @@ class Rows:
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self.at)
+        return len(self.iteration)
 
-    def __getitem__(self, chosen: Any) -> Rows:
+    def __getitem__(self, chosen: Any) -> Self:
         """The rows at a slice, a mask or indexes."""
-        return Rows(*(getattr(self, one.name)[chosen] for one in fields(self)))
+        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
-    @staticmethod
-    def joined(parts: Sequence[Rows]) -> Rows:
+    @classmethod
+    def none(cls) -> Self:
+        """No rows."""
+        return cls(*(np.empty(0, _TYPES[one.name]) for one in fields(cls)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """All rows of all parts, in their order."""
         if not parts:
-            return Rows(*(np.empty(0, kind) for kind in _TYPES))
-        return Rows(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Rows)))
+            return cls.none()
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+
+    @classmethod
+    def poured(cls, parts: Sequence[Self]) -> Self:
+        """The same, and the parts are emptied on the way: memory is needed only once."""
+        columns = []
+        for one in fields(cls):
+            columns.append(np.concatenate([getattr(part, one.name) for part in parts]))
+            for part in parts:
+                setattr(part, one.name, columns[-1][:0])
+        return cls(*columns)
 
 
-_TYPES = ("i8", "i8", "i8", "f8", "f8", "i4", "i2", "i2", "u1")
+@dataclass
+class Rows(Values):
+    """The same with what tells where a row belongs, in the order of the log."""
+
+    at: Array
+    """int64: byte offset of the line."""
+    time: Array
+    """int64: microseconds, see ``lines.microseconds``; ``NO_TIME`` where the line has no prefix."""
+    pid: Array
+    """int32: the process, or thread, that wrote the line."""
+
+    def values(self) -> Values:
+        """The columns that are kept for good."""
+        return Values(*(getattr(self, one.name) for one in fields(Values)))
+
+
+_TYPES = {
+    "iteration": "i8",
+    "value": "f8",
+    "lr": "f8",
+    "metric": "i2",
+    "net": "i2",
+    "kind": "u1",
+    "at": "i8",
+    "time": "i8",
+    "pid": "i4",
+}
 
 
 @dataclass(frozen=True)

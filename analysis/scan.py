@@ -215,15 +215,15 @@ class _Block:
             keep[rates] = ~_beside(iteration, others, rates)
         chosen = said[keep]
         return Rows(
-            self.starts[chosen] + self.base,
-            time[keep],
-            iteration[keep],
-            c.value[chosen],
-            lr[keep],
-            c.pid[chosen],
-            c.metric[chosen],
-            net[keep],
-            kind[keep],
+            iteration=iteration[keep],
+            value=c.value[chosen],
+            lr=lr[keep],
+            metric=c.metric[chosen],
+            net=net[keep],
+            kind=kind[keep],
+            at=self.starts[chosen] + self.base,
+            time=time[keep],
+            pid=c.pid[chosen],
         )
 
     def _rates(
@@ -298,8 +298,8 @@ class Scanner:
         if len(self._waiting) > 2 * self._workers:
             self._done.append(self._waiting.popleft().result())
 
-    def result(self) -> Scan:
-        """What the log says so far; more may be fed afterwards."""
+    def result(self, last: bool = False) -> Scan:
+        """What the log says so far; more may be fed afterwards, unless this is said to be the ``last`` time."""
         while self._waiting:
             self._done.append(self._waiting.popleft().result())
         if self._pool is not None:
@@ -307,7 +307,7 @@ class Scanner:
             self._pool = None
         data = b"".join((*self._rest, PAD))
         blocks = [*self._done, _block(data, self._base, self._shapes, not self._base, False)]
-        rows = Rows.joined([one.rows for one in blocks])
+        rows = (Rows.poured if last else Rows.joined)([one.rows for one in blocks])
         _carry(rows)
         return Scan(
             rows,
@@ -322,7 +322,7 @@ def scan(pieces: Iterable[bytes], metrics: Metrics, workers: int | None = None) 
     scanner = Scanner(metrics, workers or os.cpu_count() or 1)
     for piece in pieces:
         scanner.feed(piece)
-    return scanner.result()
+    return scanner.result(last=True)
 
 
 def _block(data: bytes, base: int, shapes: Shapes, first: bool, ended: bool) -> _Block:

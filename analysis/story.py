@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from caffebench.analysis.lines import UNKNOWN_YEAR
 from caffebench.analysis.model import Run, Session
+from caffebench.analysis.read import read_runs
 
-__all__ = ["clock", "overview", "story"]
+__all__ = ["clock", "overview", "read_with_progress", "story"]
 
 
 def clock(seconds: float | None) -> str:
-    """``12:32:51``; a minus sign's worth of nothing for None."""
+    """``12:32:51``, or ``-`` for None."""
     if seconds is None:
         return "-"
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def read_with_progress(paths: Sequence[Path], train_size: int | None) -> list[Run]:
+    """Read runs with as many processes as there are processors, and show on a terminal how far it is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading logs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        return read_runs(
+            paths,
+            train_size,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            workers=os.cpu_count() or 1,
+        )
 
 
 def overview(runs: Sequence[Run]) -> None:

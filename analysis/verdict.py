@@ -57,8 +57,7 @@ def verdict(sessions: Sequence[Session], stitched: Stitched, config: Config, cla
 
 def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_iter: int | None) -> str:
     """Why a run is called not converged; empty where it is not."""
-    train = stitched.curve("loss", "train", None)
-    losses = train["value"].to_numpy()
+    shown, losses = stitched.points("loss", "train")
     if not len(losses):
         return ""
     end = losses[-LAST:]
@@ -74,7 +73,7 @@ def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_i
     guessing = f"guessing ({'' if scale == 1 else f'{scale:g} x '}ln {classes} = {chance:.3g})"
     final = float(np.nanmedian(end))
     best = min(_best(losses[:_ENOUGH]), _best(losses[-_ENOUGH:]))
-    iterations = int(train["iteration"][-1] - train["iteration"][0])
+    iterations = int(shown[-1] - shown[0])
     if final > chance * FAR and iterations >= FAR_PATIENCE:
         return f"the loss ended at {final:.4g}, far above {guessing}"
     if final > chance + ABOVE * scale and iterations >= ABOVE_PATIENCE:
