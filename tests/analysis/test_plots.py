@@ -1,0 +1,201 @@
+"""Plots, by what is in their axes and in their files."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from caffebench.analysis import read_runs
+from caffebench.analysis.look import COLORS, DASHES, style
+from caffebench.analysis.model import Run
+from caffebench.analysis.plots import (
+    PLOTS,
+    draw_learning_rate,
+    draw_test_accuracy,
+    draw_test_loss,
+    draw_train_loss,
+    save_plots,
+)
+from caffebench.common.errors import InputError
+
+Session = Callable[..., str]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def ax() -> Any:
+    return Figure(figsize=(6, 4)).add_subplot()
+
+
+def _noisy(at: int) -> float:
+    return 2.0 / (1 + at / 300) + random.Random(at).uniform(-0.2, 0.2)
+
+
+@pytest.fixture
+def runs(make_session: Session, write: Write) -> list[Run]:
+    write("short.log", make_session(0, 500))
+    write("good.001.log", make_session(0, 3000, loss=_noisy))
+    write("good.002.log", make_session(2900, 4000, loss=_noisy, resume=True, pid=2))
+    path = write("away.log", make_session(0, 2000, loss=lambda at: 2.3 + at))
+    return read_runs([path.parent], train_size=3200)
+
+
+def _curves(ax: Any, kind: str = "curve") -> list[Any]:
+    return [one for one in ax.lines if one.get_gid() == kind]
+
+
+def _legend(ax: Any) -> list[str]:
+    return [one.get_text() for one in ax.get_legend().get_texts()]
+
+
+def test_every_plot_takes_and_returns_its_axes(runs: list[Run], ax: Any) -> None:
+    for draw in PLOTS.values():
+        axes = Figure().add_subplot()
+        assert draw(axes, runs) is axes
+        assert len(_curves(axes)) == 3
+
+
+def test_the_legend_is_ordered_by_the_last_value(runs: list[Run], ax: Any) -> None:
+    assert _legend(draw_test_accuracy(ax, runs)) == ["4.000  good", "0.500  short", "n/c  away"]
+    lines = _legend(draw_train_loss(Figure().add_subplot(), runs))
+    assert [one.split()[1] for one in lines] == ["good", "short", "away"]
+
+
+def test_a_run_looks_the_same_in_every_plot(runs: list[Run]) -> None:
+    looks = {tuple(one.get_color() for one in _curves(draw(Figure().add_subplot(), runs))) for draw in PLOTS.values()}
+    assert looks == {COLORS[:3]}
+    assert len({style(place) for place in range(21)}) == 21
+
+
+def test_the_spike_of_a_long_curve_is_drawn(make_session: Session, write: Write, ax: Any) -> None:
+    run = read_runs([write("net.log", make_session(0, 200_000, loss=lambda at: 9.0 if at == 100_020 else 1.0))])[0]
+    draw_train_loss(ax, [run], window=1)
+    (line,) = _curves(ax)
+    assert len(line.get_xdata()) < 6_001 < 10_001 == len(run.curve("loss", "train"))
+    assert dict(zip(*line.get_data(), strict=True))[100_020] == 9.0
+
+
+def test_the_train_loss_is_smoothed_over_its_raw_line(runs: list[Run], ax: Any) -> None:
+    draw_train_loss(ax, runs, window=21)
+    raw, smoothed = _curves(ax, "raw")[1], _curves(ax)[1]
+    values = runs[1].curve("loss", "train")["value"].to_numpy()
+    np.testing.assert_allclose(raw.get_ydata(), values)
+    assert smoothed.get_ydata()[50] == pytest.approx(values[40:61].mean())
+    assert raw.get_alpha() < 0.4
+    assert raw.get_zorder() < smoothed.get_zorder()
+
+
+def test_what_runs_away_does_not_press_the_others_flat(runs: list[Run], ax: Any) -> None:
+    draw_test_loss(ax, runs)
+    assert ax.get_ylim()[1] < 3
+    (mark,) = _curves(ax, "runaway")
+    assert mark.get_xdata().tolist() == [100]
+    assert mark.get_ydata().tolist() == [ax.get_ylim()[1]]
+
+
+def test_axes_have_their_units(runs: list[Run], make_session: Session, write: Write) -> None:
+    def told(x: str, some: list[Run]) -> tuple[str, float]:
+        ax = draw_test_accuracy(Figure().add_subplot(), some, x)
+        return ax.get_xlabel(), float(_curves(ax)[-1].get_xdata()[-1])
+
+    some = runs[1:2]
+    assert told("iteration", some) == ("iterations", 4000)
+    assert told("epoch", some) == ("epochs", 40)
+    assert told("seconds", some) == ("training time, minutes", pytest.approx(4000 / 60, rel=0.01))
+    long = read_runs([write("long/net.log", make_session(0, 20_000))])
+    assert told("seconds", long) == ("training time, hours", pytest.approx(20_000 / 3600, rel=0.01))
+    with pytest.raises(InputError, match=r"'days': choose from iteration, epoch, seconds"):
+        told("days", some)
+
+
+def test_thousands_are_k(make_session: Session, write: Write, ax: Any) -> None:
+    draw_test_accuracy(ax, read_runs([write("net.log", make_session(0, 20_000))]))
+    labels = [one.get_text() for one in ax.get_xticklabels()]
+    assert {"5K", "10K", "20K"} <= set(labels)
+
+
+def test_resumes_are_marked_on_request(runs: list[Run], ax: Any) -> None:
+    assert _curves(draw_test_accuracy(Figure().add_subplot(), runs), "resumes") == []
+    (mark,) = _curves(draw_test_accuracy(ax, runs, resumes=True), "resumes")
+    assert (mark.get_xdata().tolist(), mark.get_ydata().tolist()) == ([2900], [2.9])
+    assert _legend(ax)[-1] == "resumed"
+
+
+def test_log_axes_on_request(runs: list[Run], ax: Any) -> None:
+    draw_train_loss(ax, runs, log_x=True, log_y=True)
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert draw_test_loss(Figure().add_subplot(), runs).get_yscale() == "linear"
+    assert draw_learning_rate(Figure().add_subplot(), runs).get_yscale() == "log"
+
+
+@pytest.mark.parametrize("name", ["$x_$", "_hidden", "$\\bad{$", "<img src=x onerror=alert(1)>", "a\nb", "x" * 90])
+def test_any_name_is_shown(make_session: Session, write: Write, tmp_path: Path, name: str) -> None:
+    runs = read_runs([write(f"{name}.log", make_session(0, 300))])
+    save_plots(runs, tmp_path, formats=["svg"])
+    (shown,) = _legend(draw_test_accuracy(Figure().add_subplot(), runs))
+    assert shown[7:12] == name.replace("\n", "?")[:5]
+    assert len(shown) < 60
+
+
+def test_files_are_what_they_are_called(runs: list[Run], tmp_path: Path) -> None:
+    paths = save_plots(runs, tmp_path / "plots", "epoch", formats=["png", "svg", "pdf"], log_x=True, resumes=True)
+    assert sorted(one.name for one in paths) == sorted(
+        f"{name}.{suffix}" for name in PLOTS for suffix in ("png", "svg", "pdf")
+    )
+    for path in paths:
+        start = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}[path.suffix]
+        assert path.read_bytes().startswith(start)
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")  # noqa: S314 - our own file
+    again = save_plots(runs, tmp_path / "again", "epoch", formats=["png", "svg", "pdf"], log_x=True, resumes=True)
+    assert [one.read_bytes() for one in again] == [one.read_bytes() for one in paths]
+    with pytest.raises(InputError, match=r"'gif': choose from png, svg, pdf"):
+        save_plots(runs, tmp_path, formats=["gif"])
+
+
+def test_a_run_with_nothing_to_draw_is_passed_over(make_session: Session, write: Write, ax: Any) -> None:
+    write("empty.log", make_session(0, -1))
+    write("sick.log", make_session(0, 200, loss=lambda _: math.nan))
+    path = write("good.log", make_session(0, 200))
+    runs = read_runs([path.parent])
+    assert len(runs) == 3
+    for draw in PLOTS.values():
+        draw(Figure().add_subplot(), runs)
+    save_plots([run for run in runs if run.status == "empty"], path.parent / "plots")
+
+
+# What the colour-blind see of linear RGB: Machado, Oliveira, Fernandes, IEEE TVCG 2009, severity 1.
+BLIND = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def _lab(linear: Any) -> Any:
+    scaled = TO_XYZ @ np.clip(linear, 0, 1) / (TO_XYZ @ np.ones(3))
+    roots = np.where(scaled > 0.008856, np.cbrt(scaled), 7.787 * scaled + 16 / 116)
+    return np.array([116 * roots[1] - 16, 500 * (roots[0] - roots[1]), 200 * (roots[1] - roots[2])])
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_the_colour_blind_tell_the_colours_apart(kind: str) -> None:
+    def seen(color: str) -> Any:
+        values = np.array(to_rgb(color))
+        linear = np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
+        return _lab(np.array(BLIND[kind]) @ linear)
+
+    distances = [np.linalg.norm(seen(one) - seen(other)) for one, other in itertools.combinations(COLORS, 2)]
+    assert min(distances) > 10  # 2.3 is a difference that one can just see
+    assert len(DASHES) == 3
