@@ -139,6 +139,10 @@ def submit(prototxt: Sequence[Path], settings: Sequence[str], *, jobs: int | Non
     ``make_plans`` finds wrong, ``CaffebenchError`` where Slurm refuses the job.
     """
     parameters = parse_settings(settings)
+    if options.get("time_limit"):
+        raise InputError(
+            "--time-limit would end a run for good: use --slurm time=TIME, after which Slurm starts it again"
+        )
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise InputError(
             "--executor slurm: there is no Slurm here (sbatch and srun are not in PATH); run this where jobs are "

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from caffebench.common.errors import InputError
-from caffebench.launcher.slurm import parse_settings
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.launcher.slurm import Task, parse_settings
 
 PACKAGES = ["munge", "slurmctld", "slurmd", "slurm-client"]
 CONFIGURATION = """
@@ -210,6 +210,15 @@ def test_a_preempted_run_goes_on_when_there_is_room_again(cluster: None, bench: 
     assert "this job is preempted" in job_log(bench)
 
 
+def test_a_requeued_run_does_not_start_over_again(cluster: None, bench: Any) -> None:
+    """As after the failure of a node: the task is started as it was submitted, with --fresh."""
+    job = submit(bench, slow_solver(bench, "small", max_iter=200), "--fresh")
+    wait_until(lambda: "Iteration 20 " in bench.log(), 60, lambda: job_log(bench))
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    wait_until(lambda: not ask("squeue", "--noheader"), 120, lambda: job_log(bench))
+    assert [end["status"] for end in ends(bench, "small")] == ["stopped", "done"], job_log(bench)
+
+
 def test_a_cancelled_run_stops_with_a_snapshot_and_stays_away(cluster: None, bench: Any) -> None:
     job = submit(bench, slow_solver(bench, "small", max_iter=2000))
     wait_until(lambda: "Iteration 20 " in bench.log(), 60, lambda: job_log(bench))
@@ -225,6 +234,15 @@ def test_a_run_that_fails_is_a_failed_job(cluster: None, bench: Any) -> None:
     (bench.folder / "small.prototxt").unlink()
     wait_until(lambda: "FAILED" in ask("scontrol", "show", "job", job), 60, lambda: job_log(bench))
     assert "no such file" in job_log(bench).lower()
+
+
+def test_a_task_that_gets_nowhere_is_not_started_again() -> None:
+    task = Task(Path("prototxt/bs128.prototxt"), {"fresh": True})
+    for _ in range(2):
+        task = task.checkpoint().function
+        assert not task.options["fresh"]
+    with pytest.raises(CaffebenchError, match=r"bs128.prototxt: no iteration done in 3 sessions.*--slurm time=TIME"):
+        task.checkpoint()
 
 
 def test_what_slurm_refuses_is_said_in_one_line(cluster: None, bench: Any) -> None:
@@ -243,6 +261,11 @@ def test_without_slurm_the_error_says_so(bench: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     error = bench.run(bench.solver(), "--executor", "slurm", code=2)
     assert error.startswith("run-caffe: --executor slurm: there is no Slurm here (sbatch and srun are not in PATH)")
+
+
+def test_a_time_limit_is_slurms_own(bench: Any) -> None:
+    error = bench.run(bench.solver(), "--executor", "slurm", "--time-limit", "1h", code=2)
+    assert "use --slurm time=TIME" in error
 
 
 def test_settings_for_slurm_without_slurm(bench: Any) -> None:
