@@ -58,7 +58,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     "takes less than a minute, else order).",
 )
 @click.option("--keep-snapshots", metavar="N", type=click.IntRange(min=1), help="Keep only the newest N snapshots.")
-@click.option("--time-limit", metavar="TIME", help="Stop in time with a snapshot: 8h, 90m, 30s, 1h30m.")
+@click.option("--time-limit", metavar="TIME", help="Stop all runs in time with a snapshot: 8h, 90m.")
 @click.option(
     "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Tries after a crash that may pass."
 )

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.datacheck import count_records
 from caffebench.launcher.solverfile import data_layers
 
@@ -48,7 +49,7 @@ def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str, ran
 
 def _forward_layer(net: Any, index: int, layer: Any, phase: str, batches: int, mode: str, ranks: int) -> str:
     """Run one data layer forward; what could not be restored, in words."""
-    if layer is None or layer.type != "Data":
+    if layer is None or layer.data_param.backend != caffe_pb2().DataParameter.LMDB:
         for _ in range(batches):
             net._forward(index, index)
         return ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from caffebench.launcher.logtail import LogTail
 from caffebench.launcher.paths import RunPaths
 
-__all__ = ["Failure", "explain"]
+__all__ = ["Failure", "disk_is_full", "explain"]
 
 DEVICE = re.compile(r"cuda\w*|cublas|curand|cudnn|nccl|out of memory", re.IGNORECASE)
 """Failed checks that are the device's or the moment's fault, not the file's."""

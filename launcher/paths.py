@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from typing import IO
 from caffebench.common.errors import InputError
 
 __all__ = ["RunPaths", "SnapshotPaths"]
+
+DYING = 30.0
+"""Seconds that a killed process may take to go."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +143,33 @@ class RunPaths:
         path = self.snapshots / f".{self.run}.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(descriptor, 200).decode(errors="replace").strip() or "an unknown process"
+            end = time.monotonic() + DYING
+            while not _try_lock(descriptor):
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                # The child of a launcher that was killed holds the lock until the kernel has taken it apart.
+                if _is_gone(holder) and time.monotonic() < end:
+                    time.sleep(0.05)
+                    continue
                 raise InputError(
-                    f"{self.run} is already being trained into {self.snapshots} by {holder}: "
+                    f"{self.run} is already being trained into {self.snapshots} by {holder or 'an unknown process'}: "
                     "stop that one first, or choose another folder with --snapshots DIR"
-                ) from None
+                )
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether a lock's holder, "process N on HOST", is a process of this machine that has ended."""
+    match = re.fullmatch(r"process (\d+) on (.*)", holder)
+    return match is not None and match[2] == os.uname().nodename and not Path(f"/proc/{match[1]}").exists()

@@ -56,7 +56,7 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as one JSON object."""
-        return json.dumps(asdict(self))
+        return json.dumps(asdict(self), default=str)  # YAML knows dates
 
     @classmethod
     def from_json(cls, text: str) -> Plan:

@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +25,8 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
     """Train all ``plans``, ``jobs`` at a time; the outcomes in the order of the plans.
 
     With more than one job each run has one of ``gpus`` to itself, and the CPU cores are shared out between the
-    BLAS of the runs. SIGINT, SIGTERM and SIGHUP stop all runs with a snapshot; the second one ends them at once.
+    BLAS of the runs. A time limit counts from here, for all runs. SIGINT, SIGTERM and SIGHUP stop all runs with a
+    snapshot; the second one ends them at once.
     """
     slots: queue.Queue[tuple[int, ...]] = queue.Queue()
     shares, threads = share_out(jobs, gpus, len(os.sched_getaffinity(0)))
@@ -33,6 +35,7 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
     waiting = iter(list(enumerate(plans)))
     outcomes: dict[int, Outcome] = {}
     stopper = Stopper()
+    start = time.monotonic()
     lock = threading.Lock()
 
     def work() -> None:
@@ -43,11 +46,14 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
                 return
             if stopper.asked:
                 outcomes[index] = Outcome(plan.run, "stopped", 0, "not started")
+            elif plan.time_limit is not None and time.monotonic() - start > plan.time_limit - 1:
+                outcomes[index] = Outcome(plan.run, "stopped", 0, "not started, the time limit is reached")
             else:
                 slot = slots.get()
                 if slot and (note := memory_note(plan, slot[0])):
                     board.say(note)
-                plan = replace(plan, gpus=slot, threads=plan.threads or threads)
+                left = None if plan.time_limit is None else plan.time_limit - (time.monotonic() - start)
+                plan = replace(plan, gpus=slot, threads=plan.threads or threads, time_limit=left)
                 outcomes[index] = run_one(plan, stopper=stopper, watch=_watch(board, plan.run))
                 slots.put(slot)
             board.end(outcomes[index])

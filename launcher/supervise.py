@@ -18,7 +18,7 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.launcher.divergence import Divergence, chance_loss
-from caffebench.launcher.failures import Failure, explain
+from caffebench.launcher.failures import Failure, disk_is_full, explain
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan
 from caffebench.launcher.seeds import new_seed
@@ -237,10 +237,15 @@ class _Supervisor:
         end = tail.events.get("end")
         if end is not None and statuses.get(code) == end["status"]:
             self.iteration = end["iteration"]
-            outcome = Outcome(self.plan.run, end["status"], self.iteration, end["reason"], self.log)
+            reason = end["reason"]
             if end["status"] != "crashed":
-                return outcome, None
-            return outcome, Failure(end["reason"], self.iteration, retry=False, fatal=True)
+                return Outcome(self.plan.run, end["status"], self.iteration, reason, self.log), None
+            reason = disk_is_full(self.paths) or reason
+            failure = Failure(reason, self.iteration, retry=False, fatal=True)
+            return Outcome(self.plan.run, "crashed", self.iteration, reason, self.log), failure
+        if self.stopper.asked and code == -signal.SIGTERM:
+            # It was too young to know what to do about the signal: nothing was trained yet.
+            return Outcome(self.plan.run, "stopped", self.iteration, "asked to stop", self.log), None
         failure = explain(code, tail, self.paths)
         if self.stopper.impatient and code == -signal.SIGKILL:
             failure = Failure("killed on request, without a snapshot", self.iteration, retry=False)

@@ -56,6 +56,13 @@ def test_stopped_together_and_finished_later(bench: Any) -> None:
     assert error.count("it was finished before") == 3
 
 
+def test_one_time_limit_for_all(bench: Any) -> None:
+    names = [bench.solver(name, max_iter=1000000, test_interval=100000, snapshot=0) for name in ("a", "b")]
+    error = bench.run(*names, "--time-limit", "3s", code=3)
+    assert re.search(r"a: stopped at iteration [1-9]\d*, the time limit is reached", error)
+    assert "b: stopped at iteration 0, not started, the time limit is reached" in error
+
+
 def test_a_second_ctrl_c_does_not_wait(bench: Any) -> None:
     """The child is frozen, as if in a test of hours, so that it cannot obey the first."""
     launcher = bench.start(bench.solver(max_iter=100000))

@@ -113,6 +113,38 @@ def test_ctrl_c_and_term_stop_with_a_snapshot(bench: Any) -> None:
     bench.run(solver, "--max-iter", stopped_at + 50)
 
 
+def test_stopped_before_it_has_begun(bench: Any) -> None:
+    launcher = bench.start(bench.solver())
+    while not list((bench.folder / "logs").glob("*.log")):
+        time.sleep(0.001)
+    launcher.send_signal(signal.SIGINT)
+    _, error = launcher.communicate(timeout=30)
+    assert launcher.returncode == 3, error
+    assert re.search(r"small: stopped at iteration \d+, asked to stop", error)
+
+
+def test_a_solver_that_names_its_net_in_a_file(bench: Any) -> None:
+    """With a net in the layout before 2014's end, which only Caffe can read, and with one of today."""
+    text = (bench.folder / bench.solver(max_iter=40)).read_text()
+    net, solver = text[: text.index("test_iter")], text[text.index("test_iter") :]
+    net = net[net.index('  name: "small"') : net.rindex("}")]
+    (bench.folder / "nets").mkdir()
+    (bench.folder / "nets/net.prototxt").write_text(net)
+    (bench.folder / "small.prototxt").write_text('net: "nets/net.prototxt"\n' + solver)
+    bench.run("small.prototxt")
+    assert "Creating training net specified in net_param." in bench.log()
+    old = """
+        layers { name: "data" type: DATA top: "data" top: "label"
+                 data_param { source: "data/digits/train_lmdb" backend: LMDB batch_size: 32 } }
+        layers { name: "fc" type: INNER_PRODUCT bottom: "data" top: "fc" inner_product_param { num_output: 10 } }
+        layers { name: "loss" type: SOFTMAX_LOSS bottom: "fc" bottom: "label" top: "loss" }
+    """
+    (bench.folder / "nets/old.prototxt").write_text(old)
+    (bench.folder / "old.prototxt").write_text('net: "nets/old.prototxt"\n' + solver)
+    bench.run("old.prototxt")
+    assert "Creating training net from net file: nets/old.prototxt" in bench.log(run="old")
+
+
 def test_a_failed_check_is_a_message(bench: Any) -> None:
     solver = bench.solver()
     text = (bench.folder / solver).read_text().replace("kernel_size: 3", "kernel_size: 30")
