@@ -83,11 +83,12 @@ def installed() -> str:
         return ""
     if shutil.which("apt-get") is None:
         return f"Slurm is not installed ({', '.join(PACKAGES)}) and there is no apt-get"
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    )
-    return f"apt-get cannot install Slurm: {(done.stderr.strip().splitlines() or ['?'])[-1]}" if done.returncode else ""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            return f"{' '.join(command)} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
+    return ""
 
 
 @pytest.fixture(scope="module")
