@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.devices import caffe_has_gpu, choose_gpus
+from caffebench.launcher.paths import RunPaths
 
 
 def refusal(bench: Any, *arguments: object) -> str:
@@ -149,6 +153,33 @@ def test_two_launchers_on_one_run(bench: Any) -> None:
     line = refusal(bench, solver)
     assert f"small is already being trained into snapshots by process {first.pid} on" in line
     assert first.poll() is None
+
+
+HOLDER = """
+import fcntl, sys, time
+with open(sys.argv[1], "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print(sys.argv[2], file=file, flush=True)
+    print("held", flush=True)
+    time.sleep(float(sys.argv[3]))
+"""
+
+
+def test_the_child_of_a_killed_launcher_is_waited_for(tmp_path: Path) -> None:
+    """It holds the lock that its launcher wrote its name into, until the kernel is done with it."""
+    paths = RunPaths("x", tmp_path, tmp_path)
+    dead = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    for holder, waits in ((f"process {dead} on {os.uname().nodename}", True), ("process 1 on elsewhere", False)):
+        command = [sys.executable, "-c", HOLDER, tmp_path / ".x.lock", holder, "1.5"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            if waits:
+                with paths.locked():
+                    assert process.wait() == 0
+            else:
+                with pytest.raises(InputError, match="by process 1 on elsewhere"), paths.locked():
+                    pass
 
 
 def test_time_limits(bench: Any) -> None:

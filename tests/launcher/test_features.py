@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +141,8 @@ def test_loading_workers_resume_to_the_bit_and_leave_no_process(bench: Any, aliv
     bench.run(solver, "--snapshots", "whole", "--logs", "whole")
     launcher = bench.start(solver)
     bench.wait_for("Iteration 920 ")
-    children = subprocess.run(["pgrep", "-P", str(bench.worker())], capture_output=True, text=True, check=True)
-    pids = [int(pid) for pid in children.stdout.split()]
+    pid = bench.worker()
+    pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     assert len(pids) == 2
     launcher.send_signal(signal.SIGKILL)
     launcher.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def resume_until_done(bench: Any, kills: int, rng: random.Random) -> None:
         if rng.random() < 0.5:
             launcher.send_signal(signal.SIGKILL)
         else:
-            subprocess.run(["kill", "-KILL", str(bench.worker(session))], check=True)
+            os.kill(bench.worker(session), signal.SIGKILL)
         launcher.communicate(timeout=30)
 
 

@@ -87,7 +87,7 @@ def test_killed_in_the_middle_and_resumed(bench: Any, alive: Callable[[int], boo
 def test_a_dead_child_is_noticed_and_started_again(bench: Any) -> None:
     launcher = bench.start(bench.solver(max_iter=4000, snapshot=500), "--retries", 1)
     bench.wait_for(r"Iteration 7\d0 ")
-    subprocess.run(["kill", "-SEGV", str(bench.worker())], check=True)
+    os.kill(bench.worker(), signal.SIGSEGV)
     _, error = launcher.communicate(timeout=60)
     assert launcher.returncode == 0, error
     assert "Caffe was ended by SIGSEGV; retry 1 of 1 in 2 s" in error
