@@ -40,6 +40,7 @@ def make_plans(
             )
         seen[file.run] = file.path
     plans = [_make_plan(file, gpus, notes, **options) for file in files]
+    jobs = min(jobs, len(plans))
     if len(gpus) > 1 and jobs == 1:
         if not caffe_has_nccl():
             raise InputError(
@@ -54,7 +55,7 @@ def make_plans(
         raise InputError(
             f"--jobs {jobs} needs as many GPUs, a run each, and there are {len(gpus)}: use --jobs {len(gpus)}"
         )
-    return min(jobs, len(plans)), gpus, plans, notes
+    return jobs, gpus, plans, notes
 
 
 def _device_note(gpus: tuple[int, ...], built: bool) -> str:
@@ -96,14 +97,9 @@ def _make_plan(
         raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
     named = _check_weights(file, weights)
     notes += check_data(file)
-    try:
-        parse_phases(header, solver.max_iter)
-        learning_rate(header, solver.base_lr, solver.max_iter)
-    except InputError as error:
-        raise InputError(f"{file.path}: {error}") from None
+    _check_header(file)
     solver.solver_mode = int(bool(gpus))
-    if gpus:
-        solver.device_id = gpus[0]
+    solver.ClearField("device_id")  # which one is decided when the run starts
     solver.snapshot_format = 1  # BINARYPROTO, the form that can be checked and renamed
     chosen = init or str(header.get("init") or "none")
     if chosen not in INITS:
@@ -124,6 +120,23 @@ def _make_plan(
         time_limit=None if time_limit is None else parse_duration(time_limit),
         **others,
     )
+
+
+def _check_header(file: SolverFile) -> None:
+    """Refuse what the header asks for and cannot be done, before anything runs."""
+    header, solver = file.header, file.solver
+    try:
+        parse_phases(header, solver.max_iter)
+        learning_rate(header, solver.base_lr, solver.max_iter)
+        loader = header.get("loader")
+        workers = loader.get("workers") if isinstance(loader, dict) else None
+        if loader is not None and (not isinstance(workers, int) or workers < 1):
+            raise InputError(f"loader {loader}: write {{workers: N}}, N being 1 or more")
+        seed = header.get("seed")
+        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**31):
+            raise InputError(f"seed {seed}: it must be a whole number from 0 to {2**31 - 1}")
+    except InputError as error:
+        raise InputError(f"{file.path}: {error}") from None
 
 
 def _prefer_caffe_engine(file: SolverFile) -> None:

@@ -99,8 +99,6 @@ def parse_solver(text: str, path: Path | str) -> Any:
     if len(named) != 1:
         found = " and ".join(named) or "none of them"
         raise InputError(f"{path} must name its training net in exactly one of {', '.join(nets)}; it has {found}")
-    if solver.max_iter <= 0:
-        raise InputError(f"{path} has no max_iter above 0, so it would train nothing: set it, or use --max-iter")
     return solver
 
 

@@ -182,6 +182,32 @@ def test_the_child_of_a_killed_launcher_is_waited_for(tmp_path: Path) -> None:
                     pass
 
 
+def test_no_max_iter(bench: Any) -> None:
+    solver = bench.solver()
+    path = bench.folder / solver
+    path.write_text(path.read_text().replace("max_iter: 400\n", ""))
+    assert "has no max_iter above 0" in refusal(bench, solver)
+    assert "done at iteration 5" in bench.run(solver, "--max-iter", 5)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("loader: {workers: 0}", "loader {'workers': 0}: write {workers: N}"),
+        ("loader: 4", "loader 4: write"),
+        ("seed: -1", "seed -1: it must be a whole number"),
+        ("lr_schedule: {policy: cosine, warmup: 999}", "warmup must be below max_iter (400)"),
+        ("phases: [{until: 9, batch: 3}]", "phase 1"),
+        ("init: lsvu", "unknown initialisation 'lsvu': choose one of lsuv, ortho, ortho-lsuv, none"),
+    ],
+)
+def test_a_header_that_asks_for_the_impossible(bench: Any, line: str, message: str) -> None:
+    path = bench.folder / bench.solver()
+    text = path.read_text().replace("# caffebench: init: none\n", "")
+    path.write_text(f"# caffebench: {line}\n{text}")
+    assert message in refusal(bench, "small.prototxt")
+
+
 def test_time_limits(bench: Any) -> None:
     assert "write a time such as 8h" in refusal(bench, bench.solver(), "--time-limit", "soon")
     assert "no time to train" in refusal(bench, bench.solver(), "--time-limit", "0s")
