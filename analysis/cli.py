@@ -11,18 +11,55 @@ from caffebench.common.cli import command
 __all__ = ["main"]
 
 
+class _Several(click.ParamType[tuple[str, ...]]):
+    """Some of a few words, with commas between."""
+
+    name = "LIST"
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        chosen = tuple(one.strip() for one in value.split(",") if one.strip())
+        for one in chosen:
+            if one not in self.words:
+                self.fail(f"{one!r} is not one of {', '.join(self.words)}", param, ctx)
+        return chosen
+
+
 @command(
     "merge-logs",
     examples="""
     merge-logs logs/ --plot                     # curves.csv, summary.csv and four plots in results/
     merge-logs logs/ --table                    # the results table in Markdown
-    merge-logs old/*.log.gz --x epoch --plot --train-size 1281167
+    merge-logs logs/ --html                     # one page to look at, results/report.html
+    merge-logs logs/ --html --watch             # kept current while training goes on
+    merge-logs old/*.log.gz --x epoch --plot --format pdf --resumes --train-size 1281167
     """,
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="results", show_default=True)
 @click.option("--plot", is_flag=True, help="Draw test accuracy, test loss, train loss and learning rate.")
 @click.option("--x", type=click.Choice(["iteration", "epoch", "seconds"]), default="iteration", show_default=True)
+@click.option(
+    "--format", "formats", type=_Several("png", "svg", "pdf"), default="png", help="Of the plots: png,svg,pdf."
+)
+@click.option("--log", type=click.Choice(["x", "y", "xy"]), help="Logarithmic axes.")
+@click.option("--smooth", type=click.IntRange(min=1), help="Displayed losses a mean is taken over; 1 for none.")
+@click.option("--resumes", is_flag=True, help="Mark in the plots where a run was resumed.")
+@click.option("--html", is_flag=True, help="Write report.html: table, interactive curves, sessions, configurations.")
+@click.option(
+    "--export",
+    type=_Several("csv", "parquet", "json", "tensorboard"),
+    default="",
+    help="Write the tables for others too: csv,parquet,json,tensorboard.",
+)
+@click.option("--watch", is_flag=True, help="Keep it all current while training goes on, until Ctrl-C.")
+@click.option("--every", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Seconds of --watch.")
 @click.option("--table", is_flag=True, help="Write table.md, .tex and .csv, the results as one publishes them.")
 @click.option("--published", type=click.Path(path_type=Path), help="CSV of published figures to show beside ours.")
 @click.option("--sessions", is_flag=True, help="Tell the story of each run: sessions, crashes, what was lost.")
@@ -32,6 +69,14 @@ def main(
     out: Path,
     plot: bool,
     x: str,
+    formats: tuple[str, ...],
+    log: str | None,
+    smooth: int | None,
+    resumes: bool,
+    html: bool,
+    export: tuple[str, ...],
+    watch: bool,
+    every: float,
     table: bool,
     published: Path | None,
     sessions: bool,
@@ -41,28 +86,39 @@ def main(
 
     PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
     """
-    from caffebench.analysis import publish, story, tables
-    from caffebench.common.files import write_whole
+    from caffebench.analysis import story
+    from caffebench.analysis.results import Wanted
 
+    wanted = Wanted(
+        out,
+        plot,
+        x,
+        formats,
+        log or "",
+        smooth,
+        resumes,
+        table,
+        html,
+        export,
+        published,
+        reload=every if watch else None,
+    )
+    if watch:
+        from caffebench.analysis.watch import Watcher
+        from caffebench.analysis.watch import watch as keep_watching
+
+        try:
+            keep_watching(Watcher(paths, train_size), every, wanted.write, click.echo)
+        except KeyboardInterrupt:
+            return  # how one ends it
     runs = story.read_with_progress(paths, train_size)
-    if published is not None:
-        publish.read_published(published, runs)
-    tables.write_curves(runs, out / "curves.csv")
-    tables.write_summary(runs, out / "summary.csv")
-    written = [out / "curves.csv", out / "summary.csv"]
+    written = wanted.write(runs)
     story.overview(runs)
     if sessions:
         for run in runs:
             click.echo("\n" + "\n".join(story.story(run)))
     if table:
-        lines = publish.lines(runs)
-        made = {"md": publish.as_markdown, "tex": publish.as_latex, "csv": publish.as_csv}
-        for kind, write in made.items():
-            write_whole(out / f"table.{kind}", write(lines))
-            written.append(out / f"table.{kind}")
-        click.echo(f"\n{publish.as_markdown(lines)}")
-    if plot:
-        from caffebench.analysis.plots import save_plots
+        from caffebench.analysis import publish
 
-        written += save_plots(runs, out / "plots", x)
+        click.echo(f"\n{publish.as_markdown(publish.lines(runs))}")
     click.echo("\n".join(map(str, written)))

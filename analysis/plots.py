@@ -281,7 +281,7 @@ def _mark_resumes(ax: Axes, line: _Line, color: str) -> None:
 def _dress(ax: Axes, log_x: bool, log_y: bool) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    right = max((float(one.get_xdata()[-1]) for one in ax.lines if one.get_gid() == "curve"), default=1.0)
+    right = max((float(np.asarray(one.get_xdata())[-1]) for one in ax.lines if one.get_gid() == "curve"), default=1.0)
     if log_x:
         ax.set_xscale("log")
     else:

@@ -36,15 +36,17 @@ FEWEST = 25
 AXES = ("iteration", "epoch", "seconds")
 
 
-def write_report(runs: Sequence[Run], path: Path, *, reload: float | None = None) -> None:
-    """Write the report of ``runs``; with ``reload`` the open page looks for news every so many seconds.
+def write_report(runs: Sequence[Run], path: Path, *, x: str = "iteration", reload: float | None = None) -> None:
+    """Write the report of ``runs``, its curves against ``x`` at first.
+
+    With ``reload`` the open page looks for news every so many seconds, and shows the same view of them.
 
     Raises ``InputError`` where Plotly is not installed.
     """
-    write_whole(path, report_html(runs, reload=reload))
+    write_whole(path, report_html(runs, x=x, reload=reload))
 
 
-def report_html(runs: Sequence[Run], *, reload: float | None = None) -> str:
+def report_html(runs: Sequence[Run], *, x: str = "iteration", reload: float | None = None) -> str:
     """The page as text. Raises ``InputError`` where Plotly is not installed."""
     from jinja2 import Environment
 
@@ -56,7 +58,7 @@ def report_html(runs: Sequence[Run], *, reload: float | None = None) -> str:
     page = Environment(autoescape=True, keep_trailing_newline=True).from_string(
         (parts / "report.html.j2").read_text("utf-8")
     )
-    data = {**report_data(runs), "reload": reload}
+    data = {**report_data(runs), "x": x, "reload": reload}
     return page.render(
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
         style=(parts / "report.css").read_text("utf-8"),

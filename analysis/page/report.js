@@ -31,7 +31,7 @@
   const titles = data.metrics.map((metric) => metric.title);
   const state = {
     metric: Math.max(0, titles.indexOf(asked.get("curve"))),
-    x: ["iteration", "epoch", "seconds"].includes(asked.get("x")) ? asked.get("x") : "iteration",
+    x: ["iteration", "epoch", "seconds"].includes(asked.get("x")) ? asked.get("x") : data.x,
     logx: asked.get("logx") === "1", logy: asked.get("logy") === "1", resumes: asked.get("resumes") === "1",
     smooth: asked.get("smooth") !== "0",
     off: new Set(runs.map((run, place) => place).filter((place) => asked.getAll("off").includes(runs[place].name))),

@@ -1,0 +1,137 @@
+"""Runs that are kept current while their logs grow: only what is new is read."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from copy import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from caffebench.analysis.model import Run
+from caffebench.analysis.read import make_run, natural
+from caffebench.analysis.rows import Metrics
+from caffebench.analysis.scan import Scan, Scanner
+from caffebench.analysis.sources import Source, find_runs, pieces
+
+__all__ = ["Watcher", "watch"]
+
+_CHUNK = 1 << 20  # bytes read at a time
+_COMPRESSED = (".gz", ".xz", ".zst")
+
+
+@dataclass
+class _Growing:
+    """A log and how much of it is read."""
+
+    path: Path
+    scanner: Scanner
+    read: int = 0
+    """Bytes that are read."""
+    seen: tuple[int, int, int] = (0, 0, 0)
+    """Inode, size and time of change (ns) when it was last looked at."""
+
+    def look(self) -> tuple[int, int, int]:
+        state = os.stat(self.path)
+        return state.st_ino, state.st_size, state.st_mtime_ns
+
+    def replaced(self, now: tuple[int, int, int]) -> bool:
+        """It is not what was read before, only longer: another file, a shorter one, or a compressed one anew."""
+        if not self.read:
+            return False
+        return now[0] != self.seen[0] or now[1] < self.read or (self.path.suffix in _COMPRESSED and now != self.seen)
+
+    def go_on(self, now: tuple[int, int, int]) -> int:
+        """Read what is new; returns how many bytes that were."""
+        before = self.read
+        self.seen = now
+        if self.path.suffix in _COMPRESSED:
+            for piece in pieces(self.path):
+                self.scanner.feed(piece)
+                self.read += len(piece)
+            return self.read - before
+        with self.path.open("rb") as file:
+            file.seek(self.read)
+            while piece := file.read(_CHUNK):
+                self.scanner.feed(piece)
+                self.read += len(piece)
+        return self.read - before
+
+
+@dataclass
+class _Kept:
+    """A run and what is needed to carry on with it."""
+
+    metrics: Metrics = field(default_factory=Metrics)
+    files: list[_Growing] = field(default_factory=list)
+    run: Run | None = None
+
+
+class Watcher:
+    """Reads runs again and again; ``bytes_read`` counts what was read of their logs so far."""
+
+    def __init__(self, paths: Iterable[Path | str], train_size: int | None = None) -> None:
+        """``paths`` and ``train_size`` are as in ``read_runs``."""
+        self.paths = [Path(path) for path in paths]
+        self.train_size = train_size
+        self.bytes_read = 0
+        self._kept: dict[Source, _Kept] = {}
+
+    def update(self) -> list[Run] | None:
+        """All runs in the natural order of names if any of their logs changed since the last time, else None.
+
+        Raises ``InputError`` where a path does not exist.
+        """
+        sources = sorted(find_runs(self.paths), key=lambda one: natural(one.name))
+        kept = {source: self._taken_over(source) for source in sources}
+        changed = [self._refresh(source, one) for source, one in kept.items()]
+        news = any(changed) or kept.keys() != self._kept.keys()
+        self._kept = kept
+        return [one.run for one in kept.values() if one.run is not None] if news else None
+
+    def _taken_over(self, source: Source) -> _Kept:
+        """What is known of a run: as it is now, or before it got another part, or nothing."""
+        for known, kept in self._kept.items():
+            if known.files == source.files[: len(known.files)]:
+                return kept
+        return _Kept()
+
+    def _refresh(self, source: Source, kept: _Kept) -> bool:
+        try:
+            now = [_Growing(path, Scanner(kept.metrics)).look() for path in source.files]
+        except OSError:
+            return False  # a log that is just being moved away: the next look tells
+        if any(one.replaced(state) for one, state in zip(kept.files, now, strict=False)):
+            kept.metrics, kept.files = Metrics(), []
+        kept.files += [_Growing(path, Scanner(kept.metrics)) for path in source.files[len(kept.files) :]]
+        stale = [(one, state) for one, state in zip(kept.files, now, strict=True) if one.seen != state]
+        if not stale and kept.run is not None and kept.run.name == source.name:
+            return False
+        for one, state in stale:
+            self.bytes_read += one.go_on(state)
+        kept.run = make_run(source, [_own(one.scanner.result()) for one in kept.files], kept.metrics, self.train_size)
+        return True
+
+
+def _own(scan: Scan) -> Scan:
+    """Stitching puts times right in place: the scanner's own marks stay as they were read."""
+    return replace(scan, marks=[copy(mark) for mark in scan.marks])
+
+
+def watch(
+    watcher: Watcher, every: float, write: Callable[[list[Run]], object], say: Callable[[str], object] = print
+) -> None:
+    """Look every so many seconds, ``write`` the runs where there is news and ``say`` so; for ever, until Ctrl-C."""
+    waiting = False
+    while True:
+        runs = watcher.update()
+        if runs:
+            write(runs)
+            under_way = [run for run in runs if run.iteration is not None and run.iteration < (run.max_iter or 0)]
+            where = ", ".join(f"{run.name} at {run.iteration:,}" for run in under_way[:4] if run.status == "stopped")
+            say(f"{time.strftime('%H:%M:%S')}  {len(runs)} run(s) written{f'; {where}' if where else ''}")
+        elif not waiting and runs is not None:
+            say(f"no Caffe log in {', '.join(map(str, watcher.paths))} yet: waiting")
+            waiting = True
+        time.sleep(every)
