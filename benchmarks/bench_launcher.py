@@ -125,11 +125,13 @@ def jobs(folder: Path, files: list[Path]) -> None:
         for side in ("one after another", "together")[:: -1 if number % 2 else 1]:
             clean(folder)
             if side == "together":
-                times[side] = run([BIN / "run-caffe", *files, "--cpu", "--jobs", CORES, "--init", "none"], folder).wall
+                times[side] = run([BIN / "run-caffe", *files, "--cpu", "--jobs", CORES, "--init", "none"], folder)
             else:
-                times[side] = sum(run([caffe_tool(), "train", "-solver", file], folder).wall for file in files)
-        ratios.append(times["one after another"] / times["together"])
-        print(f"{len(files)} runs: {', '.join(f'{side} {seconds:.1f} s' for side, seconds in sorted(times.items()))}")
+                each = [run([caffe_tool(), "train", "-solver", file], folder) for file in files]
+                times[side] = Seconds(sum(one.wall for one in each), sum(one.cpu for one in each))
+        ratios.append(times["one after another"].wall / times["together"].wall)
+        shown = (f"{side} {took.wall:.1f} s, {took.cpu:.1f} CPU s" for side, took in sorted(times.items()))
+        print(f"{len(files)} runs: {'; '.join(shown)}", flush=True)
     print(f"run-caffe --jobs {CORES} / caffe train one after another: {median(ratios):.2f} times (wanted 1.8)")
 
 
