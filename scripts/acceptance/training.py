@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +55,23 @@ def _train(folder: Path, device: str, out: str, variants: Sequence[str], *more: 
     return time.monotonic() - begun
 
 
-def _summary(folder: Path, out: str) -> dict[str, dict[str, str]]:
-    run(folder, "merge-logs", f"{out}/logs", "--out", f"{out}/results")
-    with (folder / out / "results" / "summary.csv").open() as file:
-        return {row["run"]: row for row in csv.DictReader(file)}
+@dataclass(frozen=True)
+class _End:
+    """How a run ended, by its logs."""
+
+    status: str
+    accuracy: float
+    sessions: int
+
+
+def _end(folder: Path, out: str, variant: str) -> _End:
+    from caffebench.launcher.logtail import LogTail
+
+    logs = sorted((folder / out / "logs").glob(f"{variant}.[0-9]*.log"))
+    tail = LogTail(logs[-1])
+    tail.finish()
+    status = str(tail.events.get("end", {}).get("status", "no end"))
+    return _End(status, float("nan") if tail.accuracy is None else tail.accuracy, len(logs))
 
 
 def _weights(folder: Path, out: str, variant: str) -> list[np.ndarray]:
@@ -110,16 +123,15 @@ def lsuv_rows(folder: Path, reference: str, tested: str) -> Iterator[Row]:
 def sweep_rows(folder: Path, reference: str, tested: str, variants: Sequence[str]) -> Iterator[Row]:
     """The digits sweep on both devices: the same accuracy but for two points, which is what seeds make."""
     seconds = [_train(folder, device, out, variants) for device, out in ((reference, "ref"), (tested, "dut"))]
-    wanted, got = _summary(folder, "ref"), _summary(folder, "dut")
     for variant in variants:
-        here, there = float(wanted[variant]["accuracy"]), float(got[variant]["accuracy"])
+        here, there = (_end(folder, out, variant).accuracy for out in ("ref", "dut"))
         measured = f"{there:.4f} (reference {here:.4f})"
         yield Row("sweep", f"{variant}, test accuracy", measured, ">= reference - 0.02", there >= here - 0.02)
     yield Row("sweep", f"seconds for {len(variants)} variants", f"{seconds[1]:.1f} (reference {seconds[0]:.1f})")
 
 
 def resume_rows(folder: Path, device: str, after: int = 200) -> Iterator[Row]:
-    """SIGKILL in the middle, the same command again: the curve is whole, and the weights are those of no kill."""
+    """SIGKILL in the middle, the same command again: it goes on to the end, with the weights of no kill."""
     _train(folder, device, "straight", [VARIANT])
     command = [str(PROGRAMS / "run-caffe"), f"prototxt/{VARIANT}.prototxt", *_options(device), "--seed", "1"]
     command += ["--logs", "killed/logs", "--snapshots", "killed/snapshots", "--retries", "0"]
@@ -140,13 +152,13 @@ def resume_rows(folder: Path, device: str, after: int = 200) -> Iterator[Row]:
         time.sleep(0.05)
     process.wait()
     _train(folder, device, "killed", [VARIANT])
-    row = _summary(folder, "killed")[VARIANT]
+    end = _end(folder, "killed", VARIANT)
     yield Row(
         "resume",
         "killed and resumed",
-        f"{row['status']}, {row['sessions']} sessions" + ("" if killed else ", over before it could be killed"),
+        f"{end.status}, {end.sessions} sessions" + ("" if killed else ", over before it could be killed"),
         "done, 2 sessions",
-        killed and (row["status"], row["sessions"]) == ("done", "2"),
+        killed and (end.status, end.sessions) == ("done", 2),
     )
     pairs = zip(_weights(folder, "straight", VARIANT), _weights(folder, "killed", VARIANT), strict=True)
     worst = max(float(np.abs(one - other).max()) for one, other in pairs)
@@ -161,8 +173,8 @@ def sharing_rows(folder: Path, device: str, variants: Sequence[str]) -> Iterator
         begun = time.monotonic()
         list(both.map(lambda variant: _train(folder, device, "together", [variant]), (first, second)))
         together = time.monotonic() - begun
-    status = {run: row["status"] for run, row in _summary(folder, "together").items()}
-    good = list(status.values()) == ["done", "done"]
+    status = {variant: _end(folder, "together", variant).status for variant in (first, second)}
+    good = set(status.values()) == {"done"}
     yield Row("sharing", "two runs at a time", ", ".join(f"{k} {v}" for k, v in status.items()), "both done", good)
     yield Row("sharing", "seconds together, one after the other", f"{together:.1f}, {alone:.1f}")
 
