@@ -113,6 +113,22 @@ def test_ctrl_c_and_term_stop_with_a_snapshot(bench: Any) -> None:
     bench.run(solver, "--max-iter", stopped_at + 50)
 
 
+def test_stopped_in_the_middle_of_a_test(bench: Any) -> None:
+    """Caffe's tests can take an hour; this one would take minutes."""
+    solver = bench.solver(snapshot=0, extra="test_initialization: false\n")
+    path = bench.folder / solver
+    path.write_text(path.read_text().replace("test_iter: 7\n", "test_iter: 9000000\n"))
+    launcher = bench.start(solver)
+    bench.wait_for(r"Iteration 100, Testing net \(#0\)")
+    launcher.send_signal(signal.SIGTERM)
+    _, error = launcher.communicate(timeout=30)
+    assert launcher.returncode == 3, error
+    assert "small: stopped at iteration 100, asked to stop" in error
+    path.write_text(path.read_text().replace("test_iter: 9000000\n", "test_iter: 7\n"))
+    bench.run(solver)
+    assert "Iteration 100, Testing net" in bench.log(2), "the test that was cut off is done again"
+
+
 def test_stopped_before_it_has_begun(bench: Any) -> None:
     launcher = bench.start(bench.solver())
     while not list((bench.folder / "logs").glob("*.log")):
