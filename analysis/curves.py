@@ -148,9 +148,11 @@ class Stitched:
             mine = part.rows.kind == TEST if phase == "test" else part.rows.kind != TEST
             if net is not None:
                 mine &= part.rows.net == net
-            keys, first = np.unique(_key(part.rows)[mine], return_index=True)
-            for key in keys[np.argsort(first)].tolist():
-                pair = (key >> 40, key & 0xFFFFF)
+            rows = part.rows[mine]
+            keys = rows.metric.astype("i8") * 8 + rows.kind
+            pairs = _pairs(rows)
+            pairs.sort(key=lambda pair: int((keys == pair[1] * 8 + pair[0]).argmax()))
+            for pair in pairs:
                 found.setdefault(self.labels[pair], self.metrics[pair[1]])
         return list(found.items())
 
@@ -160,8 +162,9 @@ class Stitched:
             pair for pair, name in self.labels.items() if name == metric and (pair[0] == TEST) == (phase == "test")
         ]
         for part in self.parts:
-            keys = (part.rows.kind.astype("i8") << 40) | part.rows.metric
-            mine = np.isin(keys, [(kind << 40) | code for kind, code in pairs])
+            mine = np.zeros(len(part.rows), bool)
+            for kind, code in pairs:
+                mine |= (part.rows.kind == kind) & (part.rows.metric == code)
             if net is not None:
                 mine &= part.rows.net == net
             yield part, mine
@@ -244,16 +247,29 @@ def _timed(part: _Kept) -> bool:
 
 
 def _key(rows: Values) -> Ints:
-    """One number for phase, net and metric."""
-    key: Ints = (rows.kind.astype("i8") << 40) | ((rows.net.astype("i8") + 1) << 20) | rows.metric.astype("i8")
+    """One small number for metric, kind and net."""
+    nets = int(rows.net.max(initial=-1)) + 2
+    key: Ints = (rows.metric.astype("i8") * 8 + rows.kind) * nets + (rows.net + 1)
     return key
+
+
+def _different(keys: Ints) -> list[int]:
+    """The keys that there are, without sorting millions."""
+    if not len(keys) or int(keys.max()) > 1 << 24:
+        return [int(one) for one in np.unique(keys)]
+    return [int(one) for one in np.flatnonzero(np.bincount(keys))]
+
+
+def _pairs(rows: Values) -> list[tuple[int, int]]:
+    """Kind and code of the metrics in these rows."""
+    return [(one % 8, one // 8) for one in _different(rows.metric.astype("i8") * 8 + rows.kind)]
 
 
 def _once(rows: Rows) -> slice | npt.NDArray[np.intp]:
     """Rows without those that one process said twice (several GPUs): the last of each counts."""
     key = _key(rows)
     rising = True
-    for one in np.unique(key) if len(rows) else ():
+    for one in _different(key):
         iteration = rows.iteration[key == one]
         rising = rising and bool((iteration[1:] > iteration[:-1]).all())
     if rising:
@@ -267,17 +283,21 @@ def _once(rows: Rows) -> slice | npt.NDArray[np.intp]:
 
 def _replaced(earlier: _Kept, later: _Kept, start: int) -> _Kept:
     """At the iteration of the resume the later session wins, value by value."""
-    there = earlier.rows.iteration == start
-    if not there.any():
+    there = np.flatnonzero(earlier.rows.iteration == start)
+    again = later.rows[later.rows.iteration == start]
+    said = set(zip(again.kind.tolist(), again.net.tolist(), again.metric.tolist(), strict=True))
+    old = earlier.rows[there]
+    gone = [one in said for one in zip(old.kind.tolist(), old.net.tolist(), old.metric.tolist(), strict=True)]
+    if not any(gone):
         return earlier
-    again = _key(later.rows[later.rows.iteration == start])
-    keep = ~(there & np.isin(_key(earlier.rows), again))
+    keep = np.ones(len(earlier.rows), bool)
+    keep[there[gone]] = False
     return _Kept(earlier.session, earlier.rows[keep], earlier.seconds[keep], earlier.epochs[keep])
 
 
 def _labels(parts: Sequence[_Kept], metrics: Sequence[Metric]) -> dict[tuple[int, int], str]:
     """Names by kind and code: the train net's output ``loss`` is ``batch_loss``, values of a vector are numbered."""
-    pairs = {(int(key) >> 40, int(key) & 0xFFFFF) for part in parts for key in np.unique(_key(part.rows))}
+    pairs = {pair for part in parts for pair in _pairs(part.rows)}
     labels = {(kind, code): metrics[code].name for kind, code in pairs}
     by_name: dict[tuple[int, str], list[int]] = {}
     for kind, code in sorted(pairs):

@@ -85,21 +85,30 @@ def read_runs(
     train_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
+    unreadable: Callable[[str], None] | None = None,
 ) -> list[Run]:
     """Read every run in ``paths`` (files, folders), in the natural order of names.
 
     ``progress`` is called with the runs read and their number. ``workers`` processes share many runs; one large log is
-    read by several threads in any case. Raises ``InputError`` where there is no Caffe log.
+    read by several threads in any case. A file that cannot be read is left out, and ``unreadable`` is told why. Raises
+    ``InputError`` where there is no Caffe log.
     """
     given = [Path(path) for path in paths]
     sources = sorted(find_runs(given), key=lambda one: natural(one.name))
     runs: list[Run] = []
+    refused = ""
     for done, run in enumerate(_each(sources, train_size, workers), 1):
-        if run is not None:
+        if isinstance(run, Run):
             runs.append(run)
+        elif run is not None:
+            refused = run
+            if unreadable is not None:
+                unreadable(run)
         if progress is not None:
             progress(done, len(sources))
     if not runs:
+        if refused:
+            raise InputError(refused)
         where = ", ".join(map(str, given))
         raise InputError(f"no Caffe log in {where}: give the files that Caffe's messages (stderr) were written to")
     return runs
@@ -108,15 +117,18 @@ def read_runs(
 _MANY = 16  # runs from which on processes are worth their start
 
 
-def _each(sources: Sequence[Source], train_size: int | None, workers: int) -> Iterator[Run | None]:
+def _each(sources: Sequence[Source], train_size: int | None, workers: int) -> Iterator[Run | str | None]:
     if workers == 1 or len(sources) < _MANY:
-        yield from (read_run(source, train_size) for source in sources)
+        yield from (_alone(source, train_size, None) for source in sources)
         return
     # Not forked: the caller may have threads (those of polars are never idle for sure).
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(partial(_alone, train_size=train_size), sources, chunksize=8)
+        yield from pool.map(partial(_alone, train_size=train_size, threads=1), sources, chunksize=8)
 
 
-def _alone(source: Source, train_size: int | None) -> Run | None:
-    """A run in a process of its own, where one thread is enough."""
-    return read_run(source, train_size, threads=1)
+def _alone(source: Source, train_size: int | None, threads: int | None) -> Run | str | None:
+    """A run, None where there is no Caffe log, or why a file of it could not be read."""
+    try:
+        return read_run(source, train_size, threads)
+    except OSError as error:
+        return f"{error.filename or source.name} cannot be read: {error.strerror or error}"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from caffebench.analysis.lines import FORMATS, HINT, PREFIX, microseconds
 from caffebench.analysis.rows import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, Metric, Metrics, Rows
-from caffebench.analysis.shapes import PAD, Columns, Shapes, output_metric, read_shaped
+from caffebench.analysis.shapes import LATER, PAD, Columns, Shapes, output_metric, read_shaped, times
 
 __all__ = ["Mark", "Scan", "Scanner", "scan"]
 
@@ -214,6 +214,13 @@ class _Block:
             others = np.flatnonzero(keep & (kind != LR))
             keep[rates] = ~_beside(iteration, others, rates)
         chosen = said[keep]
+        time = time[keep]
+        later = np.flatnonzero(time == LATER)
+        if len(later):
+            view = np.frombuffer(self.data, "u1")
+            at = self.starts[chosen[later]]
+            old = view[at + 5] == 32
+            time[later] = np.where(old, times(view, at, 21), times(view, at, 25))
         return Rows(
             iteration=iteration[keep],
             value=c.value[chosen],
@@ -222,7 +229,7 @@ class _Block:
             net=net[keep],
             kind=kind[keep],
             at=self.starts[chosen] + self.base,
-            time=time[keep],
+            time=time,
             pid=c.pid[chosen],
         )
 
@@ -282,7 +289,7 @@ class Scanner:
             self._rest = [data]
             return
         cut = cut or self._size
-        self._start(b"".join((data[:cut], PAD)))
+        self._start(b"".join((memoryview(data)[:cut], PAD)))
         self._base += cut
         self._rest, self._size = [data[cut:]], self._size - cut
 

@@ -18,13 +18,15 @@ import numpy.typing as npt
 from caffebench.analysis.lines import PREFIX, microseconds
 from caffebench.analysis.rows import LOSS, LR, TEST, TESTING, TRAIN, Metric, Metrics
 
-__all__ = ["PAD", "Columns", "Shapes", "read_shaped"]
+__all__ = ["LATER", "PAD", "Columns", "Shapes", "output_metric", "read_shaped", "times"]
 
 PAD = b"\n" * 128
 """Follows every block, so that no window reaches beyond it."""
 
 _WINDOW = 64  # bytes: a shape that is longer is left to the patterns
 _NONE = 255
+LATER = -(2**63) + 1
+"""Stands for a time that has not been read, because it will seldom be asked for."""
 _SPACE = 32
 _MOST = 64  # shapes
 _LOOK = 400  # lines of a block that are looked at for new shapes
@@ -65,8 +67,6 @@ class _Shape:
     kind: int
     pid: int
     metric: int
-    words: tuple[tuple[int, np.uint64, np.uint64], ...]
-    """(number of the word, mask, what it is), the most telling first."""
 
 
 _BEGIN = re.compile(
@@ -106,12 +106,7 @@ class Shapes:
             code = self.metrics.code(output_metric(found["name"], found["index"], found["weight"]))
         if code is None or len(self.old) + len(self.new) >= _MOST:
             return None
-        size = len(text)
-        padded = text + b"\0" * (_WINDOW - size)
-        words = np.frombuffer(padded, "<u8")
-        masks = np.frombuffer(b"\xff" * size + b"\0" * (_WINDOW - size), "<u8")
-        used = [(k, masks[k], words[k]) for k in range((size + 7) // 8)]
-        return _Shape(text, kind, int(prefix["pid"]), code, tuple(reversed(used)))
+        return _Shape(text, kind, int(prefix["pid"]), code)
 
 
 def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
@@ -148,7 +143,7 @@ def _digits(words: Array) -> tuple[Array, Array]:
     return (low >> _U8(32)).astype("i8"), count.astype("i8")
 
 
-def _times(data: Array, at: Array, skip: int) -> Array:
+def times(data: Array, at: Array, skip: int) -> Array:
     """Microseconds of lines of which it is known that a prefix begins there; NO_TIME is left to the caller."""
     clock = _words(data, at + (skip - 15))  # HH:MM:SS
     micro = _words(data, at + (skip - 7))  # .ffffff and a space
@@ -208,7 +203,9 @@ def _numbers(data: Array, at: Array) -> tuple[Array, Array]:
         end[more] += count
     power = places.copy()
     scaled = np.flatnonzero((data[end] == ord("e")) & (digits > 0))
-    scaled = scaled[np.isin(data[end[scaled] + 1], (ord("-"), ord("+")))]
+    if len(scaled):
+        sign = data[end[scaled] + 1]
+        scaled = scaled[(sign == ord("-")) | (sign == ord("+"))]
     if len(scaled):
         less = data[end[scaled] + 1] == ord("-")
         exponent, count = _digits(_words(data, end[scaled] + 2))
@@ -249,7 +246,7 @@ def read_shaped(data: bytes, starts: Array, columns: Columns, shapes: Shapes) ->
         lines = np.flatnonzero(chosen)
         if not len(lines):
             continue
-        text = _window(view, starts[lines] + skip, _WINDOW).view("<u8").reshape(-1, _WINDOW // 8)
+        text = _window(view, starts[lines] + skip, _WINDOW)
         left = np.arange(len(lines))
         for shape in list(known):
             left = _take(shape, view, starts, lines, text, left, skip, columns)
@@ -280,15 +277,15 @@ def _take(
     shape: _Shape, view: Array, starts: Array, lines: Array, text: Array, left: Array, skip: int, columns: Columns
 ) -> Array:
     """Read the lines of one shape among ``left`` and return the others."""
-    mine = left
-    for number, mask, word in shape.words:
-        said = text[mine, number] if mine is not left or len(left) != len(text) else text[:, number]
-        mine = mine[(said == word) if mask == _U8(0xFFFFFFFFFFFFFFFF) else ((said & mask) == word)]
-        if not len(mine):
-            return left
+    size = len(shape.text)
+    begins = np.ndarray((len(text),), f"S{size}", text, strides=(_WINDOW,))
+    same = (begins if len(left) == len(text) else begins[left]) == shape.text
+    mine = left[same]
+    if not len(mine):
+        return left
     number_of = lines[mine]
     line_at = starts[number_of]
-    at = line_at + (skip + len(shape.text))
+    at = line_at + (skip + size)
     good: Any = np.ones(len(mine), bool)
     iteration: Any = -1
     net: Any = -1
@@ -299,8 +296,12 @@ def _take(
         if shape.kind == TESTING:
             good = (count > 0) & (tail == _TEST_TAIL)
             # "g net (#0)"
-            net, size = _digits(_words(view, at + count + 16))
-            good &= (_words(view, at + count + 8) == np.frombuffer(b"g net (#", "<u8")[0]) & (size < 4) & (size > 0)
+            net, count_net = _digits(_words(view, at + count + 16))
+            good &= (
+                (_words(view, at + count + 8) == np.frombuffer(b"g net (#", "<u8")[0])
+                & (count_net < 4)
+                & (count_net > 0)
+            )
             value_at = None
         else:
             is_loss = (tail == _LOSS_TAIL) & (view[at + count + 8] == _SPACE)
@@ -318,16 +319,20 @@ def _take(
         good[good_at] = right
         value = np.empty(len(mine))
         value[good_at] = values
-    time = _times(view, line_at, skip)
-    if not bool(np.all(good)):
-        time, number_of = time[good], number_of[good]
+    # An output has the time of the line above it, a learning rate is seldom a row of its own.
+    time: Any = times(view, line_at, skip) if shape.kind in (LOSS, TESTING) else LATER
+    whole = bool(np.all(good))
+    if not whole:
+        number_of = number_of[good]
+        time = time[good] if isinstance(time, np.ndarray) else time
         iteration = iteration[good] if isinstance(iteration, np.ndarray) else iteration
         net = net[good] if isinstance(net, np.ndarray) else net
         value = value[good] if isinstance(value, np.ndarray) else value
     columns.put(number_of, shape.kind, time, shape.pid, iteration, value, shape.metric, net)
-    rest = np.ones(len(text), bool)
-    rest[mine[good]] = False
-    return left[rest[left]]
+    if not whole:
+        same[np.flatnonzero(same)[~good]] = False
+    others: Array = left[~same]
+    return others
 
 
 def _after_pace(view: Array, at: Array, count: Array) -> tuple[Array, Array]:

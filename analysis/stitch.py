@@ -44,10 +44,6 @@ class Piece:
         """The first mark of one of these kinds."""
         return next((one for one in self.marks if one.kind in kinds), None)
 
-    def losses(self) -> Rows:
-        """Its train lines."""
-        return self.rows[self.rows.kind == LOSS]
-
     def times(self) -> npt.NDArray[np.int64]:
         """Every time in it."""
         said = [one.time for one in self.marks if one.time != NO_TIME]
@@ -67,24 +63,47 @@ class Piece:
 def _starts(scan: Scan) -> list[tuple[int, bool]]:
     """Offsets at which a process begins, and whether that is its very start."""
     cuts: dict[int, bool] = {}
-    before: Mark | None = None
+    lead: int | None = None  # where the lines began that a process writes before its solver
     running = False  # training lines were seen since the last start
-    at_rows = scan.rows.at
     last = 0
     for mark in scan.marks:
-        running = running or bool(np.searchsorted(at_rows, mark.at) > np.searchsorted(at_rows, last))
+        shown = bool(np.searchsorted(scan.rows.at, mark.at) > np.searchsorted(scan.rows.at, last))
+        running = running or shown
+        last = mark.at
+        if mark.kind in ("head", "created", "gpus") or (mark.kind == "event" and mark.text == "run"):
+            lead = mark.at if lead is None or shown else lead
+            continue
         if mark.kind == "solver":
-            same = before is not None and before.kind in ("gpus", "created", "event") and before.pid in (0, mark.pid)
-            cuts[before.at if same and before is not None else mark.at] = True
-            running, last = False, mark.at
-        elif mark.kind in ("resume", "start", "created") and running:
+            cuts[mark.at if lead is None or shown else lead] = True
+            running = False
+        elif mark.kind in ("resume", "start") and running:
             cuts[mark.at] = True
-            running, last = False, mark.at
-        before = mark
+            running = False
+        lead = None
     return sorted(cuts.items())
 
 
-def _changes(losses: Rows) -> list[int]:
+@dataclass
+class _Told:
+    """The columns of the train lines that tell processes apart."""
+
+    at: npt.NDArray[np.int64]
+    pid: npt.NDArray[np.int32]
+    iteration: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __getitem__(self, chosen: slice) -> _Told:
+        return _Told(self.at[chosen], self.pid[chosen], self.iteration[chosen])
+
+
+def _told(rows: Rows) -> _Told:
+    losses = np.flatnonzero(rows.kind == LOSS)
+    return _Told(rows.at[losses], rows.pid[losses], rows.iteration[losses])
+
+
+def _changes(losses: _Told) -> list[int]:
     """Indexes of train lines where another process goes on: its id changes, or the counter runs back.
 
     One line alone is not believed: a flipped bit makes one, a process makes many.
@@ -101,7 +120,7 @@ def _changes(losses: Rows) -> list[int]:
     return [int(one) for one in np.flatnonzero(other | back) + 1]
 
 
-def _beginning(rows: Rows, losses: Rows, index: int) -> int:
+def _beginning(rows: Rows, losses: _Told, index: int) -> int:
     """Offset of the first row of the process that ``losses`` at ``index`` is of: a test may come before its loss."""
     before = losses.at[index - 1] if index else -1
     low, high = np.searchsorted(rows.at, [before + 1, losses.at[index]])
@@ -118,7 +137,7 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
     starts = dict(_starts(scan))
     starts.setdefault(0, False)
     rows = scan.rows
-    losses = rows[rows.kind == LOSS]
+    losses = _told(rows)
     edges = sorted(starts)
     for first, last in zip(edges, [*edges[1:], _END], strict=True):
         inside = losses[slice(*np.searchsorted(losses.at, [first, last]))]
@@ -150,7 +169,7 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
 
 def _leave_out_garbled(piece: Piece) -> None:
     """Leave out the single line whose iteration does not fit between its neighbours, and what belongs to it."""
-    losses = piece.losses()
+    losses = _told(piece.rows)
     if len(losses) < 3:
         return
     iteration = losses.iteration
@@ -192,6 +211,8 @@ def _into_year(piece: Piece, years: Sequence[int], near: int) -> None:
 
 def _most(pids: npt.NDArray[np.int32], marks: Sequence[Mark]) -> int:
     """The process that wrote most of these lines; 0 where none says it."""
+    if len(pids) and (pids[0] == pids).all():
+        return int(pids[0])
     values, counts = np.unique(pids if len(pids) else [one.pid for one in marks if one.pid] or [0], return_counts=True)
     return int(values[counts.argmax()])
 
@@ -310,7 +331,7 @@ def _config(piece: Piece) -> Config:
 def to_session(piece: Piece, number: int) -> Session:
     """Describe one piece."""
     ended, reason = _ending(piece)
-    losses = piece.losses()
+    losses = _told(piece.rows)
     seen = piece.rows.iteration
     times = piece.times()
     weights = piece.mark("finetune")
@@ -325,7 +346,7 @@ def to_session(piece: Piece, number: int) -> Session:
         resumed_from=piece.resumed_from(),
         weights=weights.text if weights else None,
         first_iteration=int(seen[0]) if len(seen) else None,
-        last_iteration=int((losses if len(losses) else piece.rows).iteration.max()) if len(seen) else None,
+        last_iteration=int((losses.iteration if len(losses) else seen).max()) if len(seen) else None,
         ended=ended,
         reason=reason,
         config=_config(piece),

@@ -35,6 +35,7 @@ def read_with_progress(paths: Sequence[Path], train_size: int | None) -> list[Ru
             train_size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             workers=os.cpu_count() or 1,
+            unreadable=lambda why: bar.console.print(f"left out: {why}", markup=False, highlight=False),
         )
 
 

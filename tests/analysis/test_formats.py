@@ -1,0 +1,150 @@
+"""Whole small logs of each kind that is out there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from caffebench.analysis import read_runs
+from caffebench.analysis.model import Run
+
+Write = Callable[..., Path]
+P = "I0411 08:54:06.202049 10647 solver.cpp:237] "
+
+
+def log(write: Write, *lines: str) -> Run:
+    (run,) = read_runs([write("net.log", "\n".join(lines) + "\n")])
+    return run
+
+
+def rows(run: Run) -> list[tuple[object, ...]]:
+    return run.curves.select("phase", "net", "iteration", "metric", "value").rows()
+
+
+def test_caffe_of_today_prints_its_pace(write: Write) -> None:
+    new = "I20261121 03:50:02.245851 10633 solver.cpp:239] "
+    run = log(
+        write,
+        new + "Iteration 0 (-4.2e-45 iter/s, 0.01s/100 iters), loss = 2.35",
+        new + "    Train net output #0: loss = 2.35 (* 1 = 2.35 loss)",
+        new + "Iteration 0, lr = 0.01",
+    )
+    assert rows(run) == [("train", None, 0, "loss", 2.35), ("train", None, 0, "batch_loss", 2.35)]
+    assert run.curves["lr"].to_list() == [0.01, 0.01]
+
+
+@pytest.mark.parametrize("pace", ["(2.25 iter/s, 21.292s/48 iter)", "(3.8928 s)", "(241.076/s)"])
+def test_nvcaffe(write: Write, pace: str) -> None:
+    run = log(write, f"{P}Iteration 56 {pace}, loss = 1.5", f"{P}Iteration 56 {pace}, lr = 0.01, m = 0.9, wd = 0.0005")
+    assert rows(run) == [("train", None, 56, "loss", 1.5)]
+    assert run.curves["lr"].to_list() == [0.01]
+
+
+@pytest.mark.parametrize("front", ["[0] ", " rank = 0 "])
+def test_mpi_ranks_in_front(write: Write, front: str) -> None:
+    run = log(write, f"{front}{P}Iteration 20, loss = 1.5", f"{P}{front}Iteration 40, loss = 1.25")
+    assert [(row[2], row[4]) for row in rows(run)] == [(20, 1.5), (40, 1.25)]
+
+
+def test_several_test_nets(write: Write) -> None:
+    run = log(
+        write,
+        P + "Iteration 100, Testing net (#0)",
+        P + "    Test net output #0: accuracy = 0.5",
+        P + "Iteration 100, Testing net (#1)",
+        P + "    Test net output #0: accuracy = 0.25",
+    )
+    assert rows(run) == [("test", 0, 100, "accuracy", 0.5), ("test", 1, 100, "accuracy", 0.25)]
+    assert run.accuracy == 0.5
+
+
+def test_googlenet_has_three_losses_and_top_1_is_before_top_5(write: Write) -> None:
+    run = log(
+        write,
+        P + "Iteration 4000, Testing net (#0)",
+        P + "    Test net output #0: loss1/loss1 = 3.1 (* 0.3 = 0.93 loss)",
+        P + "    Test net output #1: loss1/top-1 = 0.31",
+        P + "    Test net output #2: loss1/top-5 = 0.55",
+        P + "    Test net output #3: loss3/loss3 = 2.5 (* 1 = 2.5 loss)",
+        P + "    Test net output #4: loss3/top-1 = 0.44",
+        P + "    Test net output #5: loss3/top-5 = 0.7",
+    )
+    assert (run.accuracy, run.loss) == (0.44, 2.5)
+
+
+def test_a_vector_is_numbered(write: Write) -> None:
+    run = log(
+        write,
+        P + "Iteration 0, Testing net (#0)",
+        P + "    Test net output #0: accuracy = 0.5",
+        P + "    Test net output #1: per_class = 0.25",
+        P + "    Test net output #2: per_class = 0.75",
+    )
+    assert [row[3:] for row in rows(run)] == [("accuracy", 0.5), ("per_class[0]", 0.25), ("per_class[1]", 0.75)]
+
+
+def test_ssd_and_early_2014(write: Write) -> None:
+    ssd = log(write, P + "Iteration 0, Testing net (#0)", P + "    Test net output #0: detection_eval = 0.7")
+    assert ssd.accuracy == 0.7
+    old = log(write, P + "Iteration 0, Testing net", P + "Iteration 9, Testing net (#0)", P + "Test score #0: 0.41")
+    assert rows(old) == [("test", 0, 9, "score0", 0.41)]
+
+
+def test_what_several_gpus_say_twice_counts_once(write: Write) -> None:
+    other = P.replace("10647", "10650")
+    run = log(
+        write,
+        P + "Iteration 0, loss = 2",
+        P + "Iteration 0, lr = 0.01",
+        other + "Iteration 0, lr = 0.01",
+        P + "Iteration 20, loss = 1",
+        P + "Iteration 20, lr = 0.01",
+        other + "Iteration 20, lr = 0.01",
+        P + "Iteration 40, loss = 0.5",
+    )
+    assert [row[2:] for row in rows(run)] == [(0, "loss", 2.0), (20, "loss", 1.0), (40, "loss", 0.5)]
+    assert len(run.sessions) == 1
+
+
+def test_other_lines_that_say_iteration(write: Write) -> None:
+    run = log(write, P + "MultiStep Status: Iteration 50000, step = 1", P + "Iteration 50000, loss = 1")
+    assert rows(run) == [("train", None, 50_000, "loss", 1.0)]
+    assert run.bad_lines == 0
+
+
+def test_carriage_returns_colours_and_cut_lines(write: Write) -> None:
+    run = log(
+        write,
+        "\x1b[32m" + P + "Iteration 0, loss = 3\x1b[0m\r",
+        "progress 1%\rprogress 2%\r" + P + "Iteration 20, loss = 2\r",
+        P + "Iteration 40, lo" + P + "Iteration 60, loss = 1",
+        P + "Iteration 80, loss = 0.",
+        P + "Iteration 100, loss = 0.5x",
+    )
+    assert [row[2:] for row in rows(run)][:3] == [(0, "loss", 3.0), (20, "loss", 2.0), (60, "loss", 1.0)]
+    assert run.bad_lines == 1
+
+
+def test_the_end_of_a_log_that_is_cut_in_a_number_is_no_value(write: Write) -> None:
+    path = write("net.log", f"{P}Iteration 0, loss = 3\n{P}Iteration 20, loss = 2.4")
+    (run,) = read_runs([path])
+    assert [row[2:] for row in rows(run)] == [(0, "loss", 3.0)]
+
+
+def test_a_rate_whose_loss_is_lost_is_kept(write: Write) -> None:
+    run = log(write, P + "Iteration 0, loss = 3", P + "Iteration 0, lr = 0.01", P + "Iteration 20, lr = 0.005")
+    assert [row[2:] for row in rows(run)] == [(0, "loss", 3.0), (20, "lr", 0.005)]
+
+
+def test_leap_days(write: Write) -> None:
+    lines = [
+        f"I{day} 12:00:00.000000 7 solver.cpp:1] Iteration {n}, loss = 1" for n, day in enumerate(["0228", "0301"])
+    ]
+    lines = [lines[0].replace("12:00", "23:59"), lines[0].replace("12:00", "23:59").replace("n 0", "n 1")]
+    lines.append("I0301 00:00:00.000000 7 solver.cpp:1] Iteration 2, loss = 1")
+    assert log(write, *lines).seconds == 60.0
+    leap = "I0229 12:00:00.000000 7 solver.cpp:1] Iteration 2, loss = 1"
+    lines[2:] = [leap, "I0301 00:00:00.000000 7 solver.cpp:1] Iteration 3, loss = 1"]
+    assert log(write, *lines).seconds == 86_460.0

@@ -1,0 +1,121 @@
+"""Which files make a run, and folders and files that are not as they should be."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from click.testing import CliRunner
+
+from caffebench.analysis import read, read_runs
+from caffebench.analysis.cli import main
+from caffebench.analysis.sources import find_runs
+from caffebench.common.errors import InputError
+
+Session = Callable[..., str]
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", zstandard.ZstdCompressor().compress)],
+)
+def test_compressed_logs_and_cut_ones(
+    make_session: Session, write: Write, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    text = make_session(0, 2000).encode()
+    packed = pack(text)
+    (run,) = read_runs([write(f"net.log{suffix}", packed)])
+    assert (run.name, run.iteration) == ("net", 2000)
+    cut = write(f"cut.log{suffix}", packed[: len(packed) * 2 // 3])
+    assert CliRunner().invoke(main, [str(cut), "--out", str(cut.parent / "out")]).exit_code in (0, 2)
+
+
+def test_glogs_own_files_of_one_prefix_are_one_run(make_session: Session, write: Write) -> None:
+    created = "Log file created at: 2016/12/31 23:58:00\n"
+    first = write("caffe.host.me.log.INFO.20161231-235800.100", created, make_session(0, 340))
+    write(
+        "caffe.host.me.log.INFO.20170101-120000.200",
+        created.replace("2016/12/31 23:58", "2017/01/01 12:00"),
+        make_session(300, 600, pid=200, resume=True),
+    )
+    write("caffe.host.me.log.WARNING.20161231-235800.100", created)
+    (first.parent / "caffe.INFO").symlink_to(first.name)
+    (run,) = read_runs([first.parent])
+    assert (run.name, len(run.sessions), run.lost_iterations) == ("net", 2, 40)
+    assert [one.began.year for one in run.sessions if one.began] == [2016, 2017]
+
+
+def test_links_in_a_loop_and_twice_are_read_once(make_session: Session, write: Write) -> None:
+    path = write("net.log", make_session(0, 100))
+    (path.parent / "again").symlink_to(path.parent, target_is_directory=True)
+    (path.parent / "same.log").symlink_to(path)
+    assert [one.name for one in find_runs([path.parent])] == ["net"]
+
+
+def test_a_folder_of_many_files(tmp_path: Path) -> None:
+    for number in range(100_000):
+        (tmp_path / f"{number}.jpg").touch()
+    with pytest.raises(InputError, match="no Caffe log in"):
+        read_runs([tmp_path])
+
+
+def test_files_of_other_programs(write: Write) -> None:
+    path = write("other.log", b"2016-01-01 ERROR nothing to see\n" * 100)
+    done = CliRunner().invoke(main, [str(path)])
+    assert done.exit_code == 2
+    assert "no Caffe log in" in done.stderr
+    missing = CliRunner().invoke(main, [str(path.parent / "absent")])
+    assert (missing.exit_code, "does not exist" in missing.stderr) == (2, True)
+
+
+def test_what_may_not_be_read_is_left_out_and_named(make_session: Session, write: Write) -> None:
+    path = write("net.log", make_session(0, 100))
+    write("other.log", make_session(0, 200))
+    path.chmod(0)
+    for folder in path.parents[:4]:
+        folder.chmod(0o755)
+    # As root every file can be read: so another user does the reading.
+    code = f"""
+import os
+from caffebench.analysis.read import read_runs
+import caffebench.analysis.stitch, polars
+if os.getuid() == 0:
+    os.setuid(65534)
+why = []
+print([run.name for run in read_runs([{str(path.parent)!r}], unreadable=why.append)], why)
+try:
+    read_runs([{str(path)!r}])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        f"['other'] ['{path} cannot be read: Permission denied']",
+        f"InputError {path} cannot be read: Permission denied",
+    ], done.stderr
+
+
+def test_a_log_that_grows_between_two_reads(make_session: Session, write: Write) -> None:
+    text = make_session(0, 400)
+    for size in range(0, len(text), 1501):
+        path = write("net.log", text[:size])
+        if size > 3000:
+            shown = read(path).filter(phase="train", metric="loss")["value"].to_list()
+            whole = [round(2.3 / (1 + iteration / 100), 5) for iteration in range(0, 401, 20)]
+            assert shown == pytest.approx(whole[: len(shown)], abs=1e-5)
+
+
+def test_many_runs_are_shared_among_processes(make_session: Session, write: Write, tmp_path: Path) -> None:
+    for number in range(20):
+        folder = write(f"net{number}.log", make_session(0, 200)).parent
+    done = CliRunner().invoke(main, [str(folder), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    names = [line.split(",")[0] for line in (tmp_path / "summary.csv").read_text().splitlines()[1:]]
+    assert names == [f"net{number}" for number in range(20)]
