@@ -99,15 +99,16 @@ def test_an_unknown_format_is_refused_by_name(runs: list[Run], tmp_path: Path) -
     assert list(tmp_path.glob("*.csv")) == []
 
 
-def test_the_example_of_the_documentation(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("page", ["python.md", "plots.md"])
+def test_the_examples_of_the_documentation(
+    page: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "logs").symlink_to(shared / "caffenet-benchmark/logs/batch_size")
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / "python.md").read_text()
+    text = (DOCS / page).read_text()
     examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
     assert examples
     known: dict[str, object] = {"read": read}
     for code, output in examples:
-        exec(compile(code, "docs/python.md", "exec"), known)  # noqa: S102 - our own page
+        exec(compile(code, f"docs/{page}", "exec"), known)  # noqa: S102 - our own page
         assert capsys.readouterr().out.strip() == output.strip()

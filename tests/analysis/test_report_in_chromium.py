@@ -218,3 +218,18 @@ def test_sessions_settings_and_differences_are_told(opened: Callable[..., Any]) 
     assert "2016-04-06 04:34:53" in text[0]
     assert ["base_lr", "0.01", "0.01", "0.05", "0.01"] in [line.split("\t") for line in text[1].splitlines()]
     assert "num_output: 10" in text[2]
+
+
+def test_an_open_report_shows_the_news_in_the_same_view(browser: Any, module_session: Session, tmp_path: Path) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    log, page = tmp_path / "net.log", tmp_path / "report.html"
+    for last in (1000, 2000):
+        log.write_text(module_session(0, last))
+        write_report(read_runs([log]), page, reload=0.5)
+        if last == 1000:
+            browser.get(f"file://{page}#curve=train+loss&x=seconds")
+            assert max(_lines(browser)["net"]) == pytest.approx(1000 / 60, abs=0.1)
+    WebDriverWait(browser, 30, ignored_exceptions=(Exception,)).until(lambda it: max(_lines(it)["net"]) > 30)
+    assert _script(browser, "document.getElementById('plot').layout.yaxis.title.text") == "train loss"
+    browser.get("about:blank")

@@ -1,0 +1,58 @@
+"""The options of ``merge-logs`` that concern the report, the exports and the plots."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Session = Callable[..., str]
+Write = Callable[..., Path]
+
+
+def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("merge-logs")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_everything_is_written_where_it_says(make_session: Session, write: Write, tmp_path: Path) -> None:
+    write("a.log", make_session(0, 300))
+    path = write("b.log", make_session(0, 400))
+    wanted = ["--html", "--export", "csv,parquet,json,tensorboard", "--plot", "--format", "svg,pdf", "--x", "seconds"]
+    more = ["--log", "xy", "--smooth", "5", "--resumes", "--train-size", "1000"]
+    done = merge(path.parent, "--out", tmp_path / "out", *wanted, *more)
+    assert done.returncode == 0, done.stderr
+    said = [Path(line) for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
+    files = {one.relative_to(tmp_path / "out").as_posix() for one in said}
+    plots = {
+        f"plots/{name}.{suffix}"
+        for name in ("test_accuracy", "test_loss", "train_loss", "learning_rate")
+        for suffix in ("svg", "pdf")
+    }
+    tables = {f"{name}.{suffix}" for name in ("curves", "summary") for suffix in ("csv", "parquet", "json")}
+    assert files == {"report.html", "tensorboard", *plots, *tables}
+    assert all(one.exists() for one in said)
+    assert len(said) == len(files)
+    assert "training time, minutes" in (tmp_path / "out/plots/test_loss.svg").read_text()
+    assert '"x":"seconds"' in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--export", "excel"], "'excel' is not one of csv, parquet, json, tensorboard"),
+        (["--format", "png,gif"], "'gif' is not one of png, svg, pdf"),
+        (["--log", "z"], "'z' is not one of 'x', 'y', 'xy'"),
+        (["--smooth", "0"], "0 is not in the range x>=1"),
+        (["--watch", "--every", "0"], "0 is not in the range x>=0.1"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(tmp_path: Path, wrong: list[str], said: str) -> None:
+    done = merge(tmp_path, "--out", tmp_path / "out", *wrong)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
