@@ -124,7 +124,9 @@ def _preempted() -> bool:
     """Whether Slurm is making room for another job; it tells a task only that it has to go."""
     command = ["scontrol", "show", "job", os.environ.get("SLURM_JOB_ID", "")]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
-    return re.search(r"\bPreemptTime=\d", answer) is not None
+    preempted, started = (re.search(rf"\b{name}=(\d\S+)", answer) for name in ("PreemptTime", "StartTime"))
+    # Not an earlier time: then it is scancel that ends the task now. The times are written so that they sort.
+    return preempted is not None and started is not None and preempted[1] >= started[1]
 
 
 def _say(text: str) -> None:
