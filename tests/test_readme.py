@@ -40,7 +40,7 @@ def gist(line: str) -> str:
 def test_there_is_something_to_run():
     shown = [command for block in sessions() for command, _ in block]
     assert [command for command in shown if command.startswith("make")] == ["make demo", RUNS_US]
-    for name in ("gen-prototxt", "run-caffe", "merge-logs"):
+    for name in ("install-caffe", "make-lmdb", "gen-prototxt", "run-caffe", "merge-logs"):
         assert any(command.startswith(name) for command in shown)
 
 
@@ -48,14 +48,26 @@ def test_ci_runs_the_test_command():
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == f"exec {RUNS_US}"
 
 
+def empty_environment(folder: Path) -> Path:
+    """The folder of the programs of a new virtual environment."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    return folder / "venv" / "bin"
+
+
 @pytest.mark.parametrize("block", sessions(), ids=lambda block: block[0][0])
-def test_the_readme_is_true(block, tmp_path):
+def test_the_readme_is_true(block, tmp_path, request):
     environment = dict(os.environ, DEMO=str(tmp_path / "demo"), VENV=sys.prefix)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    folder = tmp_path
+    if block[0][0].startswith("make "):
+        folder = ROOT
+    elif block[0][0].startswith("pip "):
+        # From a checkout of its own into an environment of its own.
+        folder = request.getfixturevalue("clone")
+        environment["PATH"] = f"{empty_environment(tmp_path)}{os.pathsep}{environment['PATH']}"
     for command, shown in block:
         if command == RUNS_US:
             continue
-        folder = ROOT if command.startswith("make") else tmp_path
         done = subprocess.run(
             ["sh", "-c", f"exec 2>&1; {command}"], cwd=folder, env=environment, capture_output=True, text=True
         )

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,27 +75,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def installed() -> str:
-    """Install Slurm where it is missing; why that cannot be done, or nothing."""
-    if os.geteuid() != 0:
-        return "a Slurm of one's own takes root"
-    if all(map(shutil.which, ("munged", "slurmctld", "slurmd", "sbatch"))):
-        return ""
-    if shutil.which("apt-get") is None:
-        return f"Slurm is not installed ({', '.join(PACKAGES)}) and there is no apt-get"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        if done.returncode:
-            return f"{' '.join(command)} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}"
-    return ""
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(have_programs: Callable[[Sequence[str], Sequence[str]], None]) -> Iterator[None]:
     """A Slurm that every command finds, until the tests of this file are over."""
-    if reason := installed():
-        pytest.skip(reason)
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm of one's own takes root")
+    have_programs(("munged", "slurmctld", "slurmd", "sbatch"), PACKAGES)
     folder = Path(tempfile.mkdtemp(prefix="slurm"))  # short: the path of a socket has at most 107 bytes
     for name in ("state", "spool"):
         (folder / name).mkdir()
