@@ -71,13 +71,15 @@ def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_i
     # With several losses (GoogLeNet) Caffe shows their weighted sum.
     chance = math.log(classes) * scale
     guessing = f"guessing ({'' if scale == 1 else f'{scale:g} x '}ln {classes} = {chance:.3g})"
-    final = float(np.nanmedian(end))
-    best = min(_best(losses[:_ENOUGH]), _best(losses[-_ENOUGH:]))
+    final = float(np.median(end[np.isfinite(end)]))
     iterations = int(shown[-1] - shown[0])
     if final > chance * FAR and iterations >= FAR_PATIENCE:
         return f"the loss ended at {final:.4g}, far above {guessing}"
     if final > chance + ABOVE * scale and iterations >= ABOVE_PATIENCE:
         return f"the loss ended at {final:.4g}, above {guessing}"
+    if final < chance - MARGIN * scale:
+        return ""
+    best = min(_best(losses[:_ENOUGH]), _best(losses[-_ENOUGH:]))
     early = stopped and max_iter is not None and iterations < max_iter * STOPPED_SHARE
     if best > chance - MARGIN * scale and iterations >= (STOPPED_PATIENCE if early else PATIENCE):
         return f"the loss stayed at {guessing} for {iterations:,} iterations{', then it was stopped' if early else ''}"
@@ -86,8 +88,9 @@ def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_i
 
 def _best(losses: npt.NDArray[np.float64]) -> float:
     """The lowest median of ``LAST`` losses in a row."""
-    windows = np.lib.stride_tricks.sliding_window_view(losses, min(LAST, len(losses)))
-    return float(np.nanmin(np.nanmedian(windows, axis=1)))
+    told = np.where(np.isnan(losses), np.inf, losses)
+    windows = np.lib.stride_tricks.sliding_window_view(told, min(LAST, len(told)))
+    return float(np.median(windows, axis=1).min())
 
 
 _ENOUGH = 100_000  # displayed losses at either end that are looked at
