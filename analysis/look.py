@@ -6,7 +6,7 @@ import math
 
 from caffebench.analysis.model import Run
 
-__all__ = ["COLORS", "DASHES", "WINDOW", "final", "style", "window_of"]
+__all__ = ["COLORS", "DASHES", "final", "style", "window_of"]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours (Color Universal Design, 2008), told apart by the colour-blind too; not their yellow, which
@@ -15,9 +15,6 @@ nobody can see on white."""
 DASHES = ("solid", "dash", "dot")
 """Where the colours end, the dashes go on: 21 looks."""
 
-WINDOW = 100
-"""A smoothed curve is the mean over a hundredth of the run, unless another window is given."""
-
 
 def style(index: int) -> tuple[str, str]:
     """Colour and dash of the run number ``index``: the same in every picture."""
@@ -25,8 +22,8 @@ def style(index: int) -> tuple[str, str]:
 
 
 def window_of(rows: int) -> int:
-    """Rows over which a train loss of so many rows is smoothed by default."""
-    return max(1, rows // WINDOW)
+    """Rows over which a train loss of so many rows is smoothed by default: a hundredth, but 5 where there are 50."""
+    return max(rows // 100, 5 if rows >= 50 else 1)
 
 
 def final(value: float | None, run: Run) -> float | None:

@@ -93,7 +93,7 @@ def draw_test_loss(
     rows = [run.curve(run.loss_metric) if run.loss_metric else None for run in runs]
     lines = _lines(ax, runs, rows, x)
     _limit(ax, lines, log_y)
-    return _draw(ax, lines, "test loss", "{:.2f}", log_x, log_y, resumes, best=min)
+    return _draw(ax, lines, "test loss", "{:#.3g}", log_x, log_y, resumes, best=min)
 
 
 def draw_train_loss(
@@ -108,7 +108,7 @@ def draw_train_loss(
 ) -> Axes:
     """The loss of the train lines: its mean over ``window`` displayed values, over the faint raw line.
 
-    The default window is a hundredth of each run; 1 draws the raw line alone.
+    The default window is a hundredth of each run, at least 5 values; 1 draws the raw line alone.
     """
     lines = _lines(ax, runs, [run.curve("loss", "train") for run in runs], x)
     for line in lines:
@@ -116,7 +116,7 @@ def draw_train_loss(
         if size > 1:
             line.raw, line.y = line.y, smooth(line.y, size)
     _limit(ax, lines, log_y)
-    return _draw(ax, lines, "train loss", "{:.2f}", log_x, log_y, resumes, best=min)
+    return _draw(ax, lines, "train loss", "{:#.3g}", log_x, log_y, resumes, best=min)
 
 
 def draw_learning_rate(
@@ -229,7 +229,7 @@ def _draw(
     last = {line.place: line.last if failed else float(line.y[-1]) for line in lines}
     order = sorted(lines, key=lambda line: (last[line.place] is None, sign * (last[line.place] or 0.0), line.place))
     handles = [drawn[line.place] for line in order]
-    values = ["n/c" if last[line.place] is None else form.format(last[line.place]) for line in order]
+    values = ["n/c" if last[line.place] is None else form.format(last[line.place]).rstrip(".") for line in order]
     labels = [f"{value}  {_named(line.run.label)}" for value, line in zip(values, order, strict=True)]
     if resumes and any(one.get_gid() == "resumes" for one in ax.lines):
         handles.append(ax.plot([], [], "o", mfc="white", mec="#555555", ms=5, gid="key")[0])
@@ -279,20 +279,22 @@ def _mark_resumes(ax: Axes, line: _Line, color: str) -> None:
 
 
 def _dress(ax: Axes, log_x: bool, log_y: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     right = max((float(np.asarray(one.get_xdata())[-1]) for one in ax.lines if one.get_gid() == "curve"), default=1.0)
     if log_x:
         ax.set_xscale("log")
     else:
         ax.set_xlim(0, right * 1.01 or 1)
+        ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 1.25K
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     if log_y:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
         if high / max(low, 1e-300) < 300:
-            # Less than three decades: 1, 2 and 5 of each are named too.
-            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            # Less than three decades: 1, 2 and 5 of each are named too; of less than one, even steps.
+            near = high / max(low, 1e-300) < 8
+            ax.yaxis.set_major_locator(MaxNLocator(8) if near else LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(color="#e3e6ea", lw=0.7)

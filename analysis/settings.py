@@ -13,7 +13,7 @@ __all__ = ["Settings", "differences", "net_text", "settings"]
 Settings = dict[str, str]
 """Name of a setting -> its value in words."""
 
-_GENERATED = {"published_accuracy", "published_logloss"}
+_WORDS = {"variant", "label", "comment", "default", "published_accuracy", "published_logloss"}
 """Keys of a generated file's header that configure nothing."""
 
 
@@ -52,7 +52,7 @@ def settings(run: Run) -> Settings:
     }
     flat = {name: _words(value) for name, value in found.items() if value is not None}
     flat.update(_flat({name: values for name, values in config.solver.items() if not name.endswith("net_param")}))
-    flat.update({f"# {name}": _words(value) for name, value in run.header.items() if name not in _GENERATED})
+    flat.update({f"# {name}": _words(value) for name, value in run.header.items() if name not in _WORDS})
     return flat
 
 

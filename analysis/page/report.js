@@ -35,7 +35,11 @@
     logx: asked.get("logx") === "1", logy: asked.get("logy") === "1", resumes: asked.get("resumes") === "1",
     smooth: asked.get("smooth") !== "0",
     off: new Set(runs.map((run, place) => place).filter((place) => asked.getAll("off").includes(runs[place].name))),
+    open: new Set(asked.getAll("open")), closed: new Set(asked.getAll("closed")),
+    sort: asked.has("sort") ? Number(asked.get("sort")) : null, down: asked.get("down") === "1",
+    zoom: asked.has("zoom") ? asked.get("zoom").split(",").map(Number) : null,
   };
+  if (state.zoom && !(state.zoom.length === 4 && state.zoom.every(Number.isFinite))) state.zoom = null;
   function remember() {
     const now = new URLSearchParams();
     if (titles.length) now.set("curve", titles[state.metric]);
@@ -43,6 +47,10 @@
     for (const key of ["logx", "logy", "resumes"]) if (state[key]) now.set(key, "1");
     if (!state.smooth) now.set("smooth", "0");
     for (const place of state.off) now.append("off", runs[place].name);
+    for (const key of ["open", "closed"]) for (const name of state[key]) now.append(key, name);
+    if (state.sort !== null) now.set("sort", String(state.sort));
+    if (state.down) now.set("down", "1");
+    if (state.zoom) now.set("zoom", state.zoom.join(","));
     history.replaceState(null, "", `#${now}`);
   }
 
@@ -97,6 +105,7 @@
     };
   }
 
+  let listening = false;
   function draw() {
     const metric = data.metrics[state.metric];
     if (!metric) return;
@@ -121,8 +130,10 @@
     Plotly.react("plot", [...faint, ...lines, ...marks], {
       margin: { l: 66, r: 26, t: 10, b: 52 }, hovermode: "closest", font: { family: "system-ui, Arial, sans-serif", size: 13, color: "#1b1f24" },
       hoverlabel: { align: "left" }, plot_bgcolor: "#fff", paper_bgcolor: "#fff",
-      xaxis: { ...axis, title: { text: title }, type: state.logx ? "log" : "linear", tickformat: state.x === "iteration" ? "~s" : "" },
-      yaxis: { ...axis, title: { text: literal(metric.title) }, type: state.logy ? "log" : "linear", ...(range ? { range } : {}) },
+      xaxis: { ...axis, title: { text: title }, type: state.logx ? "log" : "linear", tickformat: state.x === "iteration" ? "~s" : "",
+        ...(state.zoom ? { range: state.zoom.slice(0, 2) } : {}) },
+      yaxis: { ...axis, title: { text: literal(metric.title) }, type: state.logy ? "log" : "linear",
+        ...(state.zoom ? { range: state.zoom.slice(2) } : range ? { range } : {}) },
       uirevision: `${state.metric} ${state.x} ${state.logx} ${state.logy}`,
     }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["sendDataToCloud", "sendChartToCloud", "lasso2d", "select2d"], toImageButtonOptions: { format: "svg", filename: "curves" } });
     const notes = [];
@@ -137,6 +148,14 @@
     if (lacking.length) notes.push(`Without a known ${state.x === "seconds" ? "time" : state.x}, so not drawn: ${lacking.map((run) => run.label).join(", ")}.`);
     get("note").textContent = notes.join(" ");
     get("smoothing").style.display = widths.length ? "" : "none";
+    if (!listening) get("plot").on("plotly_relayout", (change) => {
+      const names = Object.keys(change);
+      if (!names.some((name) => /axis\.(range|autorange)/.test(name))) return;
+      const layout = get("plot")._fullLayout;
+      state.zoom = names.some((name) => name.endsWith("autorange")) ? null : [...layout.xaxis.range, ...layout.yaxis.range];
+      remember();
+    });
+    listening = true;
   }
 
   function legend() {
@@ -189,16 +208,14 @@
     ["Lost iterations", (run) => run.lost, "whole"],
     ["Comment", (run) => run.comment || (run.status === "done" ? "" : run.reason), "text"],
   ];
-  let sorted = null, downwards = false;
-
   function results() {
     const table = get("results");
     table.replaceChildren();
     const head = add(add(table, "thead"), "tr");
     columns.forEach(([title, , kind], index) => {
       const cell = add(head, "th", title, { tabIndex: 0, className: kind && kind !== "badge" && kind !== "text" ? "number" : "" });
-      if (sorted === index) cell.setAttribute("aria-sort", downwards ? "descending" : "ascending");
-      const sort = () => { downwards = sorted === index ? !downwards : kind === "best"; sorted = index; results(); };
+      if (state.sort === index) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
+      const sort = () => { state.down = state.sort === index ? !state.down : kind === "best"; state.sort = index; remember(); results(); };
       cell.addEventListener("click", sort);
       cell.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
     });
@@ -206,12 +223,12 @@
     const best = Math.max(...among.map((run) => run.accuracy).filter((value) => value !== null));
     const least = Math.min(...among.map((run) => run.loss).filter((value) => value !== null));
     const order = runs.map((run, place) => place);
-    if (sorted !== null) {
-      const value = columns[sorted][1];
+    if (state.sort !== null && columns[state.sort]) {
+      const value = columns[state.sort][1];
       order.sort((a, b) => {
         const [first, second] = [value(runs[a]), value(runs[b])];
         if (first === null || second === null) return (first === null) - (second === null);
-        return (downwards ? -1 : 1) * (typeof first === "number" ? first - second : String(first).localeCompare(String(second), "en", { numeric: true }));
+        return (state.down ? -1 : 1) * (typeof first === "number" ? first - second : String(first).localeCompare(String(second), "en", { numeric: true }));
       });
     }
     const body = add(table, "tbody");
@@ -244,19 +261,28 @@
     return table;
   }
 
-  function fold(parent, title, aside, fill) {
+  // What is folded open or shut by hand stays so when the page is loaded again.
+  function fold(parent, key, opened, title, aside, fill) {
     const details = add(parent, "details");
+    details.open = state.open.has(key) || (opened && !state.closed.has(key));
     const summary = add(details, "summary", title);
     add(summary, "span", aside, { className: "quiet" });
-    details.addEventListener("toggle", () => { if (details.open && details.children.length === 1) fill(add(details, "div")); });
-    return details;
+    const show = () => { if (details.open && details.children.length === 1) fill(add(details, "div")); };
+    details.addEventListener("toggle", () => {
+      state.open[details.open && !opened ? "add" : "delete"](key);
+      state.closed[!details.open && opened ? "add" : "delete"](key);
+      remember();
+      show();
+    });
+    show();
   }
 
   function stories() {
     for (const run of runs) {
       const count = `${whole(run.sessions.length)} session${run.sessions.length === 1 ? "" : "s"}`;
       const aside = `${count}, ${run.crashes ? `${whole(run.crashes)} crashed` : "no crash"}${run.lost ? `, ${whole(run.lost)} iterations lost` : ""}`;
-      const details = fold(get("sessions"), run.label, aside, (inside) => {
+      const several = run.sessions.length > 1 && runs.length <= 8;
+      fold(get("sessions"), `story ${run.name}`, several, run.label, aside, (inside) => {
         tableOf(inside, ["#", "began", "ended", "iterations", "resumed from", "how it ended", "lost", "time", "file"], run.sessions.map((one) => [
           one.number, one.began ?? "–", one.finished ?? "–", one.first === null ? "none" : `${whole(one.first)} to ${whole(one.last)}`,
           one.resumed_from !== null ? whole(one.resumed_from) : one.weights ? `weights of ${one.weights}` : "–",
@@ -268,17 +294,15 @@
         add(inside, "p", `${words(run.status)}: ${run.reason}.${run.bad_lines ? ` ${whole(run.bad_lines)} cut or garbled lines were skipped.` : ""}`, { className: "quiet" });
         add(inside, "p", `Read from ${run.sources.join(", ")}`, { className: "quiet" });
       });
-      details.open = run.sessions.length > 1 && runs.length <= 8;
     }
     for (const run of runs) {
-      fold(get("settings"), run.label, `${whole(Object.keys(run.settings).length)} settings${data.nets[run.net] ? ", net" : ""}`, (inside) => {
+      fold(get("settings"), `settings ${run.name}`, false, run.label, `${whole(Object.keys(run.settings).length)} settings${data.nets[run.net] ? ", net" : ""}`, (inside) => {
         tableOf(inside, ["setting", "value"], Object.entries(run.settings));
         if (data.nets[run.net]) add(inside, "pre", data.nets[run.net]);
       });
     }
   }
 
-  const opened = { solver: true, net: false };
   function differences() {
     const box = get("differences");
     box.replaceChildren();
@@ -286,14 +310,9 @@
     if (places.length < 2) { add(box, "p", "Fewer than two runs are shown.", { className: "quiet" }); return; }
     for (const [group, title] of [["solver", "Solver and data"], ["net", "Nets, layer by layer"]]) {
       const rows = data.differences.filter((row) => row.group === group && new Set(places.map((place) => row.values[place])).size > 1);
-      const details = add(box, "details");
-      details.open = opened[group];
-      const summary = add(details, "summary", title);
-      add(summary, "span", rows.length ? `${whole(rows.length)} difference${rows.length === 1 ? "" : "s"}` : "no difference", { className: "quiet" });
-      const fill = () => {
-        opened[group] = details.open;
-        if (!details.open || details.children.length > 1 || !rows.length) return;
-        const inside = add(details, "div");
+      const aside = rows.length ? `${whole(rows.length)} difference${rows.length === 1 ? "" : "s"}` : "no difference";
+      fold(box, `differences ${group}`, group === "solver", title, aside, (inside) => {
+        if (!rows.length) return;
         const table = tableOf(inside, ["", ...places.map((place) => runs[place].label)], rows.map((row) => [row.name, ...places.map((place) => row.values[place] ?? "–")]));
         rows.forEach((row, index) => {
           const counts = new Map();
@@ -303,9 +322,7 @@
           if ([...counts.values()].filter((count) => count === most).length > 1) return;
           places.forEach((place, column) => { if (counts.get(row.values[place]) < most) table.tBodies[0].rows[index].cells[column + 1].classList.add("odd"); });
         });
-      };
-      details.addEventListener("toggle", fill);
-      fill();
+      });
     }
   }
 
@@ -316,11 +333,11 @@
   for (const [value, title] of [["iteration", "iterations"], ["epoch", "epochs"], ["seconds", "training time"]]) add(get("x"), "option", title, { value });
   get("metric").value = String(state.metric);
   get("x").value = state.x;
-  get("metric").addEventListener("change", (event) => { state.metric = Number(event.target.value); update(); });
-  get("x").addEventListener("change", (event) => { state.x = event.target.value; update(); });
+  get("metric").addEventListener("change", (event) => { state.metric = Number(event.target.value); state.zoom = null; update(); });
+  get("x").addEventListener("change", (event) => { state.x = event.target.value; state.zoom = null; update(); });
   for (const key of ["logx", "logy", "smooth", "resumes"]) {
     get(key).checked = state[key];
-    get(key).addEventListener("change", (event) => { state[key] = event.target.checked; update(); });
+    get(key).addEventListener("change", (event) => { state[key] = event.target.checked; if (key.startsWith("log")) state.zoom = null; update(); });
   }
   get("all").addEventListener("click", () => { state.off.clear(); update(); });
   get("none").addEventListener("click", () => { runs.forEach((run, place) => state.off.add(place)); update(); });

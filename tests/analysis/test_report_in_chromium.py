@@ -104,8 +104,8 @@ def _choose(browser: Any, box: str, title: str) -> None:
 def test_curves_are_drawn_with_no_network(opened: Callable[..., Any], tmp_path: Path) -> None:
     browser = opened("#curve=train+loss")
     assert len(_lines(browser)) == 4
-    # Two of the four are long enough to be smoothed over their raw line.
-    assert _script(browser, "document.querySelectorAll('#plot .scatterlayer path.js-line').length") == 6
+    # Of each the smoothed line, and the raw one behind it, even of the one above the picture.
+    assert _script(browser, "document.querySelectorAll('#plot .scatterlayer path.js-line').length") == 8
     assert _of_color(browser, (0x00, 0x9E, 0x73), tmp_path / "page.png") > 50
     assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
     assert _script(browser, "performance.getEntriesByType('resource').length") == 0
@@ -205,6 +205,8 @@ def test_log_axes_zoom_and_resumes(opened: Callable[..., Any]) -> None:
     )
     assert marks == ["at 2,900 (session 2), 100 iterations were lost"]
     assert _script(browser, f"{layout}.xaxis.range") == after  # the view stays when something is switched on
+    browser.refresh()
+    assert _script(browser, f"{layout}.xaxis.range") == pytest.approx(after)  # and when the page is loaded again
 
 
 def test_sessions_settings_and_differences_are_told(opened: Callable[..., Any]) -> None:
