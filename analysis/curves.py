@@ -43,13 +43,30 @@ class _Timeline:
             return seen + float(_batches(session, header, np.array([iteration]), last)[0])
         return float(np.interp(iteration, self.iterations, self.images)) if len(self.iterations) else 0.0
 
-    def add(self, start: int, iterations: Ints, seconds: Floats, images: Floats) -> None:
-        """Put a session's points in place of what it rolled back."""
+    def follow(
+        self,
+        start: int,
+        rows: Rows,
+        seconds: Floats,
+        images: Floats,
+        snapshots: Mapping[int, int],
+        session: Session,
+        header: Mapping[str, Any],
+    ) -> None:
+        """Put a session's points in place of what it rolled back; ``snapshots`` are iterations and their times."""
         keep = self.iterations < start
+        known = np.flatnonzero(rows.time != NO_TIME)
+        written = np.array(list(snapshots) if len(known) else [], "i8")
+        moments = np.array([snapshots[at] for at in written.tolist()], "f8")
+        if len(known):
+            moments = np.maximum((moments - float(rows.time[known[0]])) / 1e6 + float(seconds[known[0]]), 0.0)
+        seen = images[0] + _batches(session, header, written, int(rows.iteration[0]))
+        iterations = np.concatenate([rows.iteration, written])
+        # At one iteration the snapshot counts: it comes last, and the order is stable.
         order = np.argsort(iterations, kind="stable")
         self.iterations = np.concatenate([self.iterations[keep], iterations[order]])
-        self.seconds = np.concatenate([self.seconds[keep], seconds[order]])
-        self.images = np.concatenate([self.images[keep], images[order]])
+        self.seconds = np.concatenate([self.seconds[keep], np.concatenate([seconds, moments])[order]])
+        self.images = np.concatenate([self.images[keep], np.concatenate([images, seen])[order]])
 
 
 def _clock(piece: Piece) -> Floats:
@@ -205,7 +222,8 @@ def stitch(
     kept: list[_Kept] = []
     reached: tuple[int, Session] | None = None
     total: float | None = None
-    for piece, session in zip(pieces, sessions, strict=True):
+    final = max((number for number, piece in enumerate(pieces) if len(piece.rows)), default=0)
+    for number, (piece, session) in enumerate(zip(pieces, sessions, strict=True)):
         rows = piece.rows
         if not len(rows):
             continue
@@ -226,16 +244,9 @@ def stitch(
         mine.seconds = np.maximum(
             mine.seconds, max((float(np.nanmax(one.seconds)) for one in kept[:-1] if _timed(one)), default=0.0)
         )
-        snapshots = {at: time for at, time in snapshot_times(piece).items() if at >= start} if known.any() else {}
-        extra = np.array(list(snapshots), "i8")
-        place = int(np.flatnonzero(known)[0]) if known.any() else 0
-        moments = (np.array(list(snapshots.values()), "f8") - float(rows.time[place])) / 1e6 + float(seconds[place])
-        timeline.add(
-            start,
-            np.concatenate([rows.iteration, extra]),
-            np.concatenate([seconds, np.maximum(moments, 0.0)]),
-            np.concatenate([images, images[0] + _batches(session, header, extra, int(rows.iteration[0]))]),
-        )
+        snapshots = {at: time for at, time in snapshot_times(piece).items() if at >= start}
+        if number < final:  # a timeline is needed only where another session follows
+            timeline.follow(start, rows, seconds, images, snapshots, session, header)
         reached = (max(int(rows.iteration.max()), *snapshots, 0), session)
         if known.any():
             total = float(seconds[known].max())

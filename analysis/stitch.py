@@ -223,9 +223,20 @@ _YEAR = 366 * _DAY  # a year that is not told counts as a leap year
 _MARCH = since_1970(datetime(UNKNOWN_YEAR, 3, 1))
 
 
+def _plain_times(times: npt.NDArray[np.int64], marks: Sequence[int]) -> bool:
+    """Times only rise, in no danger of a turn of the year or of a leap day: the case of most logs."""
+    if not len(times) or times.min() == NO_TIME or not (times[1:] >= times[:-1]).all():
+        return False
+    first, last = int(times[0]), int(times[-1])
+    near = all(first - _DAY <= one <= last + _DAY for one in marks)
+    return near and not first < _MARCH - _DAY < _MARCH <= last
+
+
 def _mend_times(piece: Piece) -> None:
     """Carry times without a year over New Year, and put right the one line whose time a flipped bit garbled."""
     marks = [one for one in piece.marks if one.time != NO_TIME]
+    if _plain_times(piece.rows.time, [one.time for one in marks]):
+        return
     told = np.flatnonzero(piece.rows.time != NO_TIME)
     places = np.concatenate([np.array([one.at for one in marks], "i8"), piece.rows.at[told]])
     times = np.concatenate([np.array([one.time for one in marks], "i8"), piece.rows.time[told]])

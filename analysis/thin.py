@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import polars as pl
-
-__all__ = ["smooth", "thin", "thin_rows"]
+__all__ = ["smooth", "thin"]
 
 Numbers = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -52,13 +47,6 @@ def thin(x: npt.ArrayLike, y: npt.ArrayLike, buckets: int, *, log: bool = False)
 
 def _first_of_each(places: Places, bucket: npt.NDArray[np.int64]) -> Places:
     return places[np.flatnonzero(np.diff(bucket[places], prepend=-1))]
-
-
-def thin_rows(rows: pl.DataFrame, x: str, y: str, buckets: int, *, log: bool = False) -> pl.DataFrame:
-    """The rows of a curve that ``thin`` keeps; rows without an ``x`` are dropped."""
-    rows = rows.drop_nulls([x, y])
-    places = thin(rows[x].to_numpy(), rows[y].to_numpy(), buckets, log=log)
-    return rows if len(places) == len(rows) else rows[places]
 
 
 def smooth(values: npt.ArrayLike, window: int) -> Numbers:

@@ -82,6 +82,8 @@ def test_figures_worked_out_by_hand(shared: Path, name: str) -> None:
     )
     assert found == hand
     assert run.config.classes == 1000
+    if run.iteration is not None:  # every iteration is of one batch size, and ImageNet has 1,281,167 images
+        assert run.epochs == pytest.approx(run.iteration * hand.batch_size / 1_281_167, abs=1e-5)
     assert run.bad_lines == 0
     shown = run.curve("loss", "train")
     assert shown["iteration"].to_list() == list(range(0, run.iteration + 1, 20) if run.iteration is not None else ())
