@@ -3,6 +3,8 @@
 // CUDA 13 dropped three fields of cudaDeviceProp, which Caffe's DeviceQuery prints. The values are still there, as
 // attributes: Caffe gets a structure with the fields, filled from them.
 //
+// Where no card answers, what Caffe asks of CUDA while it computes on the CPU succeeds without one.
+//
 // Arithmetic is plain fp32 unless CAFFEBENCH_TF32=1 is set where Caffe runs; then matrix products and cuDNN's
 // convolutions use the tensor cores' TF32 (10 bits of mantissa).
 #ifndef CAFFEBENCH_CAFFE_CUDA_H_
@@ -43,6 +45,26 @@ inline cudaError_t cudaGetDeviceProperties(CaffebenchDeviceProp* prop, int devic
 
 namespace caffebench {
 
+inline bool card_answers() {
+  static const bool answer = [] {
+    int count = 0;
+    const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+    cudaGetLastError();  // or the next check of a kernel would find this one's failure
+    return found;
+  }();
+  return answer;
+}
+
+// Caffe's threads take over their maker's device, also where they read data for the CPU: without a card that is none.
+inline cudaError_t get_device(int* device) {
+  *device = -1;
+  return card_answers() ? cudaGetDevice(device) : cudaSuccess;
+}
+
+inline cudaError_t set_device(int device) {
+  return device == -1 && !card_answers() ? cudaSuccess : cudaSetDevice(device);
+}
+
 inline bool tf32() {
   const char* value = std::getenv("CAFFEBENCH_TF32");
   return value != NULL && std::strcmp(value, "1") == 0;
@@ -58,6 +80,11 @@ inline cublasStatus_t create(cublasHandle_t* handle) {
 }
 
 }  // namespace caffebench
+
+#ifndef __CUDACC__  // Caffe calls these from C++ only; the headers that nvcc reads may use them on the card
+#define cudaGetDevice caffebench::get_device
+#define cudaSetDevice caffebench::set_device
+#endif
 
 #undef cublasCreate
 #define cublasCreate caffebench::create

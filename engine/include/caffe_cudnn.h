@@ -26,16 +26,6 @@ enum caffebench_preference {
 
 namespace caffebench {
 
-inline bool card_answers() {
-  static const bool answer = [] {
-    int count = 0;
-    const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-    cudaGetLastError();  // or the next check of a kernel would find this one's failure
-    return found;
-  }();
-  return answer;
-}
-
 inline size_t workspace_limit(size_t callers) {
   const char* mebibytes = std::getenv("CAFFEBENCH_CUDNN_WORKSPACE_MIB");
   return mebibytes == NULL ? callers : std::strtoull(mebibytes, NULL, 10) << 20;
