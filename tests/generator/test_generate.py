@@ -170,7 +170,7 @@ def test_the_default_digits_variant_learns(digits_root, tmp_path):
     (tmp_path / "data").symlink_to(digits_root)
     (tmp_path / "snapshots").mkdir(exist_ok=True)
 
-    assert run("batch_size", "--profile", "digits", "--only", "bs64", "--out", tmp_path) == 0
+    assert run("batch_size", "--profile", "digits", "--only", "bs64", "--set", "seed=1", "--out", tmp_path) == 0
     command = [str(Path(sys.executable).parent / "caffe"), "train", "-solver", "bs64.prototxt"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, env={"OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin"}

@@ -88,10 +88,10 @@ def test_what_caffe_cannot_say_stands_in_the_header(tmp_path: Path) -> None:
         "    phases: [{until: max_iter / 2, batch_size: batch_size * 2}, {until: max_iter, base_lr: base_lr / 10}]\n",
     )["n"]
     header = read_header(text)
-    assert header["lr_schedule"] == {"policy": "cosine", "warmup": 96}
+    assert header["lr_schedule"] == {"policy": "cosine", "warmup": 128}
     assert (header["seed"], header["deterministic"], header["weights"]) == (7, True, "w.caffemodel")
     assert header["loader"] == {"workers": 4}
-    assert header["phases"] == [{"until": 480, "batch_size": 128}, {"until": 960, "base_lr": 0.001}]
+    assert header["phases"] == [{"until": 640, "batch_size": 128}, {"until": 1280, "base_lr": 0.001}]
     assert "init" not in header
     assert (solver(text).lr_policy, solver(text).random_seed) == ("fixed", 7)  # type: ignore[attr-defined]
 
