@@ -198,9 +198,12 @@ class Stitched:
 
     def points(self, metric: str, phase: str, net: int | None = None) -> tuple[Ints, Floats]:
         """Iterations and values of one metric."""
-        found = [part.rows[mine] for part, mine in self.chosen(metric, phase, net)]
-        rows = Values.joined(found)
-        return rows.iteration, rows.value
+        found = [(part.rows.iteration[mine], part.rows.value[mine]) for part, mine in self.chosen(metric, phase, net)]
+        if len(found) == 1:
+            return found[0]
+        none = Values.none()
+        shown, values = zip((none.iteration, none.value), *found, strict=True)
+        return np.concatenate(shown), np.concatenate(values)
 
     def frame(self) -> pl.DataFrame:
         """The long table whole."""
@@ -257,23 +260,32 @@ def _timed(part: _Kept) -> bool:
     return bool((~np.isnan(part.seconds)).any())
 
 
-def _key(rows: Values) -> Ints:
+def _key(rows: Values) -> npt.NDArray[np.int32]:
     """One small number for metric, kind and net."""
     nets = int(rows.net.max(initial=-1)) + 2
-    key: Ints = (rows.metric.astype("i8") * 8 + rows.kind) * nets + (rows.net + 1)
+    key = rows.metric.astype("i4")
+    key *= 8 * nets
+    key += rows.kind.astype("i4") * nets
+    key += rows.net + 1
     return key
 
 
-def _different(keys: Ints) -> list[int]:
+def _different(keys: npt.NDArray[np.int32]) -> list[int]:
     """The keys that there are, without sorting millions."""
     if not len(keys) or int(keys.max()) > 1 << 24:
         return [int(one) for one in np.unique(keys)]
-    return [int(one) for one in np.flatnonzero(np.bincount(keys))]
+    count = np.zeros(int(keys.max()) + 1, "i8")
+    for first in range(0, len(keys), _SOME):
+        count += np.bincount(keys[first : first + _SOME], minlength=len(count))
+    return [int(one) for one in np.flatnonzero(count)]
+
+
+_SOME = 1 << 20  # rows at a time where a whole column more would be felt
 
 
 def _pairs(rows: Values) -> list[tuple[int, int]]:
     """Kind and code of the metrics in these rows."""
-    return [(one % 8, one // 8) for one in _different(rows.metric.astype("i8") * 8 + rows.kind)]
+    return [(one % 8, one // 8) for one in _different(rows.metric.astype("i4") * 8 + rows.kind)]
 
 
 def _once(rows: Rows) -> slice | npt.NDArray[np.intp]:
