@@ -23,7 +23,7 @@ def test_every_module_template_sweep_and_profile_is_in_it(wheel):
     wanted = {
         f"caffebench/{path.relative_to(ROOT)}"
         for room in ROOMS
-        for pattern in ("*.py", "*.j2", "*.yaml", "*.h", "py.typed")
+        for pattern in ("*.py", "*.j2", "*.css", "*.js", "*.yaml", "*.h", "py.typed")
         for path in (ROOT / room).rglob(pattern)
     }
     assert any(name.endswith(".j2") for name in wanted)

@@ -71,6 +71,16 @@ def test_the_legend_is_ordered_by_the_last_value(runs: list[Run], ax: Any) -> No
     assert [one.split()[1] for one in lines] == ["good", "short", "away"]
 
 
+def test_of_many_runs_the_first_are_named(make_session: Session, write: Write, ax: Any) -> None:
+    for number in range(70):
+        path = write(f"{number}.log", make_session(0, 100 + 100 * (number == 42)))
+    runs = read_runs([path.parent])
+    draw_test_accuracy(ax, runs)
+    assert len(_curves(ax)) == 70
+    assert len(_legend(ax)) == 61
+    assert (_legend(ax)[0], _legend(ax)[-1]) == ("0.200  42", "and 10 more")
+
+
 def test_a_run_looks_the_same_in_every_plot(runs: list[Run]) -> None:
     looks = {tuple(one.get_color() for one in _curves(draw(Figure().add_subplot(), runs))) for draw in PLOTS.values()}
     assert looks == {COLORS[:3]}

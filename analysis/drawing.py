@@ -1,0 +1,235 @@
+"""What all plots have in common: curves, axes that fit them, marks, and the legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caffebench.analysis.look import final, style
+from caffebench.analysis.model import Run
+from caffebench.analysis.thin import Numbers, thin
+from caffebench.common.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+
+__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "lines_of", "named"]
+
+AXES = {"iteration": "iterations", "epoch": "epochs", "seconds": "training time"}
+DASHES: dict[str, Any] = {"solid": "solid", "dash": (0, (5, 1.8)), "dot": (0, (1.2, 1.5))}
+PIXELS = 1500
+"""Buckets that a curve is thinned to: more than a printed column has dots that an eye tells apart."""
+LONGEST = 42
+"""Characters of a run's name in a legend."""
+MOST = 60
+"""Runs that a legend names; of more it names the first and says how many there are."""
+COLUMN = 40
+"""Lines of one column of a legend."""
+RUNAWAY = 1.5
+"""A loss beyond so many times what 99 % of its values stay below leaves the picture, with a mark where it does."""
+
+
+@dataclass
+class Line:
+    """One curve, ready to be drawn: ``x`` in the unit of the axis, the line itself, and the raw values behind it."""
+
+    run: Run
+    place: int
+    x: Numbers
+    y: Numbers
+    raw: Numbers | None
+    session: Numbers
+    iteration: Numbers
+
+    @property
+    def last(self) -> float | None:
+        """The value at the end; None where the run did not converge, or it is no number."""
+        return final(float(self.y[-1]), self.run)
+
+
+def lines_of(ax: Axes, runs: Sequence[Run], curves: Iterable[pl.DataFrame | None], x: str) -> list[Line]:
+    """The curves against ``x``, in the unit that suits the longest of them, which is named at the axis.
+
+    Raises ``InputError`` for an unknown ``x``.
+    """
+    if x not in AXES:
+        raise InputError(f"a plot cannot be against {x!r}: choose from {', '.join(AXES)}")
+    lines = []
+    for place, (run, rows) in enumerate(zip(runs, curves, strict=True)):
+        rows = None if rows is None else rows.drop_nulls([x, "value"])
+        if rows is None or rows.is_empty():
+            continue
+        along, values, sessions, iterations = (
+            rows[name].to_numpy().astype("f8") for name in (x, "value", "session", "iteration")
+        )
+        lines.append(Line(run, place, along, values, None, sessions, iterations))
+    ax.set_xlabel(AXES[x])
+    if x == "seconds":
+        longest = max((float(line.x[-1]) for line in lines), default=0.0)
+        unit, title = (3600, "hours") if longest > 7200 else (60, "minutes") if longest > 300 else (1, "seconds")
+        ax.set_xlabel(f"{AXES[x]}, {title}")
+        for line in lines:
+            line.x = line.x / unit
+    return lines
+
+
+def fit(ax: Axes, lines: Sequence[Line], log: bool) -> None:
+    """Fit the loss axis to the runs that converged: one that did not must not press them flat."""
+    good = [line for line in lines if line.run.status != "not_converged"] or lines
+    every = [(line.y if line.raw is None else line.raw) for line in good]
+    every = [values for values in (one[np.isfinite(one) & ((one > 0) | (not log))] for one in every) if len(values)]
+    if not every:
+        return
+    low = min(float(values.min()) for values in every)
+    high = max(min(float(values.max()), RUNAWAY * float(np.quantile(values, 0.99))) for values in every)
+    if not low < high:
+        return
+    if log:
+        ax.set_ylim(low / 1.1, high * 1.1)
+    else:
+        pad = 0.04 * (high - low)
+        ax.set_ylim(max(low - pad, 0.0) if low >= 0 else low - pad, high + pad)
+
+
+def draw(
+    ax: Axes,
+    lines: Sequence[Line],
+    title: str,
+    form: str,
+    log_x: bool,
+    log_y: bool,
+    resumes: bool,
+    best: Callable[[float, float], float],
+    failed: bool = True,
+) -> Axes:
+    """Draw the curves with their raw lines, marks and legend, which is ordered by the last value, the ``best`` first.
+
+    ``form`` formats the last values; runs that did not converge have none, unless ``failed`` is false.
+    """
+    faint = 0.3 / (1 + len(lines) / 12)
+    drawn = {}
+    for line in lines:
+        color, dash = style(line.place)
+        if line.raw is not None:
+            kept = thin(line.x, line.raw, PIXELS, log=log_x)
+            ax.plot(
+                line.x[kept], line.raw[kept], color=color, alpha=faint, lw=0.6, zorder=1.5, gid="raw", rasterized=True
+            )
+        kept = thin(line.x, line.y, PIXELS, log=log_x)
+        (drawn[line.place],) = ax.plot(
+            line.x[kept],
+            line.y[kept],
+            color=color,
+            linestyle=DASHES[dash],
+            marker="o" if len(kept) == 1 else "",
+            markersize=4,
+            lw=1.5 if len(lines) <= 8 else 1.2,
+            zorder=2.5,
+            gid="curve",
+        )
+        _mark_runaway(ax, line, color)
+        if resumes:
+            _mark_resumes(ax, line, color)
+    ax.set_ylabel(title)
+    _dress(ax, log_x, log_y)
+    # Ordered by the last value; what has none comes last, in the order given.
+    sign = -1 if best is max else 1
+    last = {line.place: line.last if failed else float(line.y[-1]) for line in lines}
+    order = sorted(lines, key=lambda line: (last[line.place] is None, sign * (last[line.place] or 0.0), line.place))
+    handles = [drawn[line.place] for line in order]
+    values = ["n/c" if last[line.place] is None else form.format(last[line.place]).rstrip(".") for line in order]
+    labels = [f"{value}  {named(line.run.label)}" for value, line in zip(values, order, strict=True)]
+    if len(handles) > MOST:
+        labels = [*labels[:MOST], f"and {len(handles) - MOST} more"]
+        handles = [*handles[:MOST], ax.plot([], [], "", gid="key")[0]]
+    if resumes and any(one.get_gid() == "resumes" for one in ax.lines):
+        handles.append(ax.plot([], [], "o", mfc="white", mec="#555555", ms=5, gid="key")[0])
+        labels.append("resumed")
+    if handles:
+        box = ax.legend(
+            handles,
+            labels,
+            title="last value, run",
+            alignment="left",
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.015),
+            borderaxespad=0,
+            frameon=False,
+            fontsize="small" if len(handles) <= 30 else "x-small",
+            title_fontsize="small",
+            handlelength=2.6,
+            ncols=math.ceil(len(handles) / COLUMN),
+        )
+        for text in box.get_texts():
+            text.set_parse_math(False)  # a $ in a run's name is a $
+    return ax
+
+
+def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
+    """A triangle at the upper edge wherever the curve leaves the picture."""
+    if ax.get_autoscaley_on():
+        return
+    top = ax.get_ylim()[1]
+    values = line.y if line.raw is None else line.raw
+    outside = ~(values <= top) & ~np.isnan(values)
+    leaves = np.flatnonzero(outside & ~np.concatenate([[False], outside[:-1]]))
+    if len(leaves):
+        marks = leaves[thin(line.x[leaves], values[leaves], 40)]
+        ax.plot(line.x[marks], np.full(len(marks), top), "^", color=color, ms=4, clip_on=False, zorder=4, gid="runaway")
+
+
+def _mark_resumes(ax: Axes, line: Line, color: str) -> None:
+    places = []
+    for session in line.run.sessions:
+        if session.resumed_from is not None and session.trained:
+            place = int(np.searchsorted(line.iteration, session.resumed_from))
+            if place < len(line.x):
+                places.append(place)
+    if places:
+        ax.plot(line.x[places], line.y[places], "o", mfc="white", mec=color, ms=5, mew=1.3, zorder=3, gid="resumes")
+
+
+def _dress(ax: Axes, log_x: bool, log_y: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    right = max((float(np.asarray(one.get_xdata())[-1]) for one in ax.lines if one.get_gid() == "curve"), default=1.0)
+    if log_x:
+        ax.set_xscale("log")
+    else:
+        ax.set_xlim(0, right * 1.01 or 1)
+        ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 1.25K
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    if log_y:
+        ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        if high / max(low, 1e-300) < 300:
+            # Less than three decades: 1, 2 and 5 of each are named too; of less than one, even steps.
+            near = high / max(low, 1e-300) < 8
+            ax.yaxis.set_major_locator(MaxNLocator(8) if near else LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.grid(color="#e3e6ea", lw=0.7)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color("#8c959f")
+    ax.tick_params(color="#8c959f")
+
+
+def _short(value: float) -> str:
+    """100K for 100,000, as people write iterations."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def named(label: str) -> str:
+    """A run's name for a legend: printable, and cut in the middle where it is long."""
+    clean = "".join(letter if letter.isprintable() else "?" for letter in label)
+    return clean if len(clean) <= LONGEST else f"{clean[: LONGEST * 2 // 3]}…{clean[-(LONGEST // 3) + 1 :]}"
