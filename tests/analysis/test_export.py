@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -112,3 +113,11 @@ def test_the_examples_of_the_documentation(
     for code, output in examples:
         exec(compile(code, f"docs/{page}", "exec"), known)  # noqa: S102 - our own page
         assert capsys.readouterr().out.strip() == output.strip()
+
+
+def test_without_tensorboard_it_says_what_to_install(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    with pytest.raises(InputError, match=r"pip install 'caffebench\[tensorboard\]'"):
+        export(runs, tmp_path, ["tensorboard"])

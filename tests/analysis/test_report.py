@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from caffebench.analysis import read_runs
 from caffebench.analysis.report import report_data, report_html
 from caffebench.analysis.settings import differences, net_text, settings
+from caffebench.common.errors import InputError
 
 Session = Callable[..., str]
 Write = Callable[..., Path]
@@ -86,3 +90,12 @@ def test_where_configurations_differ(make_session: Session, write: Write) -> Non
     assert settings(runs[0])["batch size"] == "32"
     assert 'name: "ip"' in net_text(runs[0])
     assert "phase: TRAIN" in net_text(runs[0])
+
+
+def test_without_plotly_it_says_what_to_install(
+    make_session: Session, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = read_runs([write("net.log", make_session(0, 200))])
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(InputError, match=r"pip install 'caffebench\[web\]'"):
+        report_html(runs)
