@@ -45,9 +45,9 @@ class Piece:
         return next((one for one in self.marks if one.kind in kinds), None)
 
     def times(self) -> npt.NDArray[np.int64]:
-        """Every time in it."""
+        """Times in it: of all marks, and of a thousand rows from the first to the last."""
         said = [one.time for one in self.marks if one.time != NO_TIME]
-        rows = self.rows.time
+        rows = self.rows.time[np.linspace(0, len(self.rows) - 1, min(1000, len(self.rows))).astype("i8")]
         return np.concatenate([rows[rows != NO_TIME], np.array(said, dtype="i8")])
 
     def resumed_from(self) -> int | None:
@@ -146,6 +146,7 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
         opening = [one for one in scan.marks if first <= one.at < last and one.kind in ("solver", "resume")]
         if len(inside) and opening and opening[-1].pid and inside.pid[0] not in (0, opening[-1].pid):
             starts.setdefault(_beginning(rows, inside, 0), False)
+    del losses  # a large log has millions
     edges = sorted(starts)
     pieces: list[Piece] = []
     for first, last in zip(edges, [*edges[1:], _END], strict=True):
@@ -169,14 +170,14 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
 
 def _leave_out_garbled(piece: Piece) -> None:
     """Leave out the single line whose iteration does not fit between its neighbours, and what belongs to it."""
-    losses = _told(piece.rows)
-    if len(losses) < 3:
+    iteration = piece.rows.iteration[piece.rows.kind == LOSS]
+    if len(iteration) < 3:
         return
-    iteration = losses.iteration
     before, here, after = iteration[:-2], iteration[1:-1], iteration[2:]
     wrong = np.flatnonzero(((here < before) | (here > after)) & (before < after)) + 1
     if not len(wrong):
         return
+    losses = _told(piece.rows)
     keep = np.ones(len(piece.rows), bool)
     for index in wrong:
         low, high = np.searchsorted(piece.rows.at, [losses.at[index], losses.at[index + 1]])
