@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -11,24 +12,17 @@ from caffebench.common.cli import command
 __all__ = ["main"]
 
 
-class _Several(click.ParamType[tuple[str, ...]]):
-    """Some of a few words, with commas between."""
+def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
+    """The callback of an option that takes some of ``words`` with commas between."""
 
-    name = "LIST"
-
-    def __init__(self, *words: str) -> None:
-        self.words = words
-
-    def convert(
-        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
+    def convert(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
         chosen = tuple(one.strip() for one in value.split(",") if one.strip())
         for one in chosen:
-            if one not in self.words:
-                self.fail(f"{one!r} is not one of {', '.join(self.words)}", param, ctx)
+            if one not in words:
+                raise click.BadParameter(f"{one!r} is not one of {', '.join(words)}", ctx, param)
         return chosen
+
+    return convert
 
 
 @command(
@@ -46,7 +40,12 @@ class _Several(click.ParamType[tuple[str, ...]]):
 @click.option("--plot", is_flag=True, help="Draw test accuracy, test loss, train loss and learning rate.")
 @click.option("--x", type=click.Choice(["iteration", "epoch", "seconds"]), default="iteration", show_default=True)
 @click.option(
-    "--format", "formats", type=_Several("png", "svg", "pdf"), default="png", help="Of the plots: png,svg,pdf."
+    "--format",
+    "formats",
+    metavar="LIST",
+    callback=_several("png", "svg", "pdf"),
+    default="png",
+    help="Of the plots: png,svg,pdf.",
 )
 @click.option("--log", type=click.Choice(["x", "y", "xy"]), help="Logarithmic axes.")
 @click.option("--smooth", type=click.IntRange(min=1), help="Displayed losses a mean is taken over; 1 for none.")
@@ -54,7 +53,8 @@ class _Several(click.ParamType[tuple[str, ...]]):
 @click.option("--html", is_flag=True, help="Write report.html: table, interactive curves, sessions, configurations.")
 @click.option(
     "--export",
-    type=_Several("csv", "parquet", "json", "tensorboard"),
+    metavar="LIST",
+    callback=_several("csv", "parquet", "json", "tensorboard"),
     default="",
     help="Write the tables for others too: csv,parquet,json,tensorboard.",
 )
