@@ -18,6 +18,7 @@ import numpy as np
 
 from caffebench.analysis.look import final, style, window_of
 from caffebench.analysis.model import Run, Session
+from caffebench.analysis.publish import Line, lines
 from caffebench.analysis.settings import differences, net_text, settings
 from caffebench.analysis.thin import smooth, thin
 from caffebench.common.errors import InputError
@@ -90,7 +91,7 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "version": version("caffebench"),
         "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-        "runs": [_run(run, place, nets) for place, run in enumerate(runs)],
+        "runs": [_run(run, line, place, nets) for place, (run, line) in enumerate(zip(runs, lines(runs), strict=True))],
         "metrics": metrics,
         "nets": nets,
         "differences": differences(runs) if len(runs) > 1 else [],
@@ -177,7 +178,7 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
-def _run(run: Run, place: int, nets: Sequence[str]) -> dict[str, Any]:
+def _run(run: Run, line: Line, place: int, nets: Sequence[str]) -> dict[str, Any]:
     color, dash = style(place)
     best = run.best or (None, None)
     return {
@@ -199,8 +200,11 @@ def _run(run: Run, place: int, nets: Sequence[str]) -> dict[str, Any]:
         "crashes": run.crashes,
         "lost": run.lost_iterations,
         "bad_lines": run.bad_lines,
-        "published": list(run.published),
-        "comment": str(run.header.get("comment") or ""),
+        "published": [
+            _beside(line.published_accuracy, line.accuracy_difference),
+            _beside(line.published_loss, line.loss_difference),
+        ],
+        "comment": line.comment,
         "color": color,
         "dash": dash,
         "sources": run.sources,
@@ -208,6 +212,10 @@ def _run(run: Run, place: int, nets: Sequence[str]) -> dict[str, Any]:
         "settings": settings(run),
         "net": nets.index(net_text(run)),
     }
+
+
+def _beside(published: str, difference: str) -> str:
+    return f"{published} ({difference})" if difference else published
 
 
 def _session(session: Session) -> dict[str, Any]:

@@ -195,7 +195,7 @@
     ["Status", (run) => run.status, "badge"],
     ["Accuracy", (run) => run.accuracy, "best"],
     ["LogLoss", (run) => run.loss, "least"],
-    ...(published ? [["Published acc.", (run) => run.published[0] || null, "given"], ["Published loss", (run) => run.published[1] || null, "given"]] : []),
+    ...(published ? [["Published acc. (ours differs by)", (run) => run.published[0] || null, "given"], ["Published loss (differs by)", (run) => run.published[1] || null, "given"]] : []),
     ["Best accuracy", (run) => (run.converged ? run.best : null), "number"],
     ["at iteration", (run) => (run.converged ? run.best_iteration : null), "whole"],
     ["Iteration", (run) => run.iteration, "whole"],
@@ -206,7 +206,7 @@
     ["Sessions", (run) => run.sessions.length, "whole"],
     ["Crashes", (run) => run.crashes, "whole"],
     ["Lost iterations", (run) => run.lost, "whole"],
-    ["Comment", (run) => run.comment || (run.status === "done" ? "" : run.reason), "text"],
+    ["Comment", (run) => [run.comment, run.status === "done" ? "" : run.reason].filter(Boolean).join("; "), "text"],
   ];
   function results() {
     const table = get("results");

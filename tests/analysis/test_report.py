@@ -99,3 +99,11 @@ def test_without_plotly_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(InputError, match=r"pip install 'caffebench\[web\]'"):
         report_html(runs)
+
+
+def test_published_figures_stand_beside_ours(make_session: Session, write: Write) -> None:
+    said = '{"run": "net", "header": {"published_accuracy": "0.295", "published_logloss": "n/c", "comment": "by hand"}}'
+    event = f"I0406 04:34:50.000000 100 run.py:1] caffebench: run {said}\n"
+    run = report_data(read_runs([write("net.log", event, make_session(0, 300))]))["runs"][0]
+    assert run["published"] == ["0.295 (+0.005)", "n/c (differs)"]
+    assert run["comment"].startswith("by hand")
