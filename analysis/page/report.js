@@ -195,7 +195,7 @@
     ["Status", (run) => run.status, "badge"],
     ["Accuracy", (run) => run.accuracy, "best"],
     ["LogLoss", (run) => run.loss, "least"],
-    ...(published ? [["Published acc. (ours differs by)", (run) => run.published[0] || null, "given"], ["Published loss (differs by)", (run) => run.published[1] || null, "given"]] : []),
+    ...(published ? [["Published acc.", (run) => run.published[0] || null, "given"], ["Published loss", (run) => run.published[1] || null, "given"]] : []),
     ["Best accuracy", (run) => (run.converged ? run.best : null), "number"],
     ["at iteration", (run) => (run.converged ? run.best_iteration : null), "whole"],
     ["Iteration", (run) => run.iteration, "whole"],
