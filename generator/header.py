@@ -40,7 +40,10 @@ def format_header(header: Mapping[str, Any]) -> str:
     lines = []
     for key, value in header.items():
         # Only the outermost mapping is spread over lines: nested values stay on their key's line.
-        flow = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
+        style = '"' if isinstance(value, str) and len(value.splitlines()) > 1 else None
+        flow = yaml.safe_dump(
+            value, default_style=style, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True
+        )
         value_text = flow.removesuffix("\n").removesuffix("\n...")  # YAML ends a bare scalar with a mark of its own
         lines.append(f"{MARK}{key}: {value_text}\n")
     return "".join(lines)

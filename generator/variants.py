@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from caffebench.common.errors import InputError
-from caffebench.generator.expressions import evaluate, fill
+from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.schema import DEFAULTS, Architecture, Profile, Settings, Sweep, Variant
 from caffebench.generator.yamlfile import explain
 
@@ -25,6 +26,7 @@ __all__ = ["Resolved", "resolve"]
 # What is written down as a whole number, and text that is not an expression.
 _WHOLE = {"batch_size", "iter_size", "max_iter", "stepsize", "stepvalue", "test_interval", "display", "snapshot"}
 _WHOLE |= {"average_loss", "crop_size", "seed", "workers", "until", "warmup"}
+_AT_LEAST_ONE = {"batch_size", "iter_size", "max_iter", "stepsize", "workers", "until"}
 _TEXT = {"architecture", "lr_policy", "solver_type", "data", "activation", "bn", "pool", "init", "weights", "policy"}
 
 
@@ -155,7 +157,13 @@ class _Values(Mapping[str, Any]):
         value = evaluate(str(raw), self)
         if not isinstance(value, Fraction):
             raise InputError(f"'{raw}' is no number")
-        return Fraction(int(value + Fraction(1, 2))) if name in _WHOLE else value
+        if name in _WHOLE:
+            value = Fraction(floor(value + Fraction(1, 2)))
+        if name in _AT_LEAST_ONE and value < 1:
+            raise InputError(f"'{raw}' is {show(value)}, and must be at least 1")
+        if name == "dropout" and not 0 <= value < 1:
+            raise InputError(f"'{raw}' must be at least 0 and less than 1")
+        return value
 
 
 def _facts(profile: Profile) -> dict[str, Any]:
