@@ -34,6 +34,8 @@ def header_of(variant: Resolved) -> dict[str, Any]:
         header["default"] = True
     header |= {"profile": profile.profile, "train_size": profile.train_size, "test_size": profile.test_size}
     header["classes"] = profile.classes
+    if not variant.settings["crop_size"]:  # with a crop, images of any size that is large enough will do
+        header["shape"] = [profile.channels, profile.image_size, profile.image_size]
     for key in _HEADER_SETTINGS:
         value = variant.settings.get(key)
         if value is not None and value != _SILENT.get(key):

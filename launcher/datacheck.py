@@ -60,6 +60,12 @@ def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, in
                 f"layer {layer.name} of {file.path}: make the LMDB again with {_how_to_make(source, file)}"
             )
         height = width = crop
+    shape = file.header.get("shape")
+    if shape is not None and not crop and [channels, height, width] != shape:
+        raise InputError(
+            f"the images in {source} are {_size((channels, height, width))} and {file.path} was made for "
+            f"{_size(tuple(shape))}: make the LMDB again with {_how_to_make(source, file)}"
+        )
     means = len(transform.mean_value)
     if means > 1 and means != channels:
         raise InputError(
@@ -106,7 +112,7 @@ def count_records(source: Path) -> int:
 def _how_to_make(source: Path, file: SolverFile) -> str:
     profile = str(file.header.get("profile", source.parent.name))
     what = MAKERS.get(profile, "folder SRC")
-    side = re.search(r"(\d+)$", profile)
+    side = re.search(r"(\d+)$", source.parent.name) or re.search(r"(\d+)$", profile)
     size = f" --small-side {side[1]}" if what == "folder SRC" and side else ""
     return f'"make-lmdb {what} {source.parent}{size}"'
 

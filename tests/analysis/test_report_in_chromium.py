@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,17 +21,12 @@ ALONE = ["--no-first-run", "--disable-background-networking", "--disable-compone
 NO_NETWORK = ["--disable-quic", "--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>"]
 
 
-def _installed() -> bool:
-    return bool(shutil.which("chromium") and shutil.which("chromedriver"))
-
-
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(
+    have_programs: Callable[[Sequence[str], Sequence[str]], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    if not _installed() and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-qy", "chromium", "chromium-driver"], capture_output=True)
-    if not _installed():
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    have_programs(("chromium", "chromedriver"), ("chromium", "chromium-driver"))
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     profile = tmp_path_factory.mktemp("profile")

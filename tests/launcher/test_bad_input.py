@@ -86,6 +86,20 @@ def test_an_lmdb_of_the_wrong_image_size(bench: Any) -> None:
     assert "are 1x8x8, too small for crop_size 12 in layer data" in refusal(bench, solver)
 
 
+def test_lmdbs_of_one_wrong_image_size_that_no_crop_betrays(bench: Any) -> None:
+    """Caffe would train on them without a word: only the header knows what the file was made for."""
+    path = bench.folder / bench.solver()
+    (bench.folder / "data").unlink()
+    (bench.folder / "data/digits").mkdir(parents=True)
+    for name in ("train_lmdb", "test_lmdb"):
+        write_lmdb(bench.folder / "data/digits" / name, (1, 9, 9))
+    path.write_text("# caffebench: shape: [1, 8, 8]\n# caffebench: profile: digits\n" + path.read_text())
+    assert (
+        "the images in data/digits/train_lmdb are 1x9x9 and small.prototxt was made for 1x8x8: make the LMDB again "
+        'with "make-lmdb digits data/digits"' in refusal(bench, path.name)
+    )
+
+
 def test_a_data_set_of_another_size_is_said(bench: Any) -> None:
     solver = bench.solver(max_iter=1)
     path = bench.folder / solver
