@@ -39,7 +39,7 @@ def gist(line: str) -> str:
 
 def test_there_is_something_to_run():
     shown = [command for block in sessions() for command, _ in block]
-    assert [command for command in shown if command.startswith("make")] == ["make demo", RUNS_US]
+    assert [command for command in shown if command.startswith("make ")] == ["make demo", RUNS_US]
     for name in ("install-caffe", "make-lmdb", "gen-prototxt", "run-caffe", "merge-logs"):
         assert any(command.startswith(name) for command in shown)
 
