@@ -18,16 +18,26 @@ a resume from iteration R, rows past R are gone; at one iteration the later sess
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from caffebench.analysis.model import COLUMNS, Run, Session
-from caffebench.analysis.read import read_runs
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from caffebench.analysis.model import COLUMNS, Run, Session
+    from caffebench.analysis.runs import read_runs
+
 __all__ = ["COLUMNS", "Run", "Session", "read", "read_runs"]
+
+_HOMES = {"COLUMNS": "model", "Run": "model", "Session": "model", "read_runs": "runs"}
+
+
+def __getattr__(name: str) -> Any:
+    """The names above, imported when first asked for: `merge-logs --help` needs none of what they need."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def read(*paths: Path | str, train_size: int | None = None) -> pl.DataFrame:
@@ -36,5 +46,7 @@ def read(*paths: Path | str, train_size: int | None = None) -> pl.DataFrame:
     Raises ``InputError`` where a path does not exist or no Caffe log is found.
     """
     import polars as pl
+
+    from caffebench.analysis.runs import read_runs
 
     return pl.concat([run.curves for run in read_runs(paths, train_size)])

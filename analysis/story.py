@@ -9,7 +9,7 @@ from pathlib import Path
 
 from caffebench.analysis.lines import UNKNOWN_YEAR
 from caffebench.analysis.model import Run, Session
-from caffebench.analysis.read import read_runs
+from caffebench.analysis.runs import read_runs
 
 __all__ = ["clock", "overview", "read_with_progress", "story"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from caffebench.analysis.model import Run
-from caffebench.analysis.read import make_run, natural
 from caffebench.analysis.rows import Metrics
+from caffebench.analysis.runs import make_run, natural
 from caffebench.analysis.scan import Scan, Scanner
 from caffebench.analysis.sources import Source, find_runs, pieces
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from caffebench.analysis.read import make_run
 from caffebench.analysis.rows import Metrics
+from caffebench.analysis.runs import make_run
 from caffebench.analysis.scan import Scan, scan
 from caffebench.analysis.sources import Source
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from caffebench.analysis.read import read_run
 from caffebench.analysis.rows import Metrics
+from caffebench.analysis.runs import read_run
 from caffebench.analysis.scan import scan
 from caffebench.analysis.sources import Source
 

@@ -84,7 +84,7 @@ def test_what_may_not_be_read_is_left_out_and_named(make_session: Session, write
     # As root every file can be read: so another user does the reading.
     code = f"""
 import os
-from caffebench.analysis.read import read_runs
+from caffebench.analysis.runs import read_runs
 import caffebench.analysis.stitch, polars
 if os.getuid() == 0:
     os.setuid(65534)

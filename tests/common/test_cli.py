@@ -199,7 +199,7 @@ def test_every_command_is_in_the_frame(name: str) -> None:
     assert wrong.stderr.count("\n") == 1
 
 
-HEAVY = ["caffe", "matplotlib", "polars", "plotly", "sklearn", "skimage", "PIL", "rich", "scipy", "lmdb"]
+HEAVY = ["caffe", "numpy", "matplotlib", "polars", "plotly", "sklearn", "skimage", "PIL", "rich", "scipy", "lmdb"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
