@@ -64,7 +64,10 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join()
+            # In short waits: a signal that comes between Python's look for one and a wait without end would only be
+            # seen after that wait.
+            while worker.is_alive():
+                worker.join(0.2)
     return [outcomes[index] for index in range(len(plans))]
 
 
