@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,8 +23,9 @@ from caffebench.launcher.solverfile import data_layers, parse_solver
 __all__ = ["GpuLoad", "memory_note", "training_bytes"]
 
 _HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
+_READS_AHEAD = ("Data", "ImageData", "WindowData")
 _CUDNN_STREAMS = 3  # a group of a convolution (cudnn_conv_layer.cpp)
-_CUDNN_LIMIT = 8 * 2**20
+_CUDNN_LIMIT = 8  # MiB a stream, unless engine/include/caffe_cudnn.h is told otherwise
 _FLOAT = 4
 
 
@@ -69,47 +70,112 @@ def _ask(solver_text: str, device: int) -> dict[str, Any] | None:
 
 
 def _count(caffe: Any, solver: Any) -> int:
-    """Bytes: blobs and gradients, weights, gradients and the solver's history, batches read ahead, workspaces."""
+    """Bytes on the GPU: what both nets hold, and the weights with their gradients and the solver's history.
+
+    Caffe allocates a blob's data and its gradient each when it is first used (syncedmem.cpp), so what is counted is
+    what a training iteration and a test use.
+    """
     total = 0
-    for phase, training in (("TRAIN", True), ("TEST", False)):
-        net = _net(caffe, solver, phase)
-        if net is None:
-            continue
-        data = {
-            name for index, kind in enumerate(net.layers) if kind.type.endswith("Data") for name in _tops(net, index)
+    for message, training in _nets(solver):
+        net = _net(caffe, message, training=training)
+        other = caffe.TEST if training else caffe.TRAIN
+        messages = {
+            one.name: one
+            for one in message.layer
+            if not any(rule.HasField("phase") and rule.phase == other for rule in one.include)
         }
-        for name, blob in net.blobs.items():
-            gradient = training and name not in data
-            total += blob.count * _FLOAT * (2 if gradient else 1)
-        for layer in data_layers(solver, phase):
-            ahead = layer.data_param.prefetch if layer.type == "Data" else 0
-            total += sum(net.blobs[name].count for name in layer.top) * ahead * _FLOAT
+        total += _activations(net, messages, training=training) * _FLOAT + _workspaces(net, messages)
         if training:
-            weights = sum({id(blob): blob.count for blobs in net.params.values() for blob in blobs}.values())
-            # History, and the one in which the update is worked out (sgd_solver.cpp).
-            total += weights * _FLOAT * (2 + _HISTORIES.get(solver.type, 2) + 1)
-            if _with_cudnn():
-                groups = [
-                    layer.convolution_param.group for layer in solver.net_param.layer if "onvolution" in layer.type
-                ]
-                total += sum(groups) * _CUDNN_STREAMS * _CUDNN_LIMIT
+            weights = sum(blob.count for blobs in net.params.values() for blob in blobs)
+            signs = solver.regularization_type == "L1"  # sgd_solver.cpp, temp_
+            total += weights * _FLOAT * (2 + _HISTORIES.get(solver.type, 2) + signs)
     return total
 
 
-def _tops(net: Any, index: int) -> Sequence[str]:
+def _nets(solver: Any) -> Iterator[tuple[Any, bool]]:
+    """The messages of the nets that Caffe makes, and whether each is the one for training (solver.cpp)."""
+    yield (solver.net_param if solver.HasField("net_param") else solver.train_net_param), True
+    for message in solver.test_net_param:
+        yield message, False
+    if solver.HasField("net_param"):
+        for _ in solver.test_iter[len(solver.test_net_param) :]:
+            yield solver.net_param, False
+
+
+def _activations(net: Any, messages: dict[str, Any], *, training: bool) -> int:
+    """Elements of the blobs between the layers, with gradients if ``training``, and of the layers' own."""
+    total = 0
+    known: set[str] = set()
+    for index, (name, layer) in enumerate(zip(net._layer_names, net.layers, strict=True)):
+        message = messages.get(name)  # None for a Split, which Caffe puts in itself
+        tops = _names(net, net._top_ids(index))
+        made = sum(net.blobs[top].count for top in tops if top not in known)
+        known.update(tops)
+        if layer.type.endswith("Data"):
+            # No gradients. A top is one of the batches read ahead (base_data_layer.cu).
+            total += made * (message.data_param.prefetch if message and layer.type in _READS_AHEAD else 1)
+        elif layer.type in ("Flatten", "Reshape"):
+            pass  # both are the bottom's
+        elif layer.type == "Split":
+            total += made if training else 0  # the data is the bottom's
+        else:
+            total += made * (2 if training else 1)
+        if message and tops:
+            bottoms = _names(net, net._bottom_ids(index))
+            size, out = (net.blobs[(one or tops)[0]].count for one in (bottoms, tops))
+            total += _own(message, size, out, in_place=bottoms[:1] == tops[:1], training=training)
+    return total
+
+
+def _own(layer: Any, size: int, out: int, *, in_place: bool, training: bool) -> int:
+    """Elements of a layer's own blobs, for those types where they are as large as its bottom or top."""
+    if layer.type == "BatchNorm":  # temp_ and x_norm_, whose gradient keeps the top's where that is the bottom
+        return size * (2 + (training and in_place))
+    if layer.type in ("Scale", "PReLU"):  # the bottom, kept from being overwritten
+        return size * in_place
+    if layer.type == "Dropout":  # the mask
+        return size * training
+    if layer.type == "LRN":  # scale_
+        return size
+    if layer.type == "SoftmaxWithLoss":  # prob_, its gradient for the counts
+        return size * 2
+    maximum = layer.type == "Pooling" and layer.pooling_param.pool == layer.pooling_param.MAX
+    maximum |= layer.type == "Eltwise" and layer.eltwise_param.operation == layer.eltwise_param.MAX
+    return out * maximum  # which one it was
+
+
+def _workspaces(net: Any, messages: dict[str, Any]) -> int:
+    """Bytes that convolutions compute in: cuDNN's at most, or im2col's columns of one image."""
+    limit = int(os.environ.get("CAFFEBENCH_CUDNN_WORKSPACE_MIB", _CUDNN_LIMIT)) * 2**20
+    cudnn = _with_cudnn()
+    total = 0
+    for index, name in enumerate(net._layer_names):
+        layer = messages.get(name)
+        if layer is None or layer.type not in ("Convolution", "Deconvolution"):
+            continue
+        settings, weights = layer.convolution_param, net.params[name][0]
+        if cudnn and settings.engine != settings.CAFFE:
+            total += limit * _CUDNN_STREAMS * settings.group
+        elif max(weights.shape[2:]) > 1 or max(settings.stride, default=1) > 1 or any(settings.pad):
+            ends = net._top_ids(index) if layer.type == "Convolution" else net._bottom_ids(index)
+            columns = net.blobs[_names(net, ends)[0]]
+            pixels = columns.count // (columns.shape[0] * columns.shape[1])
+            total += weights.count // weights.shape[0] * settings.group * pixels * _FLOAT
+    return total
+
+
+def _names(net: Any, numbers: Sequence[int]) -> list[str]:
     names = list(net.blobs)
-    return [names[number] for number in net._top_ids(index)]
+    return [names[number] for number in numbers]
 
 
-def _net(caffe: Any, solver: Any, phase: str) -> Any | None:
+def _net(caffe: Any, message: Any, *, training: bool) -> Any:
     from google.protobuf import text_format
 
-    if phase == "TEST" and not solver.test_iter:
-        return None
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(text_format.MessageToString(solver.net_param))
+        file.write(text_format.MessageToString(message))
         file.flush()
-        return caffe.Net(file.name, getattr(caffe, phase))
+        return caffe.Net(file.name, caffe.TRAIN if training else caffe.TEST)
 
 
 def _with_cudnn() -> bool:
@@ -118,13 +184,20 @@ def _with_cudnn() -> bool:
 
 
 def _free(device: int) -> int | None:
-    """Free bytes of a GPU; the context that asking makes is as large as a run's own, so it is not counted again."""
+    """Free bytes of a GPU; the context that asking makes is about as large as a run's, so it is not counted again."""
     try:
-        runtime = ctypes.CDLL(None)  # linked by Caffe, so it is loaded
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        failed = runtime.cudaSetDevice(device) or runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
-    except AttributeError:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
         return None
+    card, context = ctypes.c_int(), ctypes.c_void_p()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(card), device)
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), card)
+        or driver.cuCtxSetCurrent(context)
+        or driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+    )
     return None if failed else free.value
 
 

@@ -1,8 +1,9 @@
 """`make test-cuda-build`: Caffe for CUDA, built for real, tried as far as it goes without a card.
 
 No part of the ordinary tests: it takes minutes, two GB of packages, and nvcc or a package index that has it. Its name
-keeps it from being collected. Each build is new, in a cache and an environment of its own, but for what is whole in
-the cache that CAFFEBENCH_TEST_CACHE names; time and sizes are printed.
+keeps it from being collected. One build is by the machine's nvcc, where it has one, and one by the compiler of the
+package index. Each is new, in a cache and an environment of its own, but for what is whole in the cache that
+CAFFEBENCH_TEST_CACHE names; time and sizes are printed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -47,17 +47,26 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-@pytest.fixture(scope="module", params=[["--cuda"], ["--cudnn", "--nccl"]], ids=["cuda", "cudnn-nccl"])
+def without_compiler(nowhere: Path) -> dict[str, str]:
+    """This process's variables, with which no nvcc of the machine's own is found."""
+    variables = {name: value for name, value in os.environ.items() if name != "CUDACXX"}
+    folders = [folder for folder in variables["PATH"].split(os.pathsep) if not (Path(folder) / "nvcc").exists()]
+    return variables | {"PATH": os.pathsep.join(folders), "CUDA_HOME": str(nowhere)}
+
+
+@pytest.fixture(scope="module", params=[["--cudnn", "--nccl"], ["--cuda"]], ids=["cudnn-nccl", "packaged-compiler"])
 def built(request, environment, tmp_path_factory):
     """An environment whose CPU Caffe was replaced by one for CUDA, and what install-caffe said."""
     given = os.environ.get("CAFFEBENCH_TEST_CACHE")
     cache = Path(given) if given else tmp_path_factory.mktemp("cache")
+    packaged = "--cudnn" not in request.param
     downloads = build.cache_folder() / "downloads"
     if downloads.is_dir() and not (cache / "downloads").exists():
         shutil.copytree(downloads, cache / "downloads")
     shutil.rmtree(environment.packages / "caffe", ignore_errors=True)
     assert environment.run("install-caffe").returncode == 0  # the CPU build, from the user's cache
-    variables = dict(os.environ, CAFFEBENCH_CACHE=str(cache))
+    variables = without_compiler(cache) if packaged else dict(os.environ)
+    variables["CAFFEBENCH_CACHE"] = str(cache)
     begun = time.monotonic()
     done = environment.run("install-caffe", *request.param, "--arch", ARCH, env=variables)
     seconds = time.monotonic() - begun
@@ -97,6 +106,10 @@ def test_no_symbol_is_undefined(built):
         done = subprocess.run(["ldd", "-r", file], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
         assert not re.search("undefined symbol|not found", done.stdout + done.stderr), done.stdout + done.stderr
         assert ("libcudnn" in done.stdout) is ("--cudnn" in options)
+        if "--cudnn" not in options:  # where no other compiler is found, all of CUDA is the package index's
+            runtime = re.search(r"libcudart\.so\.\d+ => (\S+)", done.stdout)
+            assert runtime is not None
+            assert Path(runtime[1]).resolve().is_relative_to(environment.packages.resolve() / "nvidia")
 
 
 def test_it_trains_on_the_cpu(built, tmp_path):
@@ -109,6 +122,29 @@ def test_it_trains_on_the_cpu(built, tmp_path):
     assert accuracy > 0.93
 
 
+@pytest.mark.parametrize("free", [1, 100_000])
+def test_a_run_on_a_card_goes_as_far_as_the_card(built, tmp_path, free):
+    """With a stand-in for the driver: the cards are found, what the net needs is counted and compared, and the run is
+    given to CUDA's runtime, which refuses a driver that is none."""
+    environment, _, _, _ = built
+    make_digits(tmp_path / "digits")
+    (tmp_path / "small.prototxt").write_text(SOLVER)
+    source = Path(__file__).with_name("stand_in_driver.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    variables = dict(os.environ, LD_LIBRARY_PATH=str(tmp_path), STAND_IN_FREE_MIB=str(free))
+    done = environment.run("run-caffe", "small.prototxt", "--retries", "0", cwd=tmp_path, env=variables)
+    assert done.returncode == 1
+    assert "training on GPU 0" in done.stderr
+    told = re.search(
+        r"^small needs about (\S+) GiB at batch 64, and GPU 0 has 0\.0 GiB free: ", done.stderr, re.MULTILINE
+    )
+    assert (told is not None) is (free == 1)
+    assert "CUDA driver version is insufficient" in done.stderr
+    for gpu, message in (("7", "there is no GPU 7 here: valid ids are 0 to 1"), ("0,0", "--gpu 0,0 names a GPU twice")):
+        refused = environment.run("run-caffe", "small.prototxt", "--gpu", gpu, cwd=tmp_path, env=variables)
+        assert (refused.returncode, refused.stderr) == (2, f"run-caffe: {message}\n")
+
+
 def test_plain_install_leaves_it(built):
     environment, options, _, variables = built
     for more in ([], [*options, "--arch", ARCH]):
@@ -117,41 +153,8 @@ def test_plain_install_leaves_it(built):
 
 
 def test_it_is_compiled_for_the_cards_asked_for(built):
-    _, _, _, variables = built
-    log = next(Path(variables["CAFFEBENCH_CACHE"]).glob("*cuda*.log")).read_text()
+    _, options, _, variables = built
+    name = f"*-cuda1[23].[0-9]{'-cudnn-nccl' if '--cudnn' in options else ''}-sm{ARCH}.log"
+    (file,) = Path(variables["CAFFEBENCH_CACHE"]).glob(name)
+    log = file.read_text()
     assert f"Added CUDA NVCC flags for: sm_{ARCH} compute_{ARCH}\n" in log
-
-
-def test_the_compiler_of_the_package_index_compiles(environment, tmp_path):
-    """Where there is no nvcc: the packages' one, on one file of Caffe's kind."""
-    program = (
-        "from caffebench.engine.cuda import find_kit, require_libraries\n"
-        "from caffebench.engine.recipe import Recipe\n"
-        "kit = find_kit(print)\n"
-        "recipe = Recipe(cuda=kit.release, cudnn=True, nccl=True, arch=('90',))\n"
-        "require_libraries(recipe, kit, print)\n"
-        "print(kit.nvcc, kit.environment(recipe)['CPATH'])\n"
-    )
-    variables = {"PATH": "/usr/bin:/bin", "CUDA_HOME": str(tmp_path)}
-    variables |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
-    done = environment.run("python", "-c", program, env=variables)
-    assert done.returncode == 0, done.stderr
-    nvcc, includes = done.stdout.splitlines()[-1].split()
-    assert Path(nvcc).is_relative_to(environment.packages)
-    source = tmp_path / "x.cu"
-    source.write_text("#include <thrust/device_vector.h>\n__global__ void f(float* x) { *x = 1; }\n")
-    header = Path(sys.modules["caffebench.engine"].__path__[0]) / "include" / "caffe_cuda.h"
-    command = [
-        nvcc,
-        "-std=c++17",
-        "-arch=sm_90",
-        "-DUSE_CUDNN",
-        "-include",
-        header,
-        "-c",
-        source,
-        "-o",
-        tmp_path / "x.o",
-    ]
-    compiled = subprocess.run(command, capture_output=True, text=True, env=variables | {"CPATH": includes})
-    assert compiled.returncode == 0, compiled.stderr
