@@ -20,6 +20,7 @@ import numpy as np
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.lifeline import leave_signals_to_parent
 
 __all__ = ["BatchMaker", "Recipe", "main"]
 
@@ -144,6 +145,7 @@ def _decode(value: Any) -> tuple[ByteArray | FloatArray, int]:
 
 def main() -> None:
     """Make batches for as long as there are free slots."""
+    leave_signals_to_parent()
     with open(0, "rb", buffering=0) as free, open(1, "wb", buffering=0) as full:
         task = json.loads(free.readline())
         maker = BatchMaker(Recipe.from_dict(task["recipe"]))

@@ -7,10 +7,9 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from caffebench.launcher.gpu import memory_note
 from caffebench.launcher.logtail import LogTail
@@ -26,7 +25,7 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
 
     With more than one job each run has one of ``gpus`` to itself, and the CPU cores are shared out between the
     BLAS of the runs. A time limit counts from here, for all runs. SIGINT, SIGTERM and SIGHUP stop all runs with a
-    snapshot; the second one ends them at once.
+    snapshot; the second one ends them at once; after the last run they are ignored.
     """
     slots: queue.Queue[tuple[int, ...]] = queue.Queue()
     shares, threads = share_out(jobs, gpus, len(os.sched_getaffinity(0)))
@@ -58,16 +57,27 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
                 slots.put(slot)
             board.end(outcomes[index])
 
-    with _signals(stopper, board):
+    with _mailbox() as (mailbox, send):
+
+        def work_and_say_so() -> None:
+            try:
+                work()
+            finally:
+                os.write(send, bytes([FINISHED]))
+
         # Threads that live as long as their children: the kernel ties a child's death to its parent thread's.
-        workers = [threading.Thread(target=work) for _ in range(min(jobs, len(plans)))]
+        workers = [threading.Thread(target=work_and_say_so) for _ in range(min(jobs, len(plans)))]
         for worker in workers:
             worker.start()
-        for worker in workers:
-            # In short waits: a signal that comes between Python's look for one and a wait without end would only be
-            # seen after that wait.
-            while worker.is_alive():
-                worker.join(0.2)
+        working = len(workers)
+        while working:
+            for number in os.read(mailbox, 64):
+                if number == FINISHED:
+                    working -= 1
+                else:
+                    what = "ending at once" if stopper.asked else "once more ends it at once"
+                    stopper.stop()
+                    board.say(f"{signal.Signals(number).name}: stopping with a snapshot; {what}")
     return [outcomes[index] for index in range(len(plans))]
 
 
@@ -88,25 +98,32 @@ def _watch(board: Board, run: str) -> Watch:
     return Watch(say=board.say, look=look)
 
 
-@contextmanager
-def _signals(stopper: Stopper, board: Board) -> Iterator[None]:
-    def on_signal(number: int, _frame: Any) -> None:
-        stopper.stop()
-        name = signal.Signals(number).name
-        what = "once more ends it at once" if not stopper.impatient else "ending at once"
-        # From a thread: the board's lock may be held by the very code that was interrupted.
-        say: Callable[[str], None] = board.say
-        threading.Thread(target=say, args=(f"{name}: stopping with a snapshot; {what}",)).start()
+FINISHED = 0
+"""The byte in the mailbox that is no signal: a worker has no more to do."""
 
-    old = {}
+
+@contextmanager
+def _mailbox() -> Iterator[tuple[int, int]]:
+    """A pipe that gets a byte, its number, for every signal that asks for a stop.
+
+    The signal itself writes it, whichever thread it interrupts. Python's own handlers run when the main thread next
+    looks for them, which it does not while it waits: a signal just before the wait would only be seen after it.
+    """
+    mailbox, send = os.pipe()
+    os.set_blocking(send, False)
+    before = signal.set_wakeup_fd(send, warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup stays nohup
-            old[number] = signal.signal(number, on_signal)
+            signal.signal(number, lambda *_: None)
     try:
-        yield
+        yield mailbox, send
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        # All is said and done: what comes now must change neither that nor the exit code.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(before)
+        os.close(mailbox)
+        os.close(send)
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:

@@ -8,8 +8,8 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.launcher.divergence import Divergence, chance_loss
 from caffebench.launcher.failures import Failure, disk_is_full, explain
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
-from caffebench.launcher.plan import Outcome, Plan
+from caffebench.launcher.plan import Outcome, Plan, Status
 from caffebench.launcher.seeds import new_seed
 from caffebench.launcher.snapshots import newest_whole, read_record
 from caffebench.launcher.solverfile import differences, parse_solver
@@ -36,17 +36,25 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 
 
 class Stopper:
-    """Asks runs to stop, from a signal handler or another thread; a second request does not wait for snapshots."""
+    """Asks runs to stop, from a signal handler or another thread; a second request does not wait for snapshots.
+
+    Its file descriptor is readable from the first request on, and epoll sees every one of them as an edge.
+    """
 
     def __init__(self) -> None:
         """Nothing has been asked for yet."""
         self._requests = 0
-        self._event = threading.Event()
+        self._descriptor = os.eventfd(0)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def stop(self) -> None:
         """Ask once more."""
         self._requests += 1
-        self._event.set()
+        os.eventfd_write(self._descriptor, 1)
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._descriptor
 
     @property
     def asked(self) -> bool:
@@ -60,7 +68,7 @@ class Stopper:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not through a request to stop."""
-        self._event.wait(seconds)
+        select.select([self], [], [], seconds)
 
 
 @dataclass
@@ -173,6 +181,7 @@ class _Supervisor:
             return subprocess.Popen(
                 [sys.executable, "-m", "caffebench.launcher.worker", str(descriptor)],
                 stdin=subprocess.PIPE,
+                bufsize=0,  # nothing is left to be written when the pipe is closed, which its other end may be by then
                 stdout=log,
                 stderr=log,
                 pass_fds=(lock, descriptor),
@@ -211,8 +220,9 @@ class _Supervisor:
         divergence = Divergence(chance_loss(parse_solver(self.plan.solver, self.plan.prototxt)), self.plan.max_iter)
         told = False
         descriptor = os.pidfd_open(child.pid)
-        ended = select.poll()  # asleep between two looks: Popen.wait with a timeout would wake up a thousand times
-        ended.register(descriptor, select.POLLIN)
+        news = select.epoll()  # asleep between two looks, but for an end and a request to stop
+        news.register(descriptor, select.EPOLLIN)
+        news.register(self.stopper, select.EPOLLIN | select.EPOLLET)
         while child.poll() is None:
             tail.read()
             hopeless = None if self.plan.keep_going else divergence.look(tail.losses)
@@ -225,7 +235,8 @@ class _Supervisor:
                 _stop(child, request)
             self.iteration = tail.iteration or self.iteration
             self.watch.look(tail)
-            ended.poll(POLL * 1000)
+            news.poll(POLL)
+        news.close()
         os.close(descriptor)
         tail.finish()
         self.iteration = tail.iteration or self.iteration
@@ -244,21 +255,26 @@ class _Supervisor:
             failure = Failure(reason, self.iteration, retry=False, fatal=True)
             return Outcome(self.plan.run, "crashed", self.iteration, reason, self.log), failure
         if self.stopper.asked and code == -signal.SIGTERM:
-            # It was too young to know what to do about the signal: nothing was trained yet.
-            return Outcome(self.plan.run, "stopped", self.iteration, "asked to stop", self.log), None
+            # It was too young to know what to do about the signal.
+            reason = f"{StopRequest().reason}, nothing was trained"
+            self._write_end("stopped", reason, tail, log)
+            return Outcome(self.plan.run, "stopped", self.iteration, reason, self.log), None
         failure = explain(code, tail, self.paths)
         if self.stopper.impatient and code == -signal.SIGKILL:
             failure = Failure("killed on request, without a snapshot", self.iteration, retry=False)
-        end_line = log_event("end", {"status": "crashed", "iteration": self.iteration, "reason": failure.message})
+        self._write_end("crashed", failure.message, tail, log)
+        return Outcome(self.plan.run, "crashed", self.iteration, failure.message, self.log), failure
+
+    def _write_end(self, status: Status, reason: str, tail: LogTail, log: Any) -> None:
+        """Write the log's last line for a child that could not do so itself."""
+        end_line = log_event("end", {"status": status, "iteration": self.iteration, "reason": reason})
         cut = tail.path.stat().st_size and not tail.path.read_bytes().endswith(b"\n")
         log.write((("\n" if cut else "") + glog_line(end_line)).encode())
-        return Outcome(self.plan.run, "crashed", self.iteration, failure.message, self.log), failure
 
 
 def _stop(child: subprocess.Popen[bytes], request: StopRequest) -> None:
     """Tell the child to stop and why."""
     if child.stdin is not None:
-        with suppress(BrokenPipeError):  # it may have died already: its log says of what
+        with suppress(BrokenPipeError):  # it may have ended already: its log says how
             child.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
-            child.stdin.flush()
     child.send_signal(signal.SIGTERM)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from caffebench.launcher.paths import RunPaths
 from caffebench.launcher.seeds import derive_seed
 from caffebench.launcher.snapshots import Record, publish
 
-__all__ = ["Stop", "StopRequest", "Training"]
+__all__ = ["Stop", "StopRequest", "StopSign", "Training"]
 
 
 class Stop(BaseException):
@@ -29,6 +29,15 @@ class StopRequest:
     status: str = "stopped"
     reason: str = "asked to stop"
     snapshot: bool = True
+
+
+@dataclass
+class StopSign:
+    """The one place where a request to stop is left, by whoever has it, and read, between two iterations."""
+
+    request: StopRequest | None = None
+    deadline: float | None = None
+    """``time.monotonic()`` at which the state must be safe."""
 
 
 @dataclass
@@ -49,14 +58,12 @@ class Training:
     test_batches: list[int]
     batch_size: int
     keep: int | None = None
-    deadline: float | None = None
-    """``time.monotonic()`` at which the state must be safe."""
     learning_rate: Callable[[int], float] | None = None
     start: int = 0
     """The iteration that this training begins at."""
     rank: int = 0
     """Which of several GPUs' processes this is."""
-    request: StopRequest | None = None
+    sign: StopSign = field(default_factory=StopSign)
 
     def begin(self) -> None:
         """Hook into the solver; call it once the solver stands where training is to begin."""
@@ -69,7 +76,7 @@ class Training:
             net.before_forward(self._test_watch(number))
 
     def solve(self, until: int) -> bool:
-        """Train up to iteration ``until``: True when it was reached, False after a stop (``request`` says why).
+        """Train up to iteration ``until``: True when it was reached, False after a stop (``sign`` says why).
 
         At the solver's end that is Caffe's own ``Solve``, with its last snapshot and test; before, a snapshot.
         """
@@ -80,7 +87,7 @@ class Training:
             else:
                 self.solver.step(until - self.solver.iter)
         except Stop:
-            request = self.request or StopRequest()
+            request = self.sign.request or StopRequest()
             if request.snapshot and self.solver.iter > self._published:
                 self._snapshot()
             self.caffe.log("Optimization stopped early.")
@@ -120,13 +127,13 @@ class Training:
         return before_layer
 
     def _obey(self) -> None:
-        if self.deadline is not None:
+        if self.sign.deadline is not None:
             now = time.monotonic()
             self._longest = max(self._longest, now - self._looked)
             self._looked = now
-            if now + self._longest + self._reserve > self.deadline:
-                self.request = StopRequest(reason="the time limit is reached")
-        if self.request is not None:
+            if now + self._longest + self._reserve > self.sign.deadline:
+                self.sign.request = StopRequest(reason="the time limit is reached")
+        if self.sign.request is not None:
             raise Stop
 
     def _settle(self) -> None:

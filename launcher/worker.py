@@ -21,12 +21,12 @@ from typing import Any, NoReturn
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher import ranks
-from caffebench.launcher.lifeline import die_with
+from caffebench.launcher.lifeline import die_with, leave_signals_to_parent
 from caffebench.launcher.logtail import log_event
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import Phase, parse_phases
 from caffebench.launcher.start import start
-from caffebench.launcher.training import StopRequest, Training
+from caffebench.launcher.training import Stop, StopRequest, StopSign, Training
 
 __all__ = ["EXIT_CODES", "main"]
 
@@ -64,16 +64,16 @@ class Child:
         self.plan, self.caffe = plan, caffe
         self.session: int = assignment["session"]
         self.resume_from: int | None = assignment["resume_from"]
+        self.began_at = self.resume_from or 0
         self.seed: int = assignment["seed"]
         self.changed: list[str] = assignment["changed"]
         seconds = assignment["seconds_left"]
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.sign = StopSign(deadline=None if seconds is None else time.monotonic() + seconds)
+        self.building = False
         self.training: Training | None = None
         self.team: ranks.Team | None = None
-        self.request: StopRequest | None = None
         signal.signal(signal.SIGTERM, self._on_term)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        leave_signals_to_parent(signal.SIGTERM)
 
     @property
     def iteration(self) -> int:
@@ -89,12 +89,24 @@ class Child:
         if select.select([0], [], [], 0)[0]:
             with suppress(ValueError, TypeError):  # closed, or not for us: a plain stop
                 request = StopRequest(**json.loads(os.read(0, 65536)))
-        self.request = request
-        if self.training is not None:
-            self.training.request = request
+        self.sign.request = request
+        if self.building:  # which may take minutes, and leaves nothing to save; an iteration is ended first
+            raise Stop
 
     def run(self) -> tuple[str, str]:
         """Train: the status and the reason that the end line states."""
+        try:
+            done = self._train()
+        except Stop:
+            done = False
+        if done:
+            return "done", ""
+        request = self.sign.request or StopRequest()
+        nothing = ", nothing was trained" if self.iteration == self.began_at else ""
+        return request.status, request.reason + nothing
+
+    def _train(self) -> bool:
+        """Train all phases that are left: False after a stop."""
         plan = self.plan
         self.say(
             "run",
@@ -120,10 +132,9 @@ class Child:
                 self.say("phase", {"iteration": training.solver.iter, **vars(phase)})
             self.caffe.log("Starting Optimization")
             if not training.solve(phase.until):
-                request = training.request or StopRequest()
-                return request.status, request.reason
+                return False
             at = self.iteration
-        return "done", ""
+        return True
 
     def _choose_device(self) -> None:
         gpus = self.plan.gpus
@@ -135,11 +146,14 @@ class Child:
             self.caffe.set_mode_cpu()
 
     def _begin(self, phase: Phase, resume_from: int | None) -> Training:
-        """Build the solver of a phase, in the place of the one before."""
+        """Build the solver of a phase, in the place of the one before. Raises ``Stop`` where that is asked for."""
+        self.building = True
+        if self.sign.request is not None:
+            raise Stop
         if self.training is not None:
             self.resume_from = resume_from
-            self.training.close()
-            self.training = None
+            before, self.training = self.training, None
+            before.close()
         if len(self.plan.gpus) > 1:
             self.team = ranks.Team(self.caffe, self.plan, phase, seed=self.seed, resume_from=resume_from)
         training = start(
@@ -154,8 +168,9 @@ class Child:
         training.begin()
         if self.team is not None:
             self.team.join(training.solver)
-        training.deadline, training.request = self.deadline, self.request
+        training.sign = self.sign
         self.training = training
+        self.building = False
         return training
 
 
