@@ -20,7 +20,7 @@ from typing import Any
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.solverfile import data_layers, parse_solver
 
-__all__ = ["GpuLoad", "memory_note", "training_bytes"]
+__all__ = ["GpuLoad", "free_bytes", "memory_note", "training_bytes"]
 
 _HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
 _READS_AHEAD = ("Data", "ImageData", "WindowData")
@@ -141,7 +141,7 @@ def _own(layer: Any, size: int, out: int, *, in_place: bool, training: bool) -> 
         return size * 2
     maximum = layer.type == "Pooling" and layer.pooling_param.pool == layer.pooling_param.MAX
     maximum |= layer.type == "Eltwise" and layer.eltwise_param.operation == layer.eltwise_param.MAX
-    return out * maximum  # which one it was
+    return out if maximum else 0  # which one it was
 
 
 def _workspaces(net: Any, messages: dict[str, Any]) -> int:
@@ -183,8 +183,11 @@ def _with_cudnn() -> bool:
         return "libcudnn" in maps.read()
 
 
-def _free(device: int) -> int | None:
-    """Free bytes of a GPU; the context that asking makes is about as large as a run's, so it is not counted again."""
+def free_bytes(device: int) -> int | None:
+    """Free bytes of a GPU, by its driver; None without one.
+
+    The context that asking makes is about as large as a run's, so it is not counted again.
+    """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -247,7 +250,7 @@ def main() -> None:
     caffe = import_caffe()
     caffe.set_mode_cpu()
     need = _count(caffe, solver)
-    print(json.dumps({"need": need, "free": _free(device) if device >= 0 else None}), flush=True)
+    print(json.dumps({"need": need, "free": free_bytes(device) if device >= 0 else None}), flush=True)
     os._exit(0)  # not through the ends of Caffe's data threads
 
 

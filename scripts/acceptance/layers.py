@@ -165,6 +165,8 @@ def _run(case: Case, phase: str, device: str, engine: str, seed: int) -> dict[st
     net.forward()
     tops = [name for name in net.blobs if name.startswith("t")] or ["b0"]
     found = {f"{name} forward": net.blobs[name].data.copy() for name in tops}
+    if case.name == "BatchNorm":  # its moving averages
+        found |= {f"weights {i} forward": blob.data.copy() for i, blob in enumerate(net.params["it"])}
     if not case.backward:
         return found
     for name in () if case.labels else tops:  # a loss has its own start

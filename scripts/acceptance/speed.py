@@ -17,6 +17,7 @@ from typing import Any
 from acceptance.layers import set_device
 from acceptance.rows import Row
 from caffebench.engine.pycaffe import import_caffe
+from caffebench.launcher.gpu import free_bytes, training_bytes
 
 __all__ = ["speed_rows", "torch_python"]
 
@@ -101,28 +102,35 @@ def _portable(solver: Any) -> list[dict[str, Any]]:
 
 
 def _measure(path: Path, batch: int, own_kernels: bool, device: str, iterations: int) -> dict[str, float]:
-    """Runs in a process of its own: images a second of forward, backward and update."""
+    """Runs in a process of its own: images a second of forward, backward and update; on a GPU its memory too."""
     caffe = import_caffe()
     from google.protobuf import text_format
 
     set_device(device)
     solver = _solver(path, batch, own_kernels)
     file = path.with_suffix(f".speed{int(own_kernels)}")
-    file.write_text(text_format.MessageToString(solver))
+    text = text_format.MessageToString(solver)
+    file.write_text(text)
+    gpu = None if device == "cpu" else int(device.removeprefix("gpu:"))
+    before = None if gpu is None else free_bytes(gpu)
     trained = caffe.get_solver(str(file))
     trained.step(max(1, iterations // 5))  # each step ends by reading the loss, so by waiting for the device
     begun = time.perf_counter()
     trained.step(iterations)
     seconds = time.perf_counter() - begun
     count = sum(blob.count for blobs in trained.net.params.values() for blob in blobs)
-    return {"images": batch * iterations / seconds, "parameters": count}
+    found = {"images": batch * iterations / seconds, "parameters": count}
+    if gpu is not None and before is not None:
+        found |= {"taken": before - (free_bytes(gpu) or 0), "estimated": training_bytes(text) or 0}
+    return found
 
 
 def _outside() -> dict[str, str]:
     """The variables for another Python than this one: without what `gpu-travel` sets for ours."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    if "OUTER_LD_LIBRARY_PATH" in variables:
-        variables["LD_LIBRARY_PATH"] = variables.pop("OUTER_LD_LIBRARY_PATH")
+    for name in ("LD_LIBRARY_PATH", "PYTHONPATH"):
+        if f"OUTER_{name}" in variables:
+            variables[name] = variables.pop(f"OUTER_{name}")
     return variables
 
 
@@ -141,22 +149,26 @@ def torch_python(device: str) -> str | None:
 
 def speed_rows(path: Path, device: str, *, batch: int, iterations: int, cudnn: bool) -> Iterator[Row]:
     """A row for each of Caffe's and PyTorch's ways to train the net of ``path``."""
-    ways = [("Caffe's own kernels, fp32", True, {})]
+    tf32, workspace = {"CAFFEBENCH_TF32": "1"}, {"CAFFEBENCH_CUDNN_WORKSPACE_MIB": "256"}
+    ways: list[tuple[str, bool, dict[str, str]]] = [("without cuDNN, fp32", True, {})]
+    if device != "cpu":
+        ways.append(("without cuDNN, TF32", True, tf32))
     if cudnn:
-        ways.append(("cuDNN, fp32", False, {}))
-        ways.append(("cuDNN, fp32, 256 MiB workspace", False, {"CAFFEBENCH_CUDNN_WORKSPACE_MIB": "256"}))
-        ways.append(("cuDNN, TF32", False, {"CAFFEBENCH_TF32": "1"}))
-        ways.append(("cuDNN, TF32, 256 MiB", False, {"CAFFEBENCH_TF32": "1", "CAFFEBENCH_CUDNN_WORKSPACE_MIB": "256"}))
-    what = f"{path.stem}, batch {batch}"
+        ways.append(("with cuDNN, fp32", False, {}))
+        ways.append(("with cuDNN, fp32, 256 MiB workspace", False, workspace))
+        ways.append(("with cuDNN, TF32", False, tf32))
+        ways.append(("with cuDNN, TF32, 256 MiB workspace", False, tf32 | workspace))
+    what = f"{_solver(path, batch, False).net_param.name}, batch {batch}"
     parameters = 0
     for name, own_kernels, variables in ways:
         request = json.dumps([str(path), batch, own_kernels, device, iterations])
         found = _child([sys.executable, "-m", "acceptance.speed", request], dict(os.environ, **variables))
         parameters = int(found.get("parameters", 0)) or parameters
-        yield _row(f"{what}: Caffe, {name}", found)
+        yield _row(f"{what}: Caffe {name}", found)
     python = torch_python(device)
     if python is None:
-        yield Row("speed", f"{what}: PyTorch", "no Python with PyTorch for this device (TORCH_PYTHON)")
+        none = "no Python with PyTorch for this device (TORCH_PYTHON)"
+        yield Row("speed", f"{what}: PyTorch", none, "a number", None if device == "cpu" else False)
         return
     net = path.with_suffix(".chain.json")
     net.write_text(json.dumps(_portable(_solver(path, batch, False))))
@@ -181,7 +193,10 @@ def _child(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
 def _row(what: str, found: dict[str, Any]) -> Row:
     if "error" in found:
         return Row("speed", what, found["error"], "a number", False)
-    return Row("speed", what, f"{found['images']:,.0f} images/s")
+    memory = ""
+    if "taken" in found:
+        memory = f", {found['taken'] / 2**30:.1f} GiB (estimated {found['estimated'] / 2**30:.1f})"
+    return Row("speed", what, f"{found['images']:,.0f} images/s{memory}")
 
 
 if __name__ == "__main__":

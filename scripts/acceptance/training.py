@@ -130,26 +130,21 @@ def sweep_rows(folder: Path, reference: str, tested: str, variants: Sequence[str
     yield Row("sweep", f"seconds for {len(variants)} variants", f"{seconds[1]:.1f} (reference {seconds[0]:.1f})")
 
 
-def resume_rows(folder: Path, device: str, after: int = 200) -> Iterator[Row]:
-    """SIGKILL in the middle, the same command again: it goes on to the end, with the weights of no kill."""
+def resume_rows(folder: Path, device: str) -> Iterator[Row]:
+    """SIGKILL after the first snapshot, the same command again: it goes on to the end, with the weights of no kill."""
     _train(folder, device, "straight", [VARIANT])
     command = [str(PROGRAMS / "run-caffe"), f"prototxt/{VARIANT}.prototxt", *_options(device), "--seed", "1"]
     command += ["--logs", "killed/logs", "--snapshots", "killed/snapshots", "--retries", "0"]
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    log = folder / "killed" / "logs" / f"{VARIANT}.001.log"
     killed = False
     while process.poll() is None:
-        if (
-            log.exists()
-            and any((folder / "killed" / "snapshots").glob("*.solverstate"))
-            and (f"Iteration {after}" in log.read_text(errors="replace"))
-        ):
+        if any((folder / "killed" / "snapshots").glob("*.solverstate")):
             os.killpg(process.pid, signal.SIGKILL)
             killed = True
             break
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.wait()
     _train(folder, device, "killed", [VARIANT])
     end = _end(folder, "killed", VARIANT)

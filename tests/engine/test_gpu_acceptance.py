@@ -42,10 +42,14 @@ def test_wrong_usage(options):
     assert acceptance(*options).returncode == 2
 
 
-def test_every_layer_agrees_with_itself():
-    done = acceptance("--devices", "cpu,cpu", "--only", "layers")
-    assert done.returncode == 0, done.stdout
+def test_all_but_the_long_checks_pass_cpu_against_cpu():
+    done = acceptance("--devices", "cpu,cpu", "--only", "layers,lsuv,resume,refusal,speed", "--iterations", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d\d rows, 0 failed$", done.stdout, re.MULTILINE)
+    rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert {row[0] for row in rows} == {"check", "layer", "lsuv", "resume", "refusal", "speed"}
+    assert ["resume", "killed and resumed", "done, 2 sessions", "done, 2 sessions", "ok"] in rows
+    assert any(re.fullmatch(r"\d+ images/s", row[2]) for row in rows)
 
 
 def test_a_difference_is_found():
