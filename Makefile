@@ -12,7 +12,7 @@ export CAFFEBENCH_VENV = $(abspath $(VENV))
 test: lint types tests
 
 setup: $(VENV)/.ready
-$(VENV)/.ready: setup.py pyproject.toml scripts/setup
+$(VENV)/.ready: setup.py pyproject.toml scripts/setup $(wildcard analysis/*.pyx)
 	scripts/setup $(PYTHON) $(VENV)
 	@touch $@
 

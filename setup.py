@@ -4,7 +4,8 @@ Everything else about the package is declared in ``pyproject.toml``. The mapping
 lives here because it is computed: a sub-package added to a room needs no edit.
 """
 
-from setuptools import find_packages, setup
+from Cython.Build import cythonize
+from setuptools import Extension, find_packages, setup
 
 ROOMS = ("common", "engine", "datasets", "generator", "templates", "launcher", "analysis")
 DATA = ["py.typed", "*.j2", "*/*.j2", "sweeps/*.yaml", "profiles/*.yaml", "include/*", "page/*"]
@@ -14,4 +15,7 @@ for room in ROOMS:
     for inner in find_packages(room):
         folders[f"caffebench.{room}.{inner}"] = f"{room}/{inner.replace('.', '/')}"
 
-setup(packages=list(folders), package_dir=folders, package_data={"": DATA})
+# The inner loops of reading and writing curves.
+compiled = [Extension(f"caffebench.analysis.{name}", [f"analysis/{name}.pyx"]) for name in ("_csv", "_shaped")]
+
+setup(packages=list(folders), package_dir=folders, package_data={"": DATA}, ext_modules=cythonize(compiled))

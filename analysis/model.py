@@ -16,8 +16,8 @@ from caffebench.analysis.config import Config
 if TYPE_CHECKING:
     import polars as pl
 
-    from caffebench.analysis.curves import Stitched
     from caffebench.analysis.rows import Metric
+    from caffebench.analysis.stitched import Stitched
 
 __all__ = ["COLUMNS", "Run", "Session"]
 
@@ -163,10 +163,8 @@ class Run:
 
     def last(self, metric: str | None) -> float | None:
         """The last test's value of ``metric``."""
-        if metric is None:
-            return None
-        values = self.stitched.points(metric, "test", 0)[1]
-        return float(values[-1]) if len(values) else None
+        score = self.stitched.scores.get((metric or "", 0))
+        return None if score is None else score.last
 
     @property
     def accuracy(self) -> float | None:
@@ -181,13 +179,8 @@ class Run:
     @property
     def best(self) -> tuple[float, int] | None:
         """The best test accuracy and its iteration (the first, where several are equal)."""
-        if self.accuracy_metric is None:
-            return None
-        shown, values = self.stitched.points(self.accuracy_metric, "test", 0)
-        if np.isnan(values).all():
-            return None
-        best = int(np.nanargmax(values))
-        return float(values[best]), int(shown[best])
+        score = self.stitched.scores.get((self.accuracy_metric or "", 0))
+        return None if score is None or np.isnan(score.best) else (score.best, score.best_iteration)
 
     @property
     def epochs(self) -> float | None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from caffebench.analysis._shaped import pairs
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -44,6 +46,10 @@ class Values:
         """Number of rows."""
         return len(self.iteration)
 
+    def pairs(self) -> list[tuple[int, int, int]]:
+        """Kind, metric and net of the rows, each once, in the order of their first rows."""
+        return pairs(self.kind, self.metric, self.net)
+
     def __getitem__(self, chosen: Any) -> Self:
         """The rows at a slice, a mask or indexes."""
         return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
@@ -60,16 +66,6 @@ class Values:
             return cls.none()
         return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
-    @classmethod
-    def poured(cls, parts: Sequence[Self]) -> Self:
-        """The same, and the parts are emptied on the way: memory is needed only once."""
-        columns = []
-        for one in fields(cls):
-            columns.append(np.concatenate([getattr(part, one.name) for part in parts]))
-            for part in parts:
-                setattr(part, one.name, columns[-1][:0])
-        return cls(*columns)
-
 
 @dataclass
 class Rows(Values):
@@ -81,6 +77,13 @@ class Rows(Values):
     """int64: microseconds, see ``lines.microseconds``; ``NO_TIME`` where the line has no prefix."""
     pid: Array
     """int32: the process, or thread, that wrote the line."""
+
+    gap: Array
+    """int32: number of the hidden stretch of rows that follows here, -1 for none (``scan.Hidden``)."""
+
+    def stored(self) -> list[Array]:
+        """The columns that hidden rows need: those that are kept for good, and the time."""
+        return [*(getattr(self, one.name) for one in fields(Values)), self.time]
 
     def values(self) -> Values:
         """The columns that are kept for good."""
@@ -97,6 +100,7 @@ _TYPES = {
     "at": "i8",
     "time": "i8",
     "pid": "i4",
+    "gap": "i4",
 }
 
 

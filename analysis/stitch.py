@@ -14,11 +14,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from caffebench.analysis.block import Mark
 from caffebench.analysis.config import Config, read_config
 from caffebench.analysis.lines import UNKNOWN_YEAR, moment, since_1970
 from caffebench.analysis.model import Session
 from caffebench.analysis.rows import LOSS, NO_TIME, Rows
-from caffebench.analysis.scan import Mark, Scan
+from caffebench.analysis.scan import Hidden, Scan
+from caffebench.analysis.store import Store
 
 __all__ = ["Piece", "in_order", "pieces_of", "snapshot_times", "to_session"]
 
@@ -34,6 +36,9 @@ class Piece:
     pid: int
     rows: Rows
     marks: list[Mark]
+    hidden: list[Hidden]
+    store: Store
+    """Where the hidden rows are; ``rows`` says after which of its own they come."""
     fresh: bool
     """It begins with the start of a process, not in the middle of its training."""
     part: int = 0
@@ -47,8 +52,27 @@ class Piece:
     def times(self) -> npt.NDArray[np.int64]:
         """Times in it: of all marks, and of a thousand rows from the first to the last."""
         said = [one.time for one in self.marks if one.time != NO_TIME]
-        rows = self.rows.time[np.linspace(0, len(self.rows) - 1, min(1000, len(self.rows))).astype("i8")]
-        return np.concatenate([rows[rows != NO_TIME], np.array(said, dtype="i8")])
+        rows, weight = self.rows.time, np.ones(len(self.rows), "i8")
+        gaps = np.flatnonzero(self.rows.gap >= 0)
+        weight[gaps] += np.array([self.hidden[gap].count for gap in self.rows.gap[gaps]], "i8")
+        every = np.cumsum(weight)
+        count = int(every[-1]) if len(every) else 0
+        chosen = np.linspace(0, count - 1, min(1000, count)).astype("i8")
+        place = np.searchsorted(every, chosen, "right")
+        deep = chosen - (every - weight)[place] - 1  # how deep in the hidden rows behind a row
+        times = rows[place]
+        for gap in np.unique(place[deep >= 0]):
+            inside = (place == gap) & (deep >= 0)
+            hidden = self.hidden[self.rows.gap[gap]]
+            times[inside] = self.store.get(hidden.number)[6][deep[inside]] + (rows[gap] - hidden.time)
+        return np.concatenate([times[times != NO_TIME], np.array(said, dtype="i8")])
+
+    def ends(self) -> tuple[int, int] | None:
+        """The first and the last time in it; None where it tells none."""
+        known = self.rows.time[self.rows.time != NO_TIME].tolist() + [
+            one.time for one in self.marks if one.time != NO_TIME
+        ]
+        return (min(known), max(known)) if known else None
 
     def resumed_from(self) -> int | None:
         """The iteration that it resumed from, as the log says it."""
@@ -67,7 +91,7 @@ def _starts(scan: Scan) -> list[tuple[int, bool]]:
     running = False  # training lines were seen since the last start
     last = 0
     for mark in scan.marks:
-        shown = bool(np.searchsorted(scan.rows.at, mark.at) > np.searchsorted(scan.rows.at, last))
+        shown = bool(np.searchsorted(scan.ends.at, mark.at) > np.searchsorted(scan.ends.at, last))
         running = running or shown
         last = mark.at
         if mark.kind in ("head", "created", "gpus") or (mark.kind == "event" and mark.text == "run"):
@@ -136,7 +160,7 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
     """Cut one log where another process begins, and join what one process wrote in several places."""
     starts = dict(_starts(scan))
     starts.setdefault(0, False)
-    rows = scan.rows
+    rows = scan.ends
     losses = _told(rows)
     edges = sorted(starts)
     for first, last in zip(edges, [*edges[1:], _END], strict=True):
@@ -154,7 +178,7 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
         marks = [one for one in scan.marks if first <= one.at < last]
         if not len(mine) and not marks:
             continue
-        piece = Piece(source, _most(mine.pid, marks), mine, marks, starts[first], part)
+        piece = Piece(source, _most(mine.pid, marks), mine, marks, scan.hidden, scan.store, starts[first], part)
         earlier = None if piece.fresh else next((one for one in reversed(pieces) if one.pid == piece.pid > 0), None)
         if earlier is not None and _continues(earlier, piece):
             earlier.rows = Rows.joined([earlier.rows, piece.rows])
@@ -345,7 +369,7 @@ def to_session(piece: Piece, number: int) -> Session:
     ended, reason = _ending(piece)
     losses = _told(piece.rows)
     seen = piece.rows.iteration
-    times = piece.times()
+    ends = piece.ends()
     weights = piece.mark("finetune")
     resume = next((one for one in piece.marks if one.kind == "event" and one.text == "resume"), None)
     said = resume.content if resume is not None else {}
@@ -353,8 +377,8 @@ def to_session(piece: Piece, number: int) -> Session:
         number=number,
         source=piece.source,
         pid=piece.pid,
-        began=moment(int(times.min())) if len(times) else None,
-        finished=moment(int(times.max())) if len(times) else None,
+        began=moment(ends[0]) if ends else None,
+        finished=moment(ends[1]) if ends else None,
         resumed_from=piece.resumed_from(),
         weights=weights.text if weights else None,
         first_iteration=int(seen[0]) if len(seen) else None,

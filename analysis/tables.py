@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from caffebench.analysis._csv import rows_as_csv
 from caffebench.analysis.model import COLUMNS, Run
+from caffebench.analysis.parts import Key, Part, Stretch
+from caffebench.analysis.rows import TEST
 from caffebench.common.files import write_whole
 
 __all__ = ["SUMMARY", "summary", "write_curves", "write_summary"]
@@ -78,11 +86,50 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
     try:
         with temporary.open("wb") as file:
             file.write((",".join(COLUMNS) + "\n").encode())
-            for frame in (frame for run in runs for frame in run.stitched.frames()):
-                frame.write_csv(file, include_header=False)
+            for text in _in_turn(_lines_of_all(runs)):
+                file.write(text)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _lines_of_all(runs: Sequence[Run]) -> Iterator[Callable[[], bytes]]:
+    """For each stretch of rows, in order, what makes its lines."""
+    for run in runs:
+        stitched = run.stitched
+        pairs = list(dict.fromkeys(pair for part in stitched.parts for pair in part.pairs()))
+        places = {pair: place for place, pair in enumerate(pairs)}
+        phases = (("test", net) if kind == TEST else ("train", "") for kind, _, net in pairs)
+        heads = [_line(run.name, *phase) + b"," for phase in phases]
+        names = [_line(stitched.labels[kind, code]) for kind, code, _ in pairs]
+        for part in stitched.parts:
+            for stretch in part.stretches:
+                yield partial(_lines, part, stretch, places, heads, names)
+
+
+def _lines(part: Part, stretch: Stretch, places: dict[Key, int], heads: list[bytes], names: list[bytes]) -> bytes:
+    rows, seconds, epochs = part.open(stretch)
+    what = (rows.kind, rows.metric, rows.net, rows.iteration)
+    return rows_as_csv(places, heads, names, *what, epochs, seconds, part.session, rows.lr, rows.value)
+
+
+def _line(*fields: object) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(fields)
+    return text.getvalue().encode()
+
+
+def _in_turn(jobs: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
+    """What the jobs give, in their order; some are done ahead, one on each core."""
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:
+        waiting: deque[Future[bytes]] = deque()
+        for job in jobs:
+            waiting.append(pool.submit(job))
+            if len(waiting) > 3 * cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.config import Config
-from caffebench.analysis.curves import Stitched
 from caffebench.analysis.model import Session
+from caffebench.analysis.stitched import Stitched
 
 __all__ = ["DEAD_SOFTMAX", "verdict"]
 
@@ -57,10 +57,10 @@ def verdict(sessions: Sequence[Session], stitched: Stitched, config: Config, cla
 
 def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_iter: int | None) -> str:
     """Why a run is called not converged; empty where it is not."""
-    shown, losses = stitched.points("loss", "train")
+    (shown, losses), (shown_last, losses_last) = stitched.ends("loss", "train", _ENOUGH)
     if not len(losses):
         return ""
-    end = losses[-LAST:]
+    end = losses_last[-LAST:]
     if not np.isfinite(end[-1]) or np.isfinite(end).mean() < 0.5:
         return "the loss became NaN or infinite"
     scale = sum(metric.weight or 0.0 for _, metric in stitched.named("train") if metric.index >= 0) or 1.0
@@ -72,14 +72,14 @@ def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_i
     chance = math.log(classes) * scale
     guessing = f"guessing ({'' if scale == 1 else f'{scale:g} x '}ln {classes} = {chance:.3g})"
     final = float(np.median(end[np.isfinite(end)]))
-    iterations = int(shown[-1] - shown[0])
+    iterations = int(shown_last[-1] - shown[0])
     if final > chance * FAR and iterations >= FAR_PATIENCE:
         return f"the loss ended at {final:.4g}, far above {guessing}"
     if final > chance + ABOVE * scale and iterations >= ABOVE_PATIENCE:
         return f"the loss ended at {final:.4g}, above {guessing}"
     if final < chance - MARGIN * scale:
         return ""
-    best = min(_best(losses[:_ENOUGH]), _best(losses[-_ENOUGH:]))
+    best = min(_best(losses), _best(losses_last))
     early = stopped and max_iter is not None and iterations < max_iter * STOPPED_SHARE
     if best > chance - MARGIN * scale and iterations >= (STOPPED_PATIENCE if early else PATIENCE):
         return f"the loss stayed at {guessing} for {iterations:,} iterations{', then it was stopped' if early else ''}"
@@ -93,4 +93,4 @@ def _best(losses: npt.NDArray[np.float64]) -> float:
     return float(np.median(windows, axis=1).min())
 
 
-_ENOUGH = 100_000  # displayed losses at either end that are looked at
+_ENOUGH = 100_000  # displayed losses at either end that are looked at, at least

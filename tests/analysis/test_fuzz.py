@@ -11,9 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from polars.testing import assert_frame_equal
 
+from caffebench.analysis import scan as scan_module
+from caffebench.analysis.model import Run
 from caffebench.analysis.rows import Metrics
 from caffebench.analysis.runs import make_run
 from caffebench.analysis.scan import Scan, scan
@@ -77,7 +81,7 @@ def read(log: bytes) -> tuple[Scan, Metrics]:
 
 def check(log: bytes) -> None:
     found, metrics = read(log)
-    rows = found.rows
+    rows = found.ends
     loss = [k for k, code in enumerate(rows.metric) if metrics[code].name == "loss" and metrics[code].index == -1]
     got = Counter((int(rows.iteration[k]), float(rows.value[k])) for k in loss)
     wanted = Counter(
@@ -97,8 +101,32 @@ def check(log: bytes) -> None:
     curve = run.curve("loss", "train")
     assert curve["iteration"].is_unique().all()
     assert (curve["seconds"].drop_nulls().diff().drop_nulls() >= 0).all()
-    run.curves  # noqa: B018 - building it is what is tried
     assert run.lost_iterations >= 0
+    hiding, seeing = made(log, worth=12), made(log, worth=10**9)
+    assert_frame_equal(hiding.curves, seeing.curves)
+    assert hiding.sessions == seeing.sessions
+    assert (hiding.status, hiding.reason, hiding.bad_lines) == (seeing.status, seeing.reason, seeing.bad_lines)
+    assert repr(hiding.stitched.scores) == repr(seeing.stitched.scores)  # NaN is not equal to itself
+    assert (len(hiding.stitched), hiding.seconds, hiding.epochs) == (
+        hiding.curves.height,
+        seeing.seconds,
+        seeing.epochs,
+    )
+
+
+HIDDEN: list[int] = []
+"""How often rows were hidden."""
+
+
+def made(log: bytes, worth: int) -> Run:
+    """The run of a log that is read in small blocks, with rows hidden where a block has ``worth`` rows or more."""
+    with mock.patch.multiple(scan_module, _BLOCK=8192, _WORTH=worth):
+        metrics = Metrics()
+        found = scan([log[at : at + 4096] for at in range(0, len(log), 4096)], metrics, workers=1)
+        HIDDEN.append(len(found.hidden))
+        run = make_run(Source("fuzz", (Path("fuzz.log"),)), [found], metrics)
+        assert run is not None
+        return run
 
 
 def corpus(shared: Path) -> list[bytes]:
@@ -125,6 +153,7 @@ def fuzz(shared: Path, cases: int, seed: int) -> None:
             kept = Path(f"fuzz-{seed}-{number}.log")
             kept.write_bytes(log)
             raise AssertionError(f"case {number} of seed {seed}, kept as {kept}: {error!r}") from error
+    assert sum(HIDDEN) > cases, "hardly any rows were hidden: that way was not tried"
 
 
 def test_damaged_logs(shared: Path) -> None:

@@ -46,7 +46,7 @@ def test_any_bytes_are_read(tmp_path: Path, data: bytes) -> None:
 def lines_of(log: bytes) -> list[tuple[int, float, float, str]]:
     """Iteration, value, learning rate and name of every row."""
     metrics = Metrics()
-    rows = scan([log], metrics).rows
+    rows = scan([log], metrics).ends
     names = [metrics[code].name for code in rows.metric]
     return list(zip(rows.iteration.tolist(), rows.value.tolist(), rows.lr.tolist(), names, strict=True))
 

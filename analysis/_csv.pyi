@@ -1,0 +1,16 @@
+from typing import Any
+
+def rows_as_csv(
+    places: dict[tuple[int, int, int], int],
+    heads: list[bytes],
+    names: list[bytes],
+    kinds: Any,
+    metrics: Any,
+    nets: Any,
+    iterations: Any,
+    epochs: Any,
+    seconds: Any,
+    session: int,
+    rates: Any,
+    values: Any,
+) -> bytes: ...

@@ -1,0 +1,38 @@
+from typing import Any
+
+class Table:
+    count: int
+    def add(self, text: bytes, kind: int, metric: int, tail: bytes) -> bool: ...
+
+def read(
+    data: bytes,
+    begin: int,
+    end: int,
+    line: int,
+    teach: bool,
+    unknown_year: int,
+    table: Table,
+    starts: Any,
+    kinds: Any,
+    times: Any,
+    iterations: Any,
+    values: Any,
+    pids: Any,
+    metrics: Any,
+    nets: Any,
+) -> tuple[int, int, bool]: ...
+def settle(
+    base: int,
+    index_of: Any,
+    starts: Any,
+    kinds: Any,
+    times: Any,
+    iterations: Any,
+    values: Any,
+    pids: Any,
+    metrics: Any,
+    nets: Any,
+    rates: Any,
+) -> tuple[int, int]: ...
+def regular(iterations: Any, times: Any, pids: Any, rates: Any, kinds: Any, metrics: Any, nets: Any) -> bool: ...
+def pairs(kinds: Any, metrics: Any, nets: Any) -> list[tuple[int, int, int]]: ...

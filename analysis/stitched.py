@@ -1,0 +1,218 @@
+"""A run's surviving rows, still in columns: a log of gigabytes becomes a table stretch by stretch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from caffebench.analysis.parts import Chosen, Chunk, Part
+from caffebench.analysis.rows import TEST, TRAIN, Metric, Values
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Score", "Stitched"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Score(NamedTuple):
+    """What the tests say of one metric of one net."""
+
+    last: float
+    best: float
+    """The greatest value; NaN where none is a number."""
+    best_iteration: int
+    """The first iteration that reached it."""
+
+
+@dataclass
+class Stitched:
+    """A run's surviving rows."""
+
+    name: str
+    metrics: Sequence[Metric]
+    parts: list[Part]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return sum(one.count for one in self.parts)
+
+    @property
+    def iteration(self) -> int | None:
+        """The last iteration; None where there is no row."""
+        return max((one.last for one in self.parts if one.last is not None), default=None)
+
+    @property
+    def epochs(self) -> float | None:
+        """Epochs at the last row; None where that is not known."""
+        last = self.parts[-1].last if self.parts else None
+        epochs = np.nan if last is None else float(self.parts[-1].reckoning.epochs(np.array([last]))[0])
+        return None if np.isnan(epochs) else round(epochs, 6)
+
+    @cached_property
+    def labels(self) -> dict[tuple[int, int], str]:
+        """Names of metrics by kind and code.
+
+        The train net's output ``loss`` is ``batch_loss``; of a name that several outputs of one iteration have, as the
+        values of a vector do, each gets a number.
+        """
+        pairs = {(kind, code) for part in self.parts for kind, code, _ in part.pairs()}
+        labels = {(kind, code): self.metrics[code].name for kind, code in pairs}
+        by_name: dict[tuple[int, str], list[int]] = {}
+        for kind, code in sorted(pairs):
+            by_name.setdefault((kind, self.metrics[code].name), []).append(code)
+            if kind == TRAIN and self.metrics[code].name == "loss":
+                labels[kind, code] = "batch_loss"
+        for (kind, name), codes in by_name.items():
+            indexes = sorted({self.metrics[code].index for code in codes})
+            if len(indexes) > 1 and self._together(kind, codes):
+                labels.update({(kind, code): f"{name}[{indexes.index(self.metrics[code].index)}]" for code in codes})
+        return labels
+
+    def _together(self, kind: int, codes: Sequence[int]) -> bool:
+        """Whether several of these are said at one iteration."""
+        for chunk in self._chunks(lambda rows: (rows.kind == kind) & np.isin(rows.metric, codes)):
+            rows = chunk.rows
+            mine = [np.unique(rows.iteration[rows.metric == one]) for one in codes]
+            if len(np.unique(np.concatenate(mine))) < sum(map(len, mine)):
+                return True
+        return False
+
+    def _chunks(self, chosen: Chosen | None = None) -> Iterator[Chunk]:
+        for part in self.parts:
+            yield from part.chunks(chosen)
+
+    def named(self, phase: str, net: int | None = None) -> list[tuple[str, Metric]]:
+        """Metrics of a phase in the order in which the log first says them, with what is known of each."""
+        found: dict[str, Metric] = {}
+        for part in self.parts:
+            for kind, code, of in part.pairs():
+                if (kind == TEST) == (phase == "test") and net in (None, of):
+                    found.setdefault(self.labels[kind, code], self.metrics[code])
+        return list(found.items())
+
+    @cached_property
+    def scores(self) -> dict[tuple[str, int], Score]:
+        """What the tests say, by metric and net."""
+        found: dict[tuple[str, int], Score] = {}
+        for chunk in self._chunks(lambda rows: rows.kind == TEST):
+            rows = chunk.rows
+            named: dict[tuple[str, int], list[int]] = {}
+            for kind, code, net in rows.pairs():
+                named.setdefault((self.labels[kind, code], net), []).append(code)
+            for key, codes in named.items():
+                mine = np.isin(rows.metric, codes) & (rows.net == key[1])
+                values, shown = rows.value[mine], rows.iteration[mine]
+                score = found.get(key, Score(np.nan, np.nan, -1))
+                best, at = score.best, score.best_iteration
+                told = np.flatnonzero(~np.isnan(values))
+                top = told[values[told].argmax()] if len(told) else None
+                if top is not None and not values[top] <= best:
+                    best, at = float(values[top]), int(shown[top])
+                found[key] = Score(float(values[-1]), best, at)
+        return found
+
+    def chosen(self, metric: str, phase: str, net: int | None) -> Chosen:
+        """Which rows are of one metric."""
+        codes = [
+            (kind, code)
+            for (kind, code), name in self.labels.items()
+            if name == metric and (kind == TEST) == (phase == "test")
+        ]
+
+        def mine(rows: Values) -> npt.NDArray[np.bool_]:
+            found = np.zeros(len(rows), bool)
+            for kind, code in codes:
+                found |= (rows.kind == kind) & (rows.metric == code)
+            if net is not None:
+                found &= rows.net == net
+            return found
+
+        return mine
+
+    def points(self, metric: str, phase: str, net: int | None = None) -> tuple[Ints, Floats]:
+        """Iterations and values of one metric."""
+        return _joined([chunk.rows for chunk in self._chunks(self.chosen(metric, phase, net))])
+
+    def ends(self, metric: str, phase: str, most: int) -> tuple[tuple[Ints, Floats], tuple[Ints, Floats]]:
+        """The first and the last points of one metric, at least ``most`` of each where there are so many."""
+        mine = self.chosen(metric, phase, None)
+        front = _some(self._chunks(mine), most)
+        back = _some((one for part in reversed(self.parts) for one in part.chunks(mine, backwards=True)), most)
+        return _joined(front), _joined(back[::-1])
+
+    def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
+        """The rows of one metric."""
+        import polars as pl
+
+        return pl.concat([_empty(), *self.frames(self.chosen(metric, phase, net))])
+
+    def frames(self, chosen: Chosen | None = None) -> Iterator[pl.DataFrame]:
+        """The long table stretch by stretch."""
+        for part in self.parts:
+            for chunk in part.chunks(chosen):
+                if len(chunk.rows):
+                    yield _frame(self.name, part.session, chunk, self.labels)
+
+    def frame(self) -> pl.DataFrame:
+        """The long table whole."""
+        import polars as pl
+
+        return pl.concat([_empty(), *self.frames()])
+
+
+def _some(chunks: Iterator[Chunk], most: int) -> list[Values]:
+    found: list[Values] = []
+    count = 0
+    for chunk in chunks:
+        found.append(chunk.rows)
+        count += len(chunk.rows)
+        if count >= most:
+            break
+    return found
+
+
+def _joined(rows: Sequence[Values]) -> tuple[Ints, Floats]:
+    every = Values.joined(rows)
+    return every.iteration, every.value
+
+
+def _empty() -> pl.DataFrame:
+    return _frame("", 0, Chunk(Values.none(), np.empty(0), np.empty(0)), {})
+
+
+def _frame(name: str, session: int, chunk: Chunk, labels: Mapping[tuple[int, int], str]) -> pl.DataFrame:
+    import polars as pl
+
+    rows = chunk.rows
+    count = len(rows)
+    codes = (rows.kind.astype("i4") << 16) | rows.metric.astype("i4")
+    said = pl.Series("code", codes)
+    names = {(kind << 16) | code: label for (kind, code), label in labels.items()}
+    phase = pl.Series("kind", rows.kind == TEST)
+    return pl.DataFrame(
+        {
+            "run": pl.repeat(name, count, dtype=pl.String, eager=True),
+            "test": phase,
+            "net": pl.Series(rows.net.astype("i4")),
+            "iteration": pl.Series(rows.iteration),
+            "epoch": pl.Series(np.round(chunk.epochs, 6), nan_to_null=True),
+            "seconds": pl.Series(np.round(chunk.seconds, 3), nan_to_null=True),
+            "session": pl.repeat(session, count, dtype=pl.Int32, eager=True),
+            "lr": pl.Series(rows.lr, nan_to_null=True),
+            "metric": said.replace_strict(names, return_dtype=pl.String) if names else said.cast(pl.String),
+            "value": pl.Series(rows.value),
+        }
+    ).select(
+        "run",
+        pl.when("test").then(pl.lit("test")).otherwise(pl.lit("train")).alias("phase"),
+        pl.when("test").then("net").alias("net"),
+        pl.exclude("run", "test", "net"),
+    )
