@@ -22,6 +22,8 @@ BUDGET = 60.0
 """Seconds that an exact fast-forward may take before ``auto`` settles for the order of records."""
 SOURCES = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "Python")
 PROBE = 20
+RECORDS = 200_000
+"""Of several processes each would take its own time and might choose otherwise, so ``auto`` counts records there."""
 
 
 def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str, ranks: int = 1) -> str:
@@ -60,6 +62,8 @@ def _forward_layer(net: Any, index: int, layer: Any, phase: str, batches: int, m
     random = bool(transform.mirror or (transform.crop_size and phase == "TRAIN"))
     # Without random transforms the layer's state is its cursor, which comes round.
     needed = batches if random else batches % (records // math.gcd(records, size))
+    if mode == "auto" and ranks > 1:
+        mode = "exact" if needed * size <= RECORDS else "order"
     done = 0
     if mode != "order":
         start = time.monotonic()

@@ -49,7 +49,7 @@ def make_plans(
             )
         notes.append(
             f"{len(gpus)} GPUs train together: the batch size in the file is that of each GPU, so every iteration "
-            f"takes {len(gpus)} times as many images; divide batch_size and max_iter to train as on one"
+            f"takes {len(gpus)} times as many images; divide batch_size by {len(gpus)} to train as on one"
         )
     if gpus and jobs > len(gpus):
         raise InputError(

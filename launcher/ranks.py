@@ -7,21 +7,31 @@ Rank 0 is the training process itself: it tests, displays and writes snapshots. 
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from caffebench.common.errors import CaffebenchError
 from caffebench.engine.pycaffe import import_caffe
-from caffebench.launcher.lifeline import die_with
+from caffebench.launcher.lifeline import die_with, leave_signals_to_parent
+from caffebench.launcher.logtail import glog_line, log_event
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import Phase
 
 __all__ = ["Team", "main", "use_gpu"]
+
+UID_BYTES = 128
+"""``NCCL_UNIQUE_ID_BYTES``."""
+GRACE = 5.0
+"""Seconds in which rank 0, before it is ended for another's failure, may tell of one of its own."""
 
 
 def use_gpu(caffe: Any, gpus: Sequence[int], rank: int) -> None:
@@ -40,7 +50,9 @@ class Team:
     def __init__(self, caffe: Any, plan: Plan, phase: Phase, *, seed: int, resume_from: int | None) -> None:
         """Start the processes; they build their nets while rank 0 builds its own."""
         self.caffe = caffe
-        self.uid: bytes = caffe.NCCL.new_uid()
+        self.uid = new_uid()
+        self.nccl: Any = None
+        self.processes: list[subprocess.Popen[bytes]] = []
         for rank in range(1, len(plan.gpus)):
             assignment = {
                 "parent": os.getpid(),
@@ -55,12 +67,34 @@ class Team:
             os.write(descriptor, json.dumps(assignment).encode())
             os.lseek(descriptor, 0, os.SEEK_SET)
             command = [sys.executable, "-m", "caffebench.launcher.ranks", str(descriptor)]
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,))
+            self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,)))
             os.close(descriptor)
 
     def join(self, solver: Any) -> None:
         """Connect rank 0's solver; returns when all ranks have the same weights."""
         self.nccl = connect(self.caffe, solver, self.uid)
+
+    def close(self) -> None:
+        """Wait for the end of the others, which have trained as far as rank 0: the next ones need their memory."""
+        self.nccl = None
+        for process in self.processes:
+            process.wait()
+
+
+def new_uid() -> bytes:
+    """What the ranks of one team know each other by, of ``UID_BYTES`` bytes. Raises ``CaffebenchError``.
+
+    pycaffe's ``NCCL.new_uid`` gives, under Python 3, only those before the first zero byte (``_caffe.cpp``): that cuts
+    off the address at which rank 0 is to be found. Caffe has loaded the library that is named here.
+    """
+    uid = ctypes.create_string_buffer(UID_BYTES)
+    try:
+        code = ctypes.CDLL("libnccl.so.2").ncclGetUniqueId(uid)
+    except OSError as error:
+        raise CaffebenchError(f"several GPUs for one run need NCCL: {error}") from None
+    if code != 0:
+        raise CaffebenchError(f"NCCL cannot start here (code {code}): NCCL_DEBUG=INFO has it say more in the log")
+    return uid.raw
 
 
 def connect(caffe: Any, solver: Any, uid: bytes) -> Any:
@@ -78,16 +112,34 @@ def main() -> None:
     with open(int(sys.argv[1]), "rb") as file:
         assignment = json.load(file)
     die_with(assignment["parent"])
+    leave_signals_to_parent()
     # Caffe's ranks wait for one another without end: when this one dies, a guard takes the whole run down with it.
     guard = os.getpid()
     worker = os.fork()
     if worker:
         _, status = os.waitpid(worker, 0)
         if status:
+            code = os.waitstatus_to_exitcode(status)
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+            rank = assignment["rank"]
+            gpu = Plan.from_json(assignment["plan"]).gpus[rank]
+            sys.stderr.write(glog_line(log_event("rank", {"rank": rank, "gpu": gpu, "how": how})))
+            sys.stderr.flush()
+            time.sleep(GRACE)
             os.kill(assignment["parent"], signal.SIGKILL)
         return
     die_with(guard)
-    _train(assignment)
+    code = 1
+    try:
+        _train(assignment)
+        code = 0
+    except CaffebenchError as error:
+        print(f"rank {assignment['rank']}: {error}", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)  # not through the ends of Caffe's data threads
 
 
 def _train(assignment: dict[str, Any]) -> None:
@@ -95,7 +147,8 @@ def _train(assignment: dict[str, Any]) -> None:
 
     plan, phase, rank = Plan.from_json(assignment["plan"]), Phase(**assignment["phase"]), assignment["rank"]
     caffe = import_caffe()
-    caffe.init_log(0, True)
+    caffe.init_log(1, True)  # warnings and worse: the log is that of rank 0
+    leave_signals_to_parent()  # glog has put its own handler of SIGTERM there
     use_gpu(caffe, plan.gpus, rank)
     training = start(
         caffe,

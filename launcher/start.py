@@ -58,6 +58,10 @@ def start(
             replace_data_layer(layer, workers=workers, seed=seed, start=begin, rank=rank, ranks=max(len(plan.gpus), 1))
     # Seeding is cheap on the CPU; on a GPU it makes cuRAND build its state anew, so only at snapshots.
     stride = (parameter.snapshot or parameter.max_iter) if plan.gpus else 1
+    if len(plan.gpus) > 1 and parameter.iter_size > 1:
+        # Caffe would add up the layers' gradients over the GPUs after each part of the batch, while the next one is
+        # already adding to them; once, before the update, is enough.
+        parameter.layer_wise_reduce = False
     if rank:
         for field in ("test_iter", "test_interval", "test_net", "test_net_param", "test_state", "snapshot"):
             parameter.ClearField(field)

@@ -154,6 +154,8 @@ class Child:
             self.resume_from = resume_from
             before, self.training = self.training, None
             before.close()
+            if self.team is not None:
+                self.team.close()
         if len(self.plan.gpus) > 1:
             self.team = ranks.Team(self.caffe, self.plan, phase, seed=self.seed, resume_from=resume_from)
         training = start(
@@ -168,6 +170,8 @@ class Child:
         training.begin()
         if self.team is not None:
             self.team.join(training.solver)
+            count, batch = len(self.plan.gpus), training.batch_size * training.parameter.iter_size
+            self.caffe.log(f"A batch of {batch} on each of {count} GPUs: {count * batch} records an iteration")
         training.sign = self.sign
         self.training = training
         self.building = False
