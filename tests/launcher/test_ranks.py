@@ -109,6 +109,23 @@ def test_two_with_a_batch_each_are_one_with_twice_the_batch(two: Any, extra: str
     assert largest_difference(two, 200, "snapshots", "half") > 0.01, "the measure cannot tell"
 
 
+def test_schedule_and_data_loading_workers_are_those_of_all_ranks(two: Any) -> None:
+    header = (
+        "# caffebench: lr_schedule: {policy: cosine, warmup: 20, min_lr: 0.0001}\n# caffebench: loader: {workers: 2}\n"
+    )
+    two.run(plain(two, header=header, batch=16, max_iter=200, lr_policy="fixed"), *GPUS)
+    one = plain(two, header=header, batch=32, max_iter=200, lr_policy="fixed")
+    two.run(one, "--cpu", "--snapshots", "one", "--logs", "one")
+    assert largest_difference(two, 200, "snapshots", "one") < 1e-4
+
+
+def test_two_runs_have_a_card_each(two: Any) -> None:
+    two.run(*(two.solver(name, max_iter=100) for name in ("a", "b")), *GPUS, "--jobs", 2)
+    logs = two.log(run="a") + two.log(run="b")
+    assert sorted(re.findall(r"Using GPUs (.*)", logs)) == ["0", "1"]
+    assert "records an iteration" not in logs
+
+
 def test_phases_start_the_ranks_anew(two: Any) -> None:
     def header(*batches: int) -> str:
         first, second = batches
