@@ -52,7 +52,8 @@ class _Session:
 
     def wait(self) -> Outcome:
         """How it ended, once it has."""
-        self._ended.wait()
+        while not self._ended.wait(1):  # not in one wait: a signal just before it would only be seen after it
+            pass
         if self._outcome is None:
             raise CaffebenchError("the launcher itself failed, as said above")
         return self._outcome
