@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from caffebench.analysis.model import Session
 from caffebench.analysis.parts import Part, Stretch
+from caffebench.analysis.piece import Piece, snapshot_times
 from caffebench.analysis.rows import NO_TIME, Metric, Rows, Values
-from caffebench.analysis.stitch import Piece, snapshot_times
 from caffebench.analysis.stitched import Stitched
 from caffebench.analysis.store import Store
 from caffebench.analysis.timeline import Points, Reckoning, Timeline
@@ -38,6 +38,7 @@ def stitch(
     reached: tuple[int, Session] | None = None
     total: float | None = None
     for piece, session in zip(pieces, sessions, strict=True):
+        piece.reveal()
         rows = piece.rows
         if not len(rows):
             continue
@@ -57,7 +58,7 @@ def stitch(
         )
         seconds = _seconds(rows, reckoning)
         known = ~np.isnan(seconds)
-        session.seconds = float(seconds[known].max()) - reckoning.seconds_before if known.any() else 0.0
+        session.seconds = int(rows.time[known].max() - reckoning.began) / 1e6 if known.any() else 0.0
         own = _once(rows)
         there = own & (rows.iteration == start)
         said = frozenset(zip(*(one[there].tolist() for one in (rows.kind, rows.metric, rows.net)), strict=True))
@@ -105,7 +106,7 @@ def _stretches(piece: Piece, own: npt.NDArray[np.bool_], seconds: Floats, part: 
             number = store.put([*vars(told).values(), np.maximum(seconds[mine], part.least), epochs])
             least, most = int(told.iteration.min()), int(told.iteration.max())
             found.append(Stretch(store, number, len(mine), least, most, tuple(told.pairs())))
-        if high - 1 in gaps and rows.gap[high - 1] >= 0:
+        if low < high and rows.gap[high - 1] >= 0:
             one = piece.hidden[rows.gap[high - 1]]
             late = (int(rows.time[high - 1]) - one.time, float(seconds[high - 1]), float(rows.lr[high - 1]))
             found.append(Stretch(piece.store, one.number, one.count, one.first, one.last, one.pairs, late))

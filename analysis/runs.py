@@ -13,10 +13,11 @@ from typing import Any
 from caffebench.analysis.config import TRAIN_SIZES, Config
 from caffebench.analysis.curves import stitch
 from caffebench.analysis.model import Run
+from caffebench.analysis.piece import to_session
 from caffebench.analysis.rows import Metrics
 from caffebench.analysis.scan import Scan, scan
 from caffebench.analysis.sources import Source, find_runs, pieces
-from caffebench.analysis.stitch import in_order, pieces_of, to_session
+from caffebench.analysis.stitch import in_order, pieces_of
 from caffebench.analysis.verdict import verdict
 from caffebench.common.errors import InputError
 
