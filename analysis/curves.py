@@ -71,7 +71,7 @@ def stitch(
         mine.stretches = _stretches(piece, own, seconds, mine, store)
         kept.append(mine)
         snapshots = {at: time for at, time in snapshot_times(piece).items() if at >= start}
-        timeline.follow(rows, seconds, reckoning, snapshots, _points(mine))
+        timeline.follow(rows, seconds, reckoning, snapshots, _points(rows, mine))
         reached = (max(int(rows.iteration.max()), *snapshots, 0), session)
         if known.any():
             total = float(seconds[known].max())
@@ -113,15 +113,19 @@ def _stretches(piece: Piece, own: npt.NDArray[np.bool_], seconds: Floats, part: 
     return found
 
 
-def _points(part: Part) -> list[tuple[int, int, Callable[[], Points]]]:
-    """The points of the hidden rows, for the timeline."""
+def _points(rows: Rows, part: Part) -> list[tuple[int, int, Callable[[], Points]]]:
+    """The points of the hidden rows, for the timeline, with the iterations of the rows before and after them."""
 
     def look_up(one: Stretch) -> Points:
-        chunk = Part(part.session, part.reckoning, [one])
-        rows, seconds, _ = next(chunk.chunks())
-        return rows.iteration, seconds, part.reckoning.images(rows.iteration)
+        found, seconds, _ = Part(part.session, part.reckoning, [one]).open(one)
+        return found.iteration, seconds, part.reckoning.images(found.iteration)
 
-    return [(one.first, one.last, partial(look_up, one)) for one in part.stretches if one.hidden is not None]
+    hidden = [one for one in part.stretches if one.hidden is not None]
+    around = [(rows.iteration[gap], rows.iteration[gap + 1 : gap + 2]) for gap in np.flatnonzero(rows.gap >= 0)]
+    return [
+        (int(before), int(after[0]) if len(after) else one.last, partial(look_up, one))
+        for one, (before, after) in zip(hidden, around, strict=True)
+    ]
 
 
 def _once(rows: Values) -> npt.NDArray[np.bool_]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from caffebench.analysis.curve import Curve, Drawn
 from caffebench.analysis.look import final, style
 from caffebench.analysis.model import Run
-from caffebench.analysis.thin import Numbers, thin
+from caffebench.analysis.thin import Numbers, smooth, thin
 from caffebench.common.errors import InputError
 
 if TYPE_CHECKING:
-    import polars as pl
     from matplotlib.axes import Axes
 
 __all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "lines_of", "named"]
@@ -36,15 +36,19 @@ RUNAWAY = 1.5
 
 @dataclass
 class Line:
-    """One curve, ready to be drawn: ``x`` in the unit of the axis, the line itself, and the raw values behind it."""
+    """One curve, ready to be drawn: ``x`` in the unit of the axis, and the raw values behind a smoothed line."""
 
     run: Run
     place: int
     x: Numbers
     y: Numbers
-    raw: Numbers | None
-    session: Numbers
     iteration: Numbers
+    raw: tuple[Numbers, Numbers] | None = None
+
+    @property
+    def rough(self) -> tuple[Numbers, Numbers]:
+        """Its raw line, or itself where it is not smoothed."""
+        return self.raw or (self.x, self.y)
 
     @property
     def last(self) -> float | None:
@@ -52,22 +56,31 @@ class Line:
         return final(float(self.y[-1]), self.run)
 
 
-def lines_of(ax: Axes, runs: Sequence[Run], curves: Iterable[pl.DataFrame | None], x: str) -> list[Line]:
+def lines_of(
+    ax: Axes,
+    runs: Sequence[Run],
+    curves: Iterable[Drawn | None],
+    x: str,
+    smoothed: Callable[[Drawn], int] = lambda _: 1,
+) -> list[Line]:
     """The curves against ``x``, in the unit that suits the longest of them, which is named at the axis.
 
-    Raises ``InputError`` for an unknown ``x``.
+    ``smoothed`` says over how many points a curve is to be smoothed. Raises ``InputError`` for an unknown ``x``.
     """
     if x not in AXES:
         raise InputError(f"a plot cannot be against {x!r}: choose from {', '.join(AXES)}")
     lines = []
-    for place, (run, rows) in enumerate(zip(runs, curves, strict=True)):
-        rows = None if rows is None else rows.drop_nulls([x, "value"])
-        if rows is None or rows.is_empty():
+    for place, (run, curve) in enumerate(zip(runs, curves, strict=True)):
+        if curve is None:
             continue
-        along, values, sessions, iterations = (
-            rows[name].to_numpy().astype("f8") for name in (x, "value", "session", "iteration")
-        )
-        lines.append(Line(run, place, along, values, None, sessions, iterations))
+        shown, size = _known(curve.raw, x), smoothed(curve) // curve.group
+        rough = None
+        if size > 1:
+            rough = (getattr(shown, x).astype("f8"), shown.value)
+            shown = _known(curve.even, x)
+            shown.value = smooth(shown.value, size)
+        if len(shown):
+            lines.append(Line(run, place, getattr(shown, x).astype("f8"), shown.value, shown.iteration, rough))
     ax.set_xlabel(AXES[x])
     if x == "seconds":
         longest = max((float(line.x[-1]) for line in lines), default=0.0)
@@ -75,13 +88,19 @@ def lines_of(ax: Axes, runs: Sequence[Run], curves: Iterable[pl.DataFrame | None
         ax.set_xlabel(f"{AXES[x]}, {title}")
         for line in lines:
             line.x = line.x / unit
+            line.raw = line.raw and (line.raw[0] / unit, line.raw[1])
     return lines
+
+
+def _known(curve: Curve, x: str) -> Curve:
+    """The points whose place on the axis is known."""
+    return curve[~np.isnan(getattr(curve, x))]
 
 
 def fit(ax: Axes, lines: Sequence[Line], log: bool) -> None:
     """Fit the loss axis to the runs that converged: one that did not must not press them flat."""
     good = [line for line in lines if line.run.status != "not_converged"] or lines
-    every = [(line.y if line.raw is None else line.raw) for line in good]
+    every = [line.rough[1] for line in good]
     every = [values for values in (one[np.isfinite(one) & ((one > 0) | (not log))] for one in every) if len(values)]
     if not every:
         return
@@ -116,10 +135,9 @@ def draw(
     for line in lines:
         color, dash = style(line.place)
         if line.raw is not None:
-            kept = thin(line.x, line.raw, PIXELS, log=log_x)
-            ax.plot(
-                line.x[kept], line.raw[kept], color=color, alpha=faint, lw=0.6, zorder=1.5, gid="raw", rasterized=True
-            )
+            along, raw = line.raw
+            kept = thin(along, raw, PIXELS, log=log_x)
+            ax.plot(along[kept], raw[kept], color=color, alpha=faint, lw=0.6, zorder=1.5, gid="raw", rasterized=True)
         kept = thin(line.x, line.y, PIXELS, log=log_x)
         (drawn[line.place],) = ax.plot(
             line.x[kept],
@@ -175,12 +193,12 @@ def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
     if ax.get_autoscaley_on():
         return
     top = ax.get_ylim()[1]
-    values = line.y if line.raw is None else line.raw
+    along, values = line.rough
     outside = ~(values <= top) & ~np.isnan(values)
     leaves = np.flatnonzero(outside & ~np.concatenate([[False], outside[:-1]]))
     if len(leaves):
-        marks = leaves[thin(line.x[leaves], values[leaves], 40)]
-        ax.plot(line.x[marks], np.full(len(marks), top), "^", color=color, ms=4, clip_on=False, zorder=4, gid="runaway")
+        marks = leaves[thin(along[leaves], values[leaves], 40)]
+        ax.plot(along[marks], np.full(len(marks), top), "^", color=color, ms=4, clip_on=False, zorder=4, gid="runaway")
 
 
 def _mark_resumes(ax: Axes, line: Line, color: str) -> None:

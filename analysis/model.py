@@ -16,6 +16,7 @@ from caffebench.analysis.config import Config
 if TYPE_CHECKING:
     import polars as pl
 
+    from caffebench.analysis.curve import Drawn
     from caffebench.analysis.rows import Metric
     from caffebench.analysis.stitched import Stitched
 
@@ -150,6 +151,10 @@ class Run:
     def curve(self, metric: str, phase: str = "test", net: int | None = None) -> pl.DataFrame:
         """The rows of one metric in order; of test net 0 unless ``net`` says otherwise."""
         return self.stitched.curve(metric, phase, None if phase == "train" else net or 0)
+
+    def drawn(self, metric: str, phase: str = "test", net: int | None = None) -> Drawn:
+        """The same as arrays, for pictures: made smaller where there are millions."""
+        return self.stitched.drawn(metric, phase, None if phase == "train" else net or 0)
 
     @property
     def accuracy_metric(self) -> str | None:

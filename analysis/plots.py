@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caffebench.analysis.curve import rates_of
 from caffebench.analysis.drawing import COLUMN, MOST, draw, fit, lines_of, named
 from caffebench.analysis.look import window_of
 from caffebench.analysis.model import Run
-from caffebench.analysis.thin import smooth
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
 
@@ -46,7 +46,7 @@ def draw_test_accuracy(
     resumes: bool = False,
 ) -> Axes:
     """Accuracy of test net 0 (top-1 before top-5) against ``x``: iteration, epoch or seconds of training."""
-    rows = [run.curve(run.accuracy_metric) if run.accuracy_metric else None for run in runs]
+    rows = [run.drawn(run.accuracy_metric) if run.accuracy_metric else None for run in runs]
     lines = lines_of(ax, runs, rows, x)
     return draw(ax, lines, "test accuracy", "{:.3f}", log_x, log_y, resumes, best=max)
 
@@ -61,7 +61,7 @@ def draw_test_loss(
     resumes: bool = False,
 ) -> Axes:
     """Loss of test net 0. What runs away or never converged leaves the picture at the top, with a mark there."""
-    rows = [run.curve(run.loss_metric) if run.loss_metric else None for run in runs]
+    rows = [run.drawn(run.loss_metric) if run.loss_metric else None for run in runs]
     lines = lines_of(ax, runs, rows, x)
     fit(ax, lines, log_y)
     return draw(ax, lines, "test loss", "{:#.3g}", log_x, log_y, resumes, best=min)
@@ -81,11 +81,8 @@ def draw_train_loss(
 
     The default window is a hundredth of each run, at least 5 values; 1 draws the raw line alone.
     """
-    lines = lines_of(ax, runs, [run.curve("loss", "train") for run in runs], x)
-    for line in lines:
-        size = window or window_of(len(line.y))
-        if size > 1:
-            line.raw, line.y = line.y, smooth(line.y, size)
+    curves = [run.drawn("loss", "train") for run in runs]
+    lines = lines_of(ax, runs, curves, x, smoothed=lambda curve: window or window_of(curve.count))
     fit(ax, lines, log_y)
     return draw(ax, lines, "train loss", "{:#.3g}", log_x, log_y, resumes, best=min)
 
@@ -100,8 +97,8 @@ def draw_learning_rate(
     resumes: bool = False,
 ) -> Axes:
     """The learning rate. Of runs that share a schedule the later ones are drawn thinner, so that all are seen."""
-    rows = [run.curve("loss", "train").drop_nulls("lr").with_columns(value="lr") for run in runs]
-    lines = lines_of(ax, runs, rows, x)
+    rates = [rates_of(run.drawn("loss", "train")) for run in runs]
+    lines = lines_of(ax, runs, rates, x)
     draw(ax, lines, "learning rate", "{:.2g}", log_x, log_y, resumes, best=max, failed=False)
     for place, drawn in enumerate(one for one in ax.lines if one.get_gid() == "curve"):
         drawn.set_drawstyle("steps-post")

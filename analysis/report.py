@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from caffebench.analysis.curve import Curve, Drawn, rates_of
 from caffebench.analysis.look import final, style, window_of
 from caffebench.analysis.model import Run, Session
 from caffebench.analysis.publish import Line, lines
@@ -23,9 +25,6 @@ from caffebench.analysis.settings import differences, net_text, settings
 from caffebench.analysis.thin import smooth, thin
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["report_data", "report_html", "write_report"]
 
@@ -81,9 +80,11 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
         series: dict[int, Any] = {}
         for place, (run, one) in enumerate(zip(runs, offered, strict=True)):
             if title in one:
-                rows = _rows(run, title, one[title])
-                if not rows.is_empty():
-                    series[place], less = _series(rows, title, buckets)
+                phase, net, metric = one[title]
+                curve = run.drawn(metric, phase, net)
+                curve = rates_of(curve) if title == "learning rate" else curve
+                if len(curve.raw):
+                    series[place], less = _series(curve, title, buckets)
                     thinned = thinned or less
         if series:
             metrics.append({"title": title, "curves": series})
@@ -132,40 +133,30 @@ def _rank(title: str) -> tuple[Any, ...]:
     return MAIN.index(title) if title in MAIN else len(MAIN), title
 
 
-def _rows(run: Run, title: str, source: Source) -> pl.DataFrame:
-    phase, net, metric = source
-    rows = run.curve(metric, phase, net)
-    if title == "learning rate":
-        rows = rows.drop_nulls("lr").with_columns(value="lr")
-    return rows
-
-
-def _series(rows: pl.DataFrame, title: str, buckets: int) -> tuple[dict[str, Any], bool]:
+def _series(curve: Drawn, title: str, buckets: int) -> tuple[dict[str, Any], bool]:
     """The curve for the page, and whether it was thinned: columns ``AXES`` and value, and the smoothed curve's own."""
-    import polars as pl
-
-    iterations, values = rows["iteration"].to_numpy(), rows["value"].to_numpy()
+    rows = curve.raw
     if title == "learning rate":
         # Of a rate that stays, both ends are enough.
-        turns = np.flatnonzero(np.diff(values))
-        rows = rows[np.unique(np.concatenate([[0], turns, turns + 1, [len(values) - 1]]))]
-        places = thin(rows["iteration"].to_numpy(), rows["value"].to_numpy(), buckets)
+        turns = np.flatnonzero(np.diff(rows.value))
+        rows = rows[np.unique(np.concatenate([[0], turns, turns + 1, [len(rows) - 1]]))]
+        places = thin(rows.iteration, rows.value, buckets)
         return _columns(rows[places]), len(places) < len(rows)
-    places = thin(iterations, values, buckets)
+    places = thin(rows.iteration, rows.value, buckets)
     made = _columns(rows[places])
-    window = window_of(len(rows))
-    if title.startswith("train") and window > 1:
-        means = smooth(values, window)
-        made["smooth"] = _columns(rows.with_columns(pl.Series("value", means))[thin(iterations, means, buckets)])
-        made["window"] = round(window * (iterations[-1] - iterations[0]) / (len(rows) - 1))
-    return made, len(places) < len(rows)
+    window = window_of(curve.count)
+    if title.startswith("train") and window // curve.group > 1:
+        smoothed = replace(curve.even, value=smooth(curve.even.value, window // curve.group))
+        made["smooth"] = _columns(smoothed[thin(smoothed.iteration, smoothed.value, buckets)])
+        made["window"] = round(window * int(rows.iteration[-1] - rows.iteration[0]) / (curve.count - 1))
+    return made, len(places) < curve.count
 
 
-def _columns(rows: pl.DataFrame) -> dict[str, Any]:
-    made: dict[str, Any] = {"value": [_rounded(one) for one in rows["value"]]}
+def _columns(rows: Curve) -> dict[str, Any]:
+    made: dict[str, Any] = {"value": [_rounded(one) for one in rows.value.tolist()]}
     for axis in AXES:
-        column = rows[axis]
-        if column.null_count() < len(column):
+        column = getattr(rows, axis).tolist()
+        if any(one == one for one in column):
             made[axis] = [one if isinstance(one, int) else _rounded(one, 7) for one in column]
     return made
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from caffebench.analysis.curve import Drawn, drawn
 from caffebench.analysis.parts import Chosen, Chunk, Part
 from caffebench.analysis.rows import TEST, TRAIN, Metric, Values
 
@@ -137,9 +138,9 @@ class Stitched:
 
         return mine
 
-    def points(self, metric: str, phase: str, net: int | None = None) -> tuple[Ints, Floats]:
-        """Iterations and values of one metric."""
-        return _joined([chunk.rows for chunk in self._chunks(self.chosen(metric, phase, net))])
+    def drawn(self, metric: str, phase: str, net: int | None = None) -> Drawn:
+        """What is drawn of one metric."""
+        return drawn(self._chunks(self.chosen(metric, phase, net)), len(self))
 
     def ends(self, metric: str, phase: str, most: int) -> tuple[tuple[Ints, Floats], tuple[Ints, Floats]]:
         """The first and the last points of one metric, at least ``most`` of each where there are so many."""

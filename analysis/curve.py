@@ -1,0 +1,113 @@
+"""One metric's curve as plain arrays, made smaller where it has millions of points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caffebench.analysis.parts import Chunk
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["MANY", "Curve", "Drawn", "drawn", "rates_of"]
+
+MANY = 2_000_000
+"""Rows of a run from which on its curves are made smaller before anything is drawn."""
+GROUPS = 200_000
+"""Groups of neighbours that such a run is divided into, about."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass
+class Curve:
+    """Columns of equal length, in order; NaN where something is not known."""
+
+    iteration: Array
+    epoch: Array
+    seconds: Array
+    lr: Array
+    value: Array
+
+    def __len__(self) -> int:
+        """Number of points."""
+        return len(self.value)
+
+    def __getitem__(self, chosen: Any) -> Self:
+        """The points at a slice, a mask or indexes."""
+        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All points of all parts."""
+        if not parts:
+            return cls(*(np.empty(0) for _ in fields(cls)))
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+
+
+@dataclass
+class Drawn:
+    """What is drawn of a curve."""
+
+    raw: Curve
+    """All points; of a run with ``MANY`` rows the first, the last, the least and the greatest of each group."""
+    even: Curve
+    """All points; of a run with ``MANY`` rows the mean of each group: of this a mean over neighbours is taken."""
+    group: int
+    """Points that were a group, 1 where all are there."""
+    count: int
+    """Points that the curve has."""
+
+
+def drawn(chunks: Iterable[Chunk], rows: int) -> Drawn:
+    """What to draw of the curve that ``chunks`` are of; ``rows`` is the number of rows of its run."""
+    group = 1 if rows <= MANY else -(-rows // GROUPS)
+    raw, even, count = list[Curve](), list[Curve](), 0
+    for chunk in chunks:
+        curve = Curve(chunk.rows.iteration, chunk.epochs, chunk.seconds, chunk.rows.lr, chunk.rows.value)
+        count += len(curve)
+        if group == 1 or not len(curve):
+            raw.append(curve)
+            continue
+        starts = np.arange(0, len(curve), group)
+        raw.append(curve[_extremes(curve.value, starts)])
+        middle = curve[(starts + np.append(starts[1:], len(curve))) // 2]
+        middle.value = _means(curve.value, starts)
+        even.append(middle)
+    every = Curve.joined(raw)
+    return Drawn(every, every if group == 1 else Curve.joined(even), group, count)
+
+
+def rates_of(losses: Drawn) -> Drawn:
+    """The learning rate where the train loss was said."""
+    told = losses.raw[~np.isnan(losses.raw.lr)]
+    told.value = told.lr
+    return Drawn(told, told, losses.group, losses.count)
+
+
+def _extremes(values: Array, starts: Array) -> Array:
+    """Indexes, ascending, of the first, last, least and greatest of each group, and of the first that is no number."""
+    ends = np.append(starts[1:], len(values)) - 1
+    keep = [starts, ends]
+    nan = np.isnan(values)
+    group = np.repeat(np.arange(len(starts)), ends - starts + 1)
+    for reduce, filler in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        filled = np.where(nan, filler, values)
+        found = np.flatnonzero(filled == reduce.reduceat(filled, starts)[group])
+        keep.append(found[np.flatnonzero(np.diff(group[found], prepend=-1))])
+    holes = np.flatnonzero(nan)
+    keep.append(holes[np.flatnonzero(np.diff(group[holes], prepend=-1))])
+    return np.unique(np.concatenate(keep))
+
+
+def _means(values: Array, starts: Array) -> Array:
+    """The mean of each group, without what is no number; NaN where nothing is."""
+    good = np.isfinite(values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means: Array = np.add.reduceat(np.where(good, values, 0.0), starts) / np.add.reduceat(good.astype("i8"), starts)
+    return means
