@@ -17,7 +17,7 @@ from caffebench.analysis.rows import TEST, TRAIN, Metric, Values
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Score", "Stitched"]
+__all__ = ["Score", "Stitched", "empty_frame"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -153,7 +153,7 @@ class Stitched:
         """The rows of one metric."""
         import polars as pl
 
-        return pl.concat([_empty(), *self.frames(self.chosen(metric, phase, net))])
+        return pl.concat([empty_frame(), *self.frames(self.chosen(metric, phase, net))])
 
     def frames(self, chosen: Chosen | None = None) -> Iterator[pl.DataFrame]:
         """The long table stretch by stretch."""
@@ -166,7 +166,7 @@ class Stitched:
         """The long table whole."""
         import polars as pl
 
-        return pl.concat([_empty(), *self.frames()])
+        return pl.concat([empty_frame(), *self.frames()])
 
 
 def _some(chunks: Iterator[Chunk], most: int) -> list[Values]:
@@ -185,7 +185,8 @@ def _joined(rows: Sequence[Values]) -> tuple[Ints, Floats]:
     return every.iteration, every.value
 
 
-def _empty() -> pl.DataFrame:
+def empty_frame() -> pl.DataFrame:
+    """The long table without a row: its columns and their types."""
     return _frame("", 0, Chunk(Values.none(), np.empty(0), np.empty(0)), {})
 
 
