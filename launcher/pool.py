@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
@@ -69,14 +70,15 @@ def run_all(plans: Sequence[Plan], *, jobs: int, gpus: Sequence[int], board: Boa
         workers = [threading.Thread(target=work_and_say_so) for _ in range(min(jobs, len(plans)))]
         for worker in workers:
             worker.start()
-        working = len(workers)
+        working, asked_at = len(workers), -math.inf
         while working:
             for number in os.read(mailbox, 64):
                 if number == FINISHED:
                     working -= 1
-                else:
+                elif time.monotonic() - asked_at >= ONE_REQUEST:
                     what = "ending at once" if stopper.asked else "once more ends it at once"
                     stopper.stop()
+                    asked_at = time.monotonic()
                     board.say(f"{signal.Signals(number).name}: stopping with a snapshot; {what}")
     return [outcomes[index] for index in range(len(plans))]
 
@@ -98,6 +100,8 @@ def _watch(board: Board, run: str) -> Watch:
     return Watch(say=board.say, look=look)
 
 
+ONE_REQUEST = 0.3
+"""Seconds in which signals are one request: of a terminal and of a script in it, SIGHUP and SIGTERM of one logout."""
 FINISHED = 0
 """The byte in the mailbox that is no signal: a worker has no more to do."""
 

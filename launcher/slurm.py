@@ -47,8 +47,9 @@ class _Session:
         threading.Thread(target=self._run).start()
 
     def stop(self) -> None:
-        """Ask for a snapshot and an end."""
-        self._stopper.stop()
+        """Ask for a snapshot and an end; once, as Slurm tells of one end by several signals."""
+        if not self._stopper.asked:
+            self._stopper.stop()
 
     def wait(self) -> Outcome:
         """How it ended, once it has."""

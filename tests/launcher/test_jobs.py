@@ -77,6 +77,21 @@ def test_a_second_ctrl_c_does_not_wait(bench: Any) -> None:
     assert "killed on request, without a snapshot" in error
 
 
+def test_signals_close_together_are_one_request(bench: Any) -> None:
+    """A logout sends two kinds, and a script that run-caffe is called from may pass on what it has got itself."""
+    launcher = bench.start(bench.solver(max_iter=100000, snapshot=0, test_interval=10000))
+    bench.wait_for("Iteration 20 ")
+    os.kill(bench.worker(), signal.SIGSTOP)  # an iteration that takes its time
+    for request in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        launcher.send_signal(request)
+    time.sleep(0.5)
+    os.kill(bench.worker(), signal.SIGCONT)
+    _, error = launcher.communicate(timeout=30)
+    assert launcher.returncode == 3, error
+    assert error.count("stopping with a snapshot; once more ends it at once") == 1
+    assert len(list((bench.folder / "snapshots").glob("small_iter_*.solverstate"))) == 1
+
+
 def test_a_terminal_gets_a_live_table(bench: Any) -> None:
     names = [bench.solver(name, max_iter=3000) for name in ("first", "second")]
     master, slave = pty.openpty()
