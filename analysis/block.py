@@ -105,6 +105,8 @@ class _Block:
                 self.marks.append(Mark(self.base + at, "fatal", pid, time, text))
                 return
         for form in FORMATS:
+            if not any(word in message for word in form.words):
+                continue
             match = form.pattern.search(message)
             if match is not None:
                 if not self._say(form.kind, at, pid, time, match, at + len(line)):

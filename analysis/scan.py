@@ -55,7 +55,7 @@ class Scan:
     """There are lines with glog's prefix, or values: where there are none, this is no log of Caffe."""
 
 
-_BLOCK = 1 << 20  # bytes that are read at once
+_BLOCK = 1 << 21  # bytes that are read at once
 _WORTH = 256  # rows from which on it is worth while to hide some
 _LATE = since_1970(datetime(UNKNOWN_YEAR, 2, 29))  # the untold year may have had this day, or not
 _MARCH = since_1970(datetime(UNKNOWN_YEAR, 3, 1))

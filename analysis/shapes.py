@@ -50,8 +50,14 @@ class Columns:
         """Room for another number of lines; what there is stays."""
         for name, column in vars(self).items():
             grown = np.empty(lines, column.dtype)
-            grown[: len(column)] = column[:lines]
+            kept = min(lines, len(column))
+            grown[:kept] = column[:kept]
             setattr(self, name, grown)
+
+    def cut(self, lines: int) -> None:
+        """Only the first ``lines``."""
+        for name, column in vars(self).items():
+            setattr(self, name, column[:lines])
 
     def put(
         self, line: int, kind: int, time: int, pid: int, iteration: int, value: float, metric: int, net: int
@@ -126,7 +132,9 @@ def read_shaped(data: bytes, size: int, stop: int, shapes: Shapes) -> Columns:
                 line, at = line - 1, start
         elif at < stop:
             columns.resize(2 * line)
-    columns.resize(line + (stop < size))
     if stop < size:  # a line that is open
+        columns.resize(line + 1)
         columns.start[line], columns.kind[line] = stop, NONE
+        line += 1
+    columns.cut(line)
     return columns

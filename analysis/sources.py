@@ -20,7 +20,7 @@ _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
 _LESSER = re.compile(r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)")  # what glog writes there is in its INFO file too
 _COMPRESSED = (".gz", ".xz", ".zst")
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
-_CHUNK = 1 << 20  # bytes read at a time
+_CHUNK = 1 << 21  # bytes read at a time
 
 
 @dataclass(frozen=True)
