@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from caffebench.common.errors import CaffebenchError
+
 __all__ = ["LIMIT", "Store"]
 
 LIMIT = 384 << 20
@@ -25,7 +27,7 @@ class Store:
     """Takes arrays of one dimension and gives them back by number.
 
     What does not fit into ``LIMIT`` goes to a temporary file (in ``TMPDIR``), which the system removes whatever happens
-    to the process. ``put`` raises ``OSError`` where that file cannot be written.
+    to the process. ``put`` raises ``CaffebenchError`` where that file cannot be written.
     """
 
     def __init__(self) -> None:
@@ -49,11 +51,18 @@ class Store:
         if fits:
             self._kept.append(list(arrays))
             return len(self._kept) - 1
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="caffebench-")  # noqa: SIM115 - it lives as long as the store
-        place = self._file.seek(0, 2)
-        for one in arrays:
-            self._file.write(np.ascontiguousarray(one).data)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="caffebench-")  # noqa: SIM115 - it lives as long as the store
+            place = self._file.seek(0, 2)
+            for one in arrays:
+                self._file.write(np.ascontiguousarray(one).data)
+            self._file.flush()
+        except OSError as error:
+            raise CaffebenchError(
+                f"rows of large logs cannot be put away in {tempfile.gettempdir()}: {error.strerror}; "
+                "set TMPDIR to a folder with more room"
+            ) from error
         self._kept.append((place, [(one.dtype, len(one)) for one in arrays]))
         return len(self._kept) - 1
 
