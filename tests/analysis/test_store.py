@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -57,8 +58,13 @@ def test_the_limit_is_one_for_all_stores_and_given_back() -> None:
 def test_a_run_is_the_same_whether_its_rows_are_seen_or_put_away(
     limit: int, make_session: Callable[..., str], write: Callable[..., Path]
 ) -> None:
-    text = make_session(0, 5000) + make_session(4000, 9000, resume=True, pid=200) + make_session(8500, 9500, pid=300)
-    path = write("net.log", text)
+    nights = [datetime(2016, 4, day, 20) for day in (6, 7, 8)]
+    texts = [
+        make_session(0, 5000, at=nights[0]),
+        make_session(4000, 9000, resume=True, pid=200, at=nights[1]),
+        make_session(8500, 9500, resume=True, pid=300, at=nights[2]),
+    ]
+    path = write("net.log", *texts)
     with mock.patch.multiple(scanning, _WORTH=10**9):
         (seen,) = read_runs([path], train_size=1000)
     with (
