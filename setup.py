@@ -18,4 +18,10 @@ for room in ROOMS:
 # The inner loops of reading and writing curves.
 compiled = [Extension(f"caffebench.analysis.{name}", [f"analysis/{name}.pyx"]) for name in ("_csv", "_shaped")]
 
-setup(packages=list(folders), package_dir=folders, package_data={"": DATA}, ext_modules=cythonize(compiled))
+setup(
+    packages=list(folders),
+    package_dir=folders,
+    package_data={"": DATA},
+    include_package_data=False,  # the list above is all
+    ext_modules=cythonize(compiled),
+)

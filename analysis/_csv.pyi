@@ -1,6 +1,9 @@
 from typing import Any
 
-def rows_as_csv(
+def room_for(rows: int, heads: list[bytes], names: list[bytes]) -> int: ...
+def print_rows(
+    buffer: bytearray,
+    at: int,
     places: dict[tuple[int, int, int], int],
     heads: list[bytes],
     names: list[bytes],
@@ -13,4 +16,4 @@ def rows_as_csv(
     session: int,
     rates: Any,
     values: Any,
-) -> bytes: ...
+) -> int: ...

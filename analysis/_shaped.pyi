@@ -5,7 +5,7 @@ class Table:
     def add(self, text: bytes, kind: int, metric: int, tail: bytes) -> bool: ...
 
 def read(
-    data: bytes,
+    data: bytearray,
     begin: int,
     end: int,
     line: int,

@@ -40,15 +40,15 @@ _LONGEST = 4 << 20  # bytes of a configuration that are kept
 class _Block:
     """One stretch of whole lines."""
 
-    def __init__(self, data: bytes, size: int, base: int, shapes: Shapes, *, ended: bool) -> None:
+    def __init__(self, data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool) -> None:
         """See ``read_block``."""
         self.base = base
         self.metrics = shapes.metrics
         self.marks: list[Mark] = []
         self.bad = 0
         self.caffe = False
-        if b"\x1b" in data or b"\r" in data:
-            data = _NOISE.sub(b"", data[:size]).replace(b"\r", b"\n") + PAD
+        if data.find(b"\x1b", 0, size) >= 0 or data.find(b"\r", 0, size) >= 0:
+            data = bytearray(_NOISE.sub(b"", bytes(data[:size])).replace(b"\r", b"\n") + PAD)
             size = len(data) - len(PAD)
         self.size = size
         self.data = data
@@ -87,7 +87,7 @@ class _Block:
             low = self.data.rfind(b"\n", begin, found.start()) + 1 or begin
             begin = self.data.find(b"\n", found.start(), end)
             begin = begin + 1 if begin >= 0 else end
-            self._line(low, self.data[low:begin].rstrip(b"\n"))
+            self._line(low, bytes(self.data[low:begin]).rstrip(b"\n"))
 
     def _line(self, at: int, line: bytes) -> None:
         prefix = None
@@ -105,7 +105,10 @@ class _Block:
                 self.marks.append(Mark(self.base + at, "fatal", pid, time, text))
                 return
         for form in FORMATS:
-            if not any(word in message for word in form.words):
+            for word in form.words:
+                if word in message:
+                    break
+            else:
                 continue
             match = form.pattern.search(message)
             if match is not None:
@@ -159,7 +162,7 @@ class _Block:
             if kind == "net":
                 ready = _READY.search(self.data, stop, self.size)
                 wired = self.data[stop : min(ready.start() if ready else self.size, stop + _LONGEST)]
-                mark.content["wiring"] = wired
+                mark.content["wiring"] = bytes(wired)
         self.marks.append(mark)
         return True
 
@@ -173,7 +176,9 @@ class _Block:
         return Rows(*(one[:count].copy() for one in (*columns, np.full(count, -1, "i4"))))
 
 
-def read_block(data: bytes, size: int, base: int, shapes: Shapes, *, ended: bool) -> tuple[Rows, list[Mark], int, bool]:
+def read_block(
+    data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool
+) -> tuple[Rows, list[Mark], int, bool]:
     """Rows and marks of the first ``size`` bytes of ``data``, behind which ``PAD`` or more text must follow.
 
     ``base`` is their offset in the log; ``ended`` says that more of the log follows, so the last line is whole. With

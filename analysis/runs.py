@@ -15,8 +15,8 @@ from caffebench.analysis.curves import stitch
 from caffebench.analysis.model import Run
 from caffebench.analysis.piece import to_session
 from caffebench.analysis.rows import Metrics
-from caffebench.analysis.scan import Scan, scan
-from caffebench.analysis.sources import Source, find_runs, pieces
+from caffebench.analysis.scan import Scan, scan_file
+from caffebench.analysis.sources import Source, find_runs
 from caffebench.analysis.stitch import in_order, pieces_of
 from caffebench.analysis.verdict import verdict
 from caffebench.common.errors import InputError
@@ -27,7 +27,7 @@ __all__ = ["make_run", "read_run", "read_runs"]
 def read_run(source: Source, train_size: int | None = None, threads: int | None = None) -> Run | None:
     """Read one run; None where not one of its files is a Caffe log."""
     metrics = Metrics()
-    return make_run(source, [scan(pieces(path), metrics, threads) for path in source.files], metrics, train_size)
+    return make_run(source, [scan_file(path, metrics, threads) for path in source.files], metrics, train_size)
 
 
 def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size: int | None = None) -> Run | None:

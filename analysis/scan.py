@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from caffebench.analysis.block import Mark, read_block
 from caffebench.analysis.lines import UNKNOWN_YEAR, since_1970
 from caffebench.analysis.rows import LOSS, Metrics, Rows
 from caffebench.analysis.shapes import PAD, Shapes
+from caffebench.analysis.sources import pour
 from caffebench.analysis.store import Store
 
-__all__ = ["Hidden", "Scan", "Scanner", "scan"]
+__all__ = ["Hidden", "Scan", "Scanner", "scan", "scan_file"]
 
 
 @dataclass(frozen=True)
@@ -79,41 +81,68 @@ class Scanner:
         self._store = Store()
         self._hidden: list[Hidden] = []
         self._done: list[_Read] = []
-        self._rest: list[bytes] = []
+        self._buffer = bytearray(_BLOCK + len(PAD))
         self._size = self._base = 0
-        self._waiting: deque[Future[_Read]] = deque()
+        self._spare: list[bytearray] = []  # fresh memory costs as much as the reading itself
+        self._waiting: deque[tuple[Future[_Read], bytearray]] = deque()
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
 
-    def feed(self, piece: bytes) -> None:
-        """Take the next bytes of the log."""
-        self._rest.append(piece)
-        self._size += len(piece)
-        if self._size < _BLOCK:
+    def room(self) -> memoryview:
+        """Where the next bytes of the log are to be put; there is always room for some."""
+        return memoryview(self._buffer)[self._size : -len(PAD)]
+
+    def filled(self, count: int) -> None:
+        """So many bytes have been put there."""
+        self._size += count
+        room = len(self._buffer) - len(PAD)
+        if self._size < room:
             return
-        data = b"".join((*self._rest, PAD))
+        data = self._buffer
         # A block begins with a train line where that is possible, so that no output is parted from its iteration.
         cut = data.rfind(b"\n", 0, max(data.rfind(b", loss = ", 0, self._size), 0)) + 1
         if cut < self._size // 2:
             cut = data.rfind(b"\n", 0, self._size) + 1
         if not cut and self._size < 16 * _BLOCK:
-            self._rest = [data[: self._size]]
-            return
-        cut = cut or self._size
-        self._start(data, cut)
+            self._buffer = bytearray(2 * room + len(PAD))
+        else:
+            cut = cut or self._size
+            self._buffer = self._spare.pop() if self._spare else bytearray(_BLOCK + len(PAD))
+            self._start(data, cut)
+        rest = self._size - cut
+        if rest >= len(self._buffer) - len(PAD):
+            self._buffer = bytearray(2 * rest + len(PAD))
+        self._buffer[:rest] = memoryview(data)[cut : self._size]
         self._base += cut
-        self._rest, self._size = [data[cut : self._size]], self._size - cut
+        self._size = rest
 
-    def _start(self, data: bytes, size: int) -> None:
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the log."""
+        left = memoryview(piece)
+        while left:
+            room = self.room()
+            count = min(len(room), len(left))
+            room[:count] = left[:count]
+            left = left[count:]
+            self.filled(count)
+
+    def _start(self, data: bytearray, size: int) -> None:
         if self._workers == 1 or not self._base:
             # The first block is read here: it teaches the shapes that the others are of.
             self._take(_read(data, size, self._base, self._shapes, ended=True))
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers)
-        self._waiting.append(self._pool.submit(_read, data, size, self._base, self._shapes, ended=True))
+        future = self._pool.submit(_read, data, size, self._base, self._shapes, ended=True)
+        self._waiting.append((future, data))
         if len(self._waiting) > 2 * self._workers:
-            self._take(self._waiting.popleft().result())
+            self._next()
+
+    def _next(self) -> None:
+        future, data = self._waiting.popleft()
+        self._take(future.result())
+        if len(data) == _BLOCK + len(PAD):
+            self._spare.append(data)
 
     def _take(self, read: _Read) -> None:
         middle = read.middle
@@ -130,11 +159,12 @@ class Scanner:
     def result(self) -> Scan:
         """What the log says so far; more may be fed afterwards."""
         while self._waiting:
-            self._take(self._waiting.popleft().result())
+            self._next()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
-        rest = _read(b"".join((*self._rest, PAD)), self._size, self._base, self._shapes, ended=False)
+        self._buffer[self._size : self._size + len(PAD)] = PAD
+        rest = _read(self._buffer, self._size, self._base, self._shapes, ended=False)
         parts = [*self._done, rest]
         rows = Rows.joined([one.rows for one in parts])
         _carry(rows)
@@ -156,7 +186,14 @@ def scan(pieces: Iterable[bytes], metrics: Metrics, workers: int | None = None) 
     return scanner.result()
 
 
-def _read(data: bytes, size: int, base: int, shapes: Shapes, *, ended: bool) -> _Read:
+def scan_file(path: Path, metrics: Metrics, workers: int | None = None) -> Scan:
+    """The same of a file, compressed or not. Raises ``OSError`` where it cannot be read."""
+    scanner = Scanner(metrics, workers or os.cpu_count() or 1)
+    pour(path, scanner.room, scanner.filled)
+    return scanner.result()
+
+
+def _read(data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool) -> _Read:
     read = _Read(*read_block(data, size, base, shapes, ended=ended))
     rows = read.rows
     if ended and len(rows) >= _WORTH and all(one.kind == "snapshot" for one in read.marks) and _plain(rows):

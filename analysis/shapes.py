@@ -118,7 +118,7 @@ def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
     return Metric(name.decode(errors="replace"), int(index) if len(index) < 7 else 999_999, said)
 
 
-def read_shaped(data: bytes, size: int, stop: int, shapes: Shapes) -> Columns:
+def read_shaped(data: bytearray, size: int, stop: int, shapes: Shapes) -> Columns:
     """The ``size`` bytes of ``data`` (``PAD`` behind them) as lines; those before ``stop`` of some shape are read."""
     columns = Columns(size // 48 + 16)
     line = at = 0
@@ -128,7 +128,7 @@ def read_shaped(data: bytes, size: int, stop: int, shapes: Shapes) -> Columns:
         if unknown:
             start = int(columns.start[line - 1])
             tries -= 1
-            if shapes.learn(data[start : data.index(b"\n", start)]):
+            if shapes.learn(bytes(data[start : data.index(b"\n", start)])):
                 line, at = line - 1, start
         elif at < stop:
             columns.resize(2 * line)

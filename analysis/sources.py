@@ -6,21 +6,25 @@ import gzip
 import lzma
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TypeVar, cast
 
 from caffebench.common.errors import InputError
 
-__all__ = ["Source", "find_runs", "pieces"]
+__all__ = ["Source", "find_runs", "pour"]
 
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
 _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
 _LESSER = re.compile(r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)")  # what glog writes there is in its INFO file too
 _COMPRESSED = (".gz", ".xz", ".zst")
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
-_CHUNK = 1 << 21  # bytes read at a time
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
 def _snapshot_prefix(path: Path) -> str:
     """The snapshot prefix that the beginning of a log tells; empty where it does not, or cannot be read."""
     try:
-        found = re.search(rb'snapshot_prefix: "([^"\n]+)"', next(pieces(path), b"")[:_HEAD])
+        with _opened(path) as file:
+            found = re.search(rb'snapshot_prefix: "([^"\n]+)"', _whole(file.read, _HEAD) or b"")
     except OSError:
         return ""
     return found[1].decode(errors="replace") if found else ""
@@ -119,34 +124,41 @@ def _unique(made: list[tuple[str, tuple[Path, ...]]]) -> Iterator[tuple[str, tup
         yield (full if taken[full] == 1 else f"{full}~{taken[full]}"), files
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return cast(BufferedReader, gzip.open(path, "rb"))
     if path.suffix == ".xz":
-        return cast(BinaryIO, lzma.open(path, "rb"))
+        return cast(BufferedReader, lzma.open(path, "rb"))
     if path.suffix == ".zst":
         import zstandard
 
-        return cast(BinaryIO, zstandard.open(path, "rb"))
-    return path.open("rb")
+        return cast(BufferedReader, zstandard.open(path, "rb"))
+    return cast(BufferedReader, path.open("rb", buffering=0))
 
 
-def pieces(path: Path) -> Iterator[bytes]:
-    """The uncompressed bytes of a log in pieces; a compressed file that is cut gives what there is.
+def pour(path: Path, room: Callable[[], memoryview], filled: Callable[[int], None], start: int = 0) -> int:
+    """Put the uncompressed bytes of a log from ``start`` on into ``room``, and say each time how many are ``filled``.
 
-    Raises ``OSError`` where the file cannot be read.
+    Returns how many they were; a compressed file that is cut gives what there is. Raises ``OSError`` where the file
+    cannot be read.
     """
+    done = 0
     with _opened(path) as file:
-        while True:
-            try:
-                data = file.read(_CHUNK)
-            except (EOFError, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
-                _ = error
-                return
-            except Exception as error:
-                if type(error).__name__ != "ZstdError":
-                    raise
-                return
-            if not data:
-                return
-            yield data
+        if start:
+            file.seek(start)
+        while count := _whole(file.readinto, room()):
+            filled(count)
+            done += count
+    return done
+
+
+def _whole(read: Callable[[T], R], asked: T) -> R | None:
+    """What ``read`` gives; None where a compressed file is cut or damaged."""
+    try:
+        return read(asked)
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, ValueError):
+        return None
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":
+            raise
+        return None

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caffebench.analysis._csv import rows_as_csv
+from caffebench.analysis._csv import print_rows, room_for
 from caffebench.analysis.model import COLUMNS, Run
 from caffebench.analysis.parts import Key, Part, Stretch
 from caffebench.analysis.rows import TEST
@@ -92,17 +92,22 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("wb", buffering=0) as file:
             file.write((",".join(COLUMNS) + "\n").encode())
             for text in _in_turn(_lines_of_all(runs)):
-                file.write(text)
+                while text:
+                    text = text[file.write(text) :]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _lines_of_all(runs: Sequence[Run]) -> Iterator[Callable[[], bytes]]:
-    """For each stretch of rows, in order, what makes its lines."""
+Job = Callable[[bytearray], tuple[bytearray, int]]
+"""Prints into the buffer, or into a larger one, and says which and how much."""
+
+
+def _lines_of_all(runs: Sequence[Run]) -> Iterator[Job]:
+    """What makes the lines of all rows, in order, many rows at a time."""
     for run in runs:
         stitched = run.stitched
         pairs = list(dict.fromkeys(pair for part in stitched.parts for pair in part.pairs()))
@@ -111,14 +116,35 @@ def _lines_of_all(runs: Sequence[Run]) -> Iterator[Callable[[], bytes]]:
         heads = [_line(run.name, *phase) + b"," for phase in phases]
         names = [_line(stitched.labels[kind, code]) for kind, code, _ in pairs]
         for part in stitched.parts:
+            some: list[Stretch] = []
             for stretch in part.stretches:
-                yield partial(_lines, part, stretch, places, heads, names)
+                some.append(stretch)
+                if sum(one.count for one in some) >= _SOME:
+                    yield partial(_lines, part, some, places, heads, names)
+                    some = []
+            yield partial(_lines, part, some, places, heads, names)
 
 
-def _lines(part: Part, stretch: Stretch, places: dict[Key, int], heads: list[bytes], names: list[bytes]) -> bytes:
-    rows, seconds, epochs = part.open(stretch)
-    what = (rows.kind, rows.metric, rows.net, rows.iteration)
-    return rows_as_csv(places, heads, names, *what, epochs, seconds, part.session, rows.lr, rows.value)
+_SOME = 10_000  # rows from which on it is worth while to have a thread print them
+
+
+def _lines(
+    part: Part,
+    stretches: Sequence[Stretch],
+    places: dict[Key, int],
+    heads: list[bytes],
+    names: list[bytes],
+    buffer: bytearray,
+) -> tuple[bytearray, int]:
+    room = room_for(sum(one.count for one in stretches), heads, names)
+    if len(buffer) < room:
+        buffer = bytearray(room)
+    end = 0
+    for stretch in stretches:
+        rows, seconds, epochs = part.open(stretch)
+        what = (rows.kind, rows.metric, rows.net, rows.iteration)
+        end = print_rows(buffer, end, places, heads, names, *what, epochs, seconds, part.session, rows.lr, rows.value)
+    return buffer, end
 
 
 def _line(*fields: object) -> bytes:
@@ -127,17 +153,21 @@ def _line(*fields: object) -> bytes:
     return text.getvalue().encode()
 
 
-def _in_turn(jobs: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
-    """What the jobs give, in their order; some are done ahead, one on each core."""
+def _in_turn(jobs: Iterable[Job]) -> Iterator[memoryview]:
+    """What the jobs print, in their order; some are done ahead, one on each core. Only good until the next is asked."""
     cores = len(os.sched_getaffinity(0))
+    spare = [bytearray() for _ in range(3 * cores)]  # fresh memory costs as much as the printing itself
     with ThreadPoolExecutor(cores) as pool:
-        waiting: deque[Future[bytes]] = deque()
+        waiting: deque[Future[tuple[bytearray, int]]] = deque()
         for job in jobs:
-            waiting.append(pool.submit(job))
-            if len(waiting) > 3 * cores:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            if not spare:
+                buffer, end = waiting.popleft().result()
+                yield memoryview(buffer)[:end]
+                spare.append(buffer)
+            waiting.append(pool.submit(job, spare.pop()))
+        for done in waiting:
+            buffer, end = done.result()
+            yield memoryview(buffer)[:end]
 
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:

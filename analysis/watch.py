@@ -13,11 +13,10 @@ from caffebench.analysis.model import Run
 from caffebench.analysis.rows import Metrics
 from caffebench.analysis.runs import make_run, natural
 from caffebench.analysis.scan import Scan, Scanner
-from caffebench.analysis.sources import Source, find_runs, pieces
+from caffebench.analysis.sources import Source, find_runs, pour
 
 __all__ = ["Watcher", "watch"]
 
-_CHUNK = 1 << 20  # bytes read at a time
 _COMPRESSED = (".gz", ".xz", ".zst")
 
 
@@ -44,19 +43,11 @@ class _Growing:
 
     def go_on(self, now: tuple[int, int, int]) -> int:
         """Read what is new; returns how many bytes that were."""
-        before = self.read
         self.seen = now
-        if self.path.suffix in _COMPRESSED:
-            for piece in pieces(self.path):
-                self.scanner.feed(piece)
-                self.read += len(piece)
-            return self.read - before
-        with self.path.open("rb") as file:
-            file.seek(self.read)
-            while piece := file.read(_CHUNK):
-                self.scanner.feed(piece)
-                self.read += len(piece)
-        return self.read - before
+        start = 0 if self.path.suffix in _COMPRESSED else self.read
+        news = pour(self.path, self.scanner.room, self.scanner.filled, start)
+        self.read += news
+        return news
 
 
 @dataclass

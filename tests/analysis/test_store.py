@@ -70,7 +70,6 @@ def test_a_run_is_the_same_whether_its_rows_are_seen_or_put_away(
     with (
         mock.patch.multiple(scanning, _WORTH=32, _BLOCK=16384),
         mock.patch.object(store, "LIMIT", limit),
-        mock.patch("caffebench.analysis.sources._CHUNK", 2048),
     ):
         (hidden,) = read_runs([path], train_size=1000)
         stretches = [one for part in hidden.stitched.parts for one in part.stretches]
@@ -92,8 +91,8 @@ def test_a_full_disk_is_said_in_one_line(
     try:
         path = write("net.log", make_session(0, 200_000))
         code = (
-            "from caffebench.analysis import scan, store, sources\n"
-            "store.LIMIT, scan._WORTH, scan._BLOCK, sources._CHUNK = 0, 32, 65536, 65536\n"
+            "from caffebench.analysis import scan, store\n"
+            "store.LIMIT, scan._WORTH, scan._BLOCK = 0, 32, 65536\n"
             "from caffebench.analysis.cli import main\nmain()"
         )
         done = subprocess.run(
