@@ -120,8 +120,10 @@ def test_the_command_keeps_everything_current_until_ctrl_c(make_session: Session
         assert first != second
         assert re.search(rb'"reload":0\.2', second)
         assert (out / "plots" / "test_accuracy.png").stat().st_mtime_ns > picture
+        assert child.stdout is not None
+        said = child.stdout.readline() + child.stdout.readline()  # the second comes when all is written
         os.kill(child.pid, signal.SIGINT)
-        said = child.communicate(timeout=60)[0]
+        said += child.communicate(timeout=60)[0]
     finally:
         child.kill()
         child.wait()
