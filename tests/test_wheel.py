@@ -40,6 +40,17 @@ def test_it_generates_the_files_that_are_checked_in(environment, tmp_path):
     assert written == {name: (ROOT / "prototxt" / name).read_text() for name in written}
 
 
+def test_it_merges_logs_with_its_compiled_loops(environment, wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        inside = [name for name in archive.namelist() if name.startswith("caffebench/analysis/_")]
+    assert sum(name.endswith(".so") for name in inside) == 2
+    done = environment.run("merge-logs", str(ROOT / "logs"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = (tmp_path / "results" / "summary.csv").read_text().splitlines()
+    assert len(summary) == 1 + len({path.name.split(".")[0] for path in (ROOT / "logs").glob("*.log")})
+    assert (tmp_path / "results" / "curves.csv").read_text().count("\n") > 1000
+
+
 @pytest.mark.parametrize("name", ["install-caffe", "make-lmdb", "gen-prototxt", "run-caffe", "merge-logs"])
 def test_every_command_is_there(environment, name):
     assert environment.run(name, "--version").stdout == f"{name} 0.1.0\n"
