@@ -163,7 +163,7 @@ class _Supervisor:
             "seed": seed,
             "resume_from": resume_from,
             "changed": changed,
-            "seconds_left": None if self.deadline is None else self.deadline - time.monotonic(),
+            "deadline": self.deadline,
         }
         with log, self._start(assignment, lock, log) as child:
             try:

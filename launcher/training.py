@@ -15,7 +15,7 @@ from caffebench.launcher.paths import RunPaths
 from caffebench.launcher.seeds import derive_seed
 from caffebench.launcher.snapshots import Record, publish
 
-__all__ = ["Stop", "StopRequest", "StopSign", "Training"]
+__all__ = ["TIME_IS_UP", "Stop", "StopRequest", "StopSign", "Training"]
 
 
 class Stop(BaseException):
@@ -31,13 +31,16 @@ class StopRequest:
     snapshot: bool = True
 
 
+TIME_IS_UP = StopRequest(reason="the time limit is reached")
+
+
 @dataclass
 class StopSign:
     """The one place where a request to stop is left, by whoever has it, and read, between two iterations."""
 
     request: StopRequest | None = None
     deadline: float | None = None
-    """``time.monotonic()`` at which the state must be safe."""
+    """``time.monotonic()``, the same in all processes, at which the state must be safe."""
 
 
 @dataclass
@@ -132,7 +135,7 @@ class Training:
             self._longest = max(self._longest, now - self._looked)
             self._looked = now
             if now + self._longest + self._reserve > self.sign.deadline:
-                self.sign.request = StopRequest(reason="the time limit is reached")
+                self.sign.request = self.sign.request or TIME_IS_UP
         if self.sign.request is not None:
             raise Stop
 

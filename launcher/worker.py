@@ -26,7 +26,7 @@ from caffebench.launcher.logtail import log_event
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import Phase, parse_phases
 from caffebench.launcher.start import start
-from caffebench.launcher.training import Stop, StopRequest, StopSign, Training
+from caffebench.launcher.training import TIME_IS_UP, Stop, StopRequest, StopSign, Training
 
 __all__ = ["EXIT_CODES", "main"]
 
@@ -67,13 +67,15 @@ class Child:
         self.began_at = self.resume_from or 0
         self.seed: int = assignment["seed"]
         self.changed: list[str] = assignment["changed"]
-        seconds = assignment["seconds_left"]
-        self.sign = StopSign(deadline=None if seconds is None else time.monotonic() + seconds)
+        self.sign = StopSign(deadline=assignment["deadline"])
         self.building = False
         self.training: Training | None = None
         self.team: ranks.Team | None = None
         signal.signal(signal.SIGTERM, self._on_term)
         leave_signals_to_parent(signal.SIGTERM)
+        if self.sign.deadline is not None:
+            signal.signal(signal.SIGALRM, self._on_alarm)
+            signal.setitimer(signal.ITIMER_REAL, max(self.sign.deadline - time.monotonic(), 1e-6))
 
     @property
     def iteration(self) -> int:
@@ -89,7 +91,14 @@ class Child:
         if select.select([0], [], [], 0)[0]:
             with suppress(ValueError, TypeError):  # closed, or not for us: a plain stop
                 request = StopRequest(**json.loads(os.read(0, 65536)))
-        self.sign.request = request
+        self._stop(request)
+
+    def _on_alarm(self, _signal: int, _frame: Any) -> None:
+        """Stop at the time limit; training has looked ahead to it and is over by then, or as good as."""
+        self._stop(TIME_IS_UP)
+
+    def _stop(self, request: StopRequest) -> None:
+        self.sign.request = self.sign.request or request
         if self.building:  # which may take minutes, and leaves nothing to save; an iteration is ended first
             raise Stop
 

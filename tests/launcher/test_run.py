@@ -178,7 +178,7 @@ def test_stopped_when_it_is_ending(bench: Any) -> None:
 
 
 def test_a_long_way_to_the_first_iteration_can_be_stopped(bench: Any) -> None:
-    """Running the data forward can take hours; nothing is lost when that is left off."""
+    """Running the data forward can take hours; nothing is lost when that is left off, on request or in time."""
     solver = bench.solver(max_iter=100)
     bench.run(solver)
     record = bench.folder / "snapshots/small_iter_100.json"
@@ -191,6 +191,11 @@ def test_a_long_way_to_the_first_iteration_can_be_stopped(bench: Any) -> None:
     _, error = launcher.communicate(timeout=30)
     assert launcher.returncode == 3, error
     assert "small: stopped at iteration 100, asked to stop, nothing was trained" in error
+    begun = time.monotonic()
+    error = bench.run(bench.solver(max_iter=200), "--resume", "exact", "--time-limit", "4s", code=3)
+    assert "small: stopped at iteration 100, the time limit is reached, nothing was trained" in error
+    assert "Starting Optimization" not in bench.log(3)
+    assert time.monotonic() - begun < 30, "what is left would take minutes"
 
 
 def test_a_solver_that_names_its_net_in_a_file(bench: Any) -> None:
