@@ -13,7 +13,7 @@ from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gp
 from caffebench.launcher.plan import INITS, Plan
 from caffebench.launcher.schedule import learning_rate, parse_phases
 from caffebench.launcher.snapshots import BrokenSnapshotError, read_weights
-from caffebench.launcher.solverfile import SolverFile, read_solver
+from caffebench.launcher.solverfile import SolverFile, data_layers, read_solver
 
 __all__ = ["make_plans", "parse_duration"]
 
@@ -51,6 +51,7 @@ def make_plans(
             f"{len(gpus)} GPUs train together: the batch size in the file is that of each GPU, so every iteration "
             f"takes {len(gpus)} times as many images; divide batch_size by {len(gpus)} to train as on one"
         )
+        notes += _same_images(files[0], len(gpus))
     if gpus and jobs > len(gpus):
         raise InputError(
             f"--jobs {jobs} needs as many GPUs, a run each, and there are {len(gpus)}: use --jobs {len(gpus)}"
@@ -62,6 +63,16 @@ def _device_note(gpus: tuple[int, ...], built: bool) -> str:
     if gpus:
         return f"training on GPU {gpus[0]}"
     return "training on the CPU" + (" (no GPU answers)" if built else " (this Caffe was built without CUDA)")
+
+
+def _same_images(file: SolverFile, gpus: int) -> list[str]:
+    """A note for each layer that knows nothing of the other GPUs and does not draw either, as WindowData does."""
+    return [
+        f"layer {layer.name} of {file.path} (ImageData without shuffle) gives all {gpus} GPUs the same images, so that "
+        "they train as one: set shuffle: true, or make an LMDB of the images with make-lmdb"
+        for layer in data_layers(file.solver, "TRAIN", "ImageData")
+        if not (layer.image_data_param.shuffle or layer.image_data_param.rand_skip)
+    ]
 
 
 def _make_plan(

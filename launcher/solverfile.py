@@ -143,12 +143,12 @@ def _read_net(name: str, path: Path) -> Any:
     return net if net.layer else None
 
 
-def data_layers(solver: Any, phase: str) -> list[Any]:
-    """The layers of type Data, with a database, that the net of ``phase`` ("TRAIN" or "TEST") reads."""
+def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:
+    """The layers of type ``kind``, Data being one with a database, in the net of ``phase`` ("TRAIN" or "TEST")."""
     wanted = caffe_pb2().Phase.Value(phase)
     nets = [solver.net_param]
     nets += [solver.train_net_param] if phase == "TRAIN" else list(solver.test_net_param)
-    return [layer for net in nets for layer in net.layer if layer.type == "Data" and _included(layer, wanted)]
+    return [layer for net in nets for layer in net.layer if layer.type == kind and _included(layer, wanted)]
 
 
 def _included(layer: Any, phase: int) -> bool:
