@@ -38,8 +38,10 @@ def explain(code: int, tail: LogTail, paths: RunPaths) -> Failure:
         # A check that fails while the net is built fails every time, unless the device is to blame.
         device = DEVICE.search(tail.fatal) is not None
         return Failure(f"Caffe gave up: {tail.fatal.strip()}", iteration, retry=device or tail.started, fatal=True)
-    if code == -signal.SIGKILL and (rank := tail.events.get("rank")):  # by the guard of that rank
-        return Failure(f"Caffe's process on GPU {rank['gpu']} {rank['how']}", iteration, retry=True)
+    if code == -signal.SIGIO:  # one of several GPUs' processes has ended (ranks.py); its guard says how, if it is left
+        rank = tail.events.get("rank")
+        how = f"GPU {rank['gpu']} {rank['how']}" if rank else "another GPU ended"
+        return Failure(f"Caffe's process on {how}", iteration, retry=True)
     if code < 0:
         name = signal.Signals(-code).name
         hint = " (out of memory? see dmesg)" if name == "SIGKILL" else ""

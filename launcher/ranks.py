@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -32,6 +33,8 @@ UID_BYTES = 128
 """``NCCL_UNIQUE_ID_BYTES``."""
 GRACE = 5.0
 """Seconds in which rank 0, before it is ended for another's failure, may tell of one of its own."""
+LIFELINE = 0
+"""A guard's standard input: the end of rank 0's pipe that keeps rank 0 alive."""
 
 
 def use_gpu(caffe: Any, gpus: Sequence[int], rank: int) -> None:
@@ -52,7 +55,8 @@ class Team:
         self.caffe = caffe
         self.uid = new_uid()
         self.nccl: Any = None
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.guards: list[subprocess.Popen[bytes]] = []
+        self.lifelines: list[int] = []
         for rank in range(1, len(plan.gpus)):
             assignment = {
                 "parent": os.getpid(),
@@ -66,8 +70,12 @@ class Team:
             descriptor = os.memfd_create("assignment")
             os.write(descriptor, json.dumps(assignment).encode())
             os.lseek(descriptor, 0, os.SEEK_SET)
+            guarded, lifeline = os.pipe()
+            die_with_reader(lifeline)
             command = [sys.executable, "-m", "caffebench.launcher.ranks", str(descriptor)]
-            self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,)))
+            self.guards.append(subprocess.Popen(command, stdin=guarded, pass_fds=(descriptor,)))
+            self.lifelines.append(lifeline)
+            os.close(guarded)
             os.close(descriptor)
 
     def join(self, solver: Any) -> None:
@@ -77,8 +85,21 @@ class Team:
     def close(self) -> None:
         """Wait for the end of the others, which have trained as far as rank 0: the next ones need their memory."""
         self.nccl = None
-        for process in self.processes:
-            process.wait()
+        for lifeline in self.lifelines:
+            os.close(lifeline)
+        for guard in self.guards:
+            guard.wait()
+
+
+def die_with_reader(descriptor: int) -> None:
+    """Have the kernel end this process when nobody can read the pipe any more that ``descriptor`` writes to.
+
+    Caffe holds Python's lock while it trains, and while NCCL waits, without end, for a rank that is gone: neither a
+    thread nor a signal handler of Python would run. So the signal is one that ends a process by itself.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def new_uid() -> bytes:
@@ -108,12 +129,13 @@ def connect(caffe: Any, solver: Any, uid: bytes) -> Any:
 
 
 def main() -> None:
-    """Be one of the ranks from 1 on."""
+    """Be one of the ranks from 1 on, and its guard."""
     with open(int(sys.argv[1]), "rb") as file:
         assignment = json.load(file)
     die_with(assignment["parent"])
     leave_signals_to_parent()
-    # Caffe's ranks wait for one another without end: when this one dies, a guard takes the whole run down with it.
+    # Caffe's ranks wait for one another without end, so they live and die together: this process, the guard, ends when
+    # its rank fails or rank 0 lets go of it, its rank is ended with it, and rank 0 when no one holds the lifeline.
     guard = os.getpid()
     worker = os.fork()
     if worker:
@@ -126,7 +148,8 @@ def main() -> None:
             sys.stderr.write(glog_line(log_event("rank", {"rank": rank, "gpu": gpu, "how": how})))
             sys.stderr.flush()
             time.sleep(GRACE)
-            os.kill(assignment["parent"], signal.SIGKILL)
+        else:
+            os.read(LIFELINE, 1)  # rank 0 has more to do than the others: a last test, snapshots
         return
     die_with(guard)
     code = 1

@@ -63,11 +63,11 @@ def processes(bench: Any, module: str = "caffebench.launcher") -> dict[int, int]
     return found
 
 
-def rank_one(bench: Any) -> int:
-    """The process of rank 1: the child of its guard, which is the one that rank 0 has started."""
+def guard_and_rank(bench: Any) -> tuple[int, int]:
+    """The processes of rank 1: its guard, which rank 0 has started, and the guard's child, which trains."""
     ranks = processes(bench, "caffebench.launcher.ranks")
-    (rank,) = [pid for pid, parent in ranks.items() if parent in ranks]
-    return rank
+    ((rank, guard),) = [(pid, parent) for pid, parent in ranks.items() if parent in ranks]
+    return guard, rank
 
 
 def plain(bench: Any, name: str = "small", header: str = "", **values: object) -> Path:
@@ -172,17 +172,22 @@ def test_killed_and_resumed_to_the_bit(two: Any) -> None:
     assert two.weights(1500) == two.weights(1500, snapshots="whole")
 
 
-def test_when_one_dies_all_are_started_again(two: Any, alive: Callable[[int], bool]) -> None:
+@pytest.mark.parametrize(
+    ("which", "told"),
+    [(1, "GPU 1 was ended by SIGKILL"), (0, "another GPU ended")],
+    ids=["rank", "guard"],
+)
+def test_when_one_dies_all_are_started_again(two: Any, alive: Callable[[int], bool], which: int, told: str) -> None:
     launcher = two.start(two.solver(max_iter=3000, snapshot=250), *GPUS, "--retries", 1)
     two.wait_for("Iteration 620 ")
     others = [two.worker(), *processes(two, "caffebench.launcher.ranks")]
     assert len(others) == 3
-    os.kill(rank_one(two), signal.SIGKILL)
+    os.kill(guard_and_rank(two)[which], signal.SIGKILL)
     two.wait_for("caffebench: resume", 2)
     assert not any(map(alive, others))
     _, error = launcher.communicate(timeout=60)
     assert launcher.returncode == 0, error
-    assert "small: Caffe's process on GPU 1 was ended by SIGKILL; retry 1 of 1 in 2 s" in error
+    assert f"small: Caffe's process on {told}; retry 1 of 1 in 2 s" in error
     assert '"iteration": 500' in two.log(2)
 
 
@@ -195,6 +200,20 @@ def test_a_signal_to_all_processes_is_rank_0s_affair(two: Any) -> None:
     _, error = launcher.communicate(timeout=30)
     assert launcher.returncode == 3, error
     assert len(list((two.folder / "snapshots").glob("small_iter_*.solverstate"))) == 1
+
+
+@pytest.mark.parametrize(("order", "same"), [("", True), ("shuffle: true", False), ("rand_skip: 30", False)])
+def test_image_files_that_go_to_both_are_told_of(two: Any, order: str, same: bool) -> None:
+    """Before the start; what comes then is Caffe's affair, which may have been built without this layer."""
+    path = two.folder / two.solver(max_iter=1)
+    layer = f'type: "ImageData" image_data_param {{ source: "list" batch_size: 8 {order} }}'
+    path.write_text(re.sub(r'type: "Data"(.*?)data_param {.*?}', rf"{layer}\1", path.read_text(), count=1, flags=re.S))
+    _, error = two.start(path.name, *GPUS, "--retries", 0).communicate(timeout=30)
+    said = "layer data of small.prototxt (ImageData without shuffle) gives all 2 GPUs the same images, so that they"
+    assert [line.startswith(said) for line in error.splitlines()][:3] == ([False, same, False])
+    assert "small: training from the start" in error
+    _, error = two.start(path.name, "--cpu", "--fresh", "--retries", 0).communicate(timeout=30)
+    assert "same images" not in error
 
 
 def test_what_both_find_wrong_is_said_once(two: Any) -> None:
