@@ -22,6 +22,7 @@ import numpy as np
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.launcher.batches import BatchMaker, Recipe
+from caffebench.launcher.lifeline import sheltered
 
 __all__ = ["DataLoader", "replace_data_layer"]
 
@@ -113,15 +114,16 @@ def _start(recipe: Recipe, shape: tuple[int, ...], first: int, step: int) -> _Wo
     descriptor = os.memfd_create("batches")
     try:
         os.ftruncate(descriptor, SLOTS * size * 4)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "caffebench.launcher.batches", str(descriptor)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=(descriptor,),
-            bufsize=0,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # it ends with the pipe, not with a signal to the group
-        )
+        with sheltered():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "caffebench.launcher.batches", str(descriptor)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(descriptor,),
+                bufsize=0,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,  # it ends with the pipe, not with a signal to the group
+            )
         memory = mmap.mmap(descriptor, SLOTS * size * 4)
     finally:
         os.close(descriptor)

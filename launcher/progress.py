@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -108,12 +109,17 @@ class Board:
             self.live.stop()
 
     def say(self, text: str) -> None:
-        """Tell people something, once."""
+        """Tell people something, once; runs go on where nobody can hear it any more."""
         with self._lock:
-            if self.live is not None:
-                self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
-            else:
-                print(text, file=sys.stderr, flush=True)
+            try:
+                if self.live is not None:
+                    self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+                else:
+                    print(text, file=sys.stderr, flush=True)
+            except OSError:  # the terminal is gone, or who read the pipe
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stderr.fileno())
+                os.close(nowhere)
 
     def look(self, run: str, tail: LogTail) -> None:
         """Bring the row of ``run`` up to date."""

@@ -22,7 +22,7 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine.pycaffe import import_caffe
-from caffebench.launcher.lifeline import die_with, leave_signals_to_parent
+from caffebench.launcher.lifeline import die_with, leave_signals_to_parent, sheltered
 from caffebench.launcher.logtail import glog_line, log_event
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import Phase
@@ -73,7 +73,8 @@ class Team:
             guarded, lifeline = os.pipe()
             die_with_reader(lifeline)
             command = [sys.executable, "-m", "caffebench.launcher.ranks", str(descriptor)]
-            self.guards.append(subprocess.Popen(command, stdin=guarded, pass_fds=(descriptor,)))
+            with sheltered():
+                self.guards.append(subprocess.Popen(command, stdin=guarded, pass_fds=(descriptor,)))
             self.lifelines.append(lifeline)
             os.close(guarded)
             os.close(descriptor)

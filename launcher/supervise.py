@@ -219,25 +219,26 @@ class _Supervisor:
         """Wait for the child, passing on what it logs and what is asked of it."""
         divergence = Divergence(chance_loss(parse_solver(self.plan.solver, self.plan.prototxt)), self.plan.max_iter)
         told = False
-        descriptor = os.pidfd_open(child.pid)
-        news = select.epoll()  # asleep between two looks, but for an end and a request to stop
-        news.register(descriptor, select.EPOLLIN)
-        news.register(self.stopper, select.EPOLLIN | select.EPOLLET)
-        while child.poll() is None:
-            tail.read()
-            hopeless = None if self.plan.keep_going else divergence.look(tail.losses)
-            if self.stopper.impatient:
-                child.kill()
-            elif not told and (self.stopper.asked or hopeless):
-                told = True
-                # Weights that are not numbers are not worth a snapshot.
-                request = StopRequest("not_converged", hopeless, snapshot=False) if hopeless else StopRequest()
-                _stop(child, request)
-            self.iteration = tail.iteration or self.iteration
-            self.watch.look(tail)
-            news.poll(POLL)
-        news.close()
-        os.close(descriptor)
+        ended = os.pidfd_open(child.pid)
+        with select.epoll() as news:  # asleep between two looks, but for an end and a request to stop
+            try:
+                news.register(ended, select.EPOLLIN)
+                news.register(self.stopper, select.EPOLLIN | select.EPOLLET)
+                while child.poll() is None:
+                    tail.read()
+                    hopeless = None if self.plan.keep_going else divergence.look(tail.losses)
+                    if self.stopper.impatient:
+                        child.kill()
+                    elif not told and (self.stopper.asked or hopeless):
+                        told = True
+                        # Weights that are not numbers are not worth a snapshot.
+                        request = StopRequest("not_converged", hopeless, snapshot=False) if hopeless else StopRequest()
+                        _stop(child, request)
+                    self.iteration = tail.iteration or self.iteration
+                    self.watch.look(tail)
+                    news.poll(POLL)
+            finally:
+                os.close(ended)
         tail.finish()
         self.iteration = tail.iteration or self.iteration
         self.watch.look(tail)

@@ -202,6 +202,17 @@ def test_a_signal_to_all_processes_is_rank_0s_affair(two: Any) -> None:
     assert len(list((two.folder / "snapshots").glob("small_iter_*.solverstate"))) == 1
 
 
+def test_a_signal_is_not_too_early_for_any_of_them(two: Any) -> None:
+    """It leaves the ranks alone from the moment that they are there, though Python takes a while to start."""
+    launcher = two.start(two.solver(max_iter=40), *GPUS, "--retries", 0)
+    while not (young := processes(two, "caffebench.launcher.ranks")):
+        assert launcher.poll() is None
+    for pid in young:
+        os.kill(pid, signal.SIGTERM)
+    _, error = launcher.communicate(timeout=30)
+    assert launcher.returncode == 0, error
+
+
 @pytest.mark.parametrize(("order", "same"), [("", True), ("shuffle: true", False), ("rand_skip: 30", False)])
 def test_image_files_that_go_to_both_are_told_of(two: Any, order: str, same: bool) -> None:
     """Before the start; what comes then is Caffe's affair, which may have been built without this layer."""

@@ -97,6 +97,18 @@ def test_a_dead_child_is_noticed_and_started_again(bench: Any) -> None:
     assert events(bench.log(2), "resume")[0]["iteration"] == 500
 
 
+def test_a_run_goes_on_when_nobody_can_hear_of_it_any_more(bench: Any) -> None:
+    """The terminal is closed, or what the command was piped into has ended: no reason to end a run, or not to retry."""
+    launcher = bench.start(bench.solver(max_iter=2000), "--retries", 1)
+    bench.wait_for("Iteration 120 ")
+    launcher.stderr.close()
+    os.kill(bench.worker(), signal.SIGSEGV)
+    launcher.stderr = None
+    launcher.communicate(timeout=60)
+    assert launcher.returncode == 0
+    assert [events(bench.log(session), "end")[0]["status"] for session in (1, 2)] == ["crashed", "done"]
+
+
 def test_ctrl_c_and_term_stop_with_a_snapshot(bench: Any) -> None:
     solver = bench.solver(max_iter=8000, snapshot=0, test_interval=1000)
     stopped_at = None
