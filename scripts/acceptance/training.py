@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,20 @@ import numpy as np
 from acceptance.layers import set_device
 from acceptance.rows import Row
 
-__all__ = ["lsuv_rows", "prepare", "refusal_rows", "resume_rows", "run", "sharing_rows", "sweep_rows"]
+__all__ = [
+    "cards_rows",
+    "few_cards",
+    "lsuv_rows",
+    "prepare",
+    "refusal_rows",
+    "resume_rows",
+    "run",
+    "sharing_rows",
+    "sweep_rows",
+]
 
 VARIANT = "bs64"  # the digits profile's default variant
+CARDS = "0,1"
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -130,34 +142,36 @@ def sweep_rows(folder: Path, reference: str, tested: str, variants: Sequence[str
     yield Row("sweep", f"seconds for {len(variants)} variants", f"{seconds[1]:.1f} (reference {seconds[0]:.1f})")
 
 
-def resume_rows(folder: Path, device: str) -> Iterator[Row]:
+def resume_rows(folder: Path, device: str, check: str = "resume") -> Iterator[Row]:
     """SIGKILL after the first snapshot, the same command again: it goes on to the end, with the weights of no kill."""
-    _train(folder, device, "straight", [VARIANT])
-    command = [str(PROGRAMS / "run-caffe"), f"prototxt/{VARIANT}.prototxt", *_options(device), "--seed", "1"]
-    command += ["--logs", "killed/logs", "--snapshots", "killed/snapshots", "--retries", "0"]
+    straight, cut = f"{check}-straight", f"{check}-killed"
+    shorter = ["--max-iter", "640"]  # with a snapshot in the middle
+    _train(folder, device, straight, [VARIANT], *shorter)
+    command = [str(PROGRAMS / "run-caffe"), f"prototxt/{VARIANT}.prototxt", *_options(device), "--seed", "1", *shorter]
+    command += ["--logs", f"{cut}/logs", "--snapshots", f"{cut}/snapshots", "--retries", "0"]
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     killed = False
     while process.poll() is None:
-        if any((folder / "killed" / "snapshots").glob("*.solverstate")):
+        if any((folder / cut / "snapshots").glob("*.solverstate")):
             os.killpg(process.pid, signal.SIGKILL)
             killed = True
             break
         time.sleep(0.01)
     process.wait()
-    _train(folder, device, "killed", [VARIANT])
-    end = _end(folder, "killed", VARIANT)
+    _train(folder, device, cut, [VARIANT], *shorter)
+    end = _end(folder, cut, VARIANT)
     yield Row(
-        "resume",
+        check,
         "killed and resumed",
         f"{end.status}, {end.sessions} sessions" + ("" if killed else ", over before it could be killed"),
         "done, 2 sessions",
         killed and (end.status, end.sessions) == ("done", 2),
     )
-    pairs = zip(_weights(folder, "straight", VARIANT), _weights(folder, "killed", VARIANT), strict=True)
+    pairs = zip(_weights(folder, straight, VARIANT), _weights(folder, cut, VARIANT), strict=True)
     worst = max(float(np.abs(one - other).max()) for one, other in pairs)
-    yield Row("resume", "final weights against no kill", f"differ by {worst:.1e}", "0 (to the bit)", worst == 0)
+    yield Row(check, "final weights against no kill", f"differ by {worst:.1e}", "0 (to the bit)", worst == 0)
 
 
 def sharing_rows(folder: Path, device: str, variants: Sequence[str]) -> Iterator[Row]:
@@ -172,6 +186,49 @@ def sharing_rows(folder: Path, device: str, variants: Sequence[str]) -> Iterator
     good = set(status.values()) == {"done"}
     yield Row("sharing", "two runs at a time", ", ".join(f"{k} {v}" for k, v in status.items()), "both done", good)
     yield Row("sharing", "seconds together, one after the other", f"{together:.1f}, {alone:.1f}")
+
+
+def few_cards() -> str:
+    """Why one run cannot be trained on two cards here; empty where it can."""
+    from caffebench.common.errors import CaffebenchError
+    from caffebench.launcher.devices import caffe_has_nccl, count_gpus
+
+    found = count_gpus()
+    why = [f"cards that answer: {found}"] if found < 2 else []
+    try:
+        why += [] if caffe_has_nccl() else ["this Caffe is without NCCL"]
+    except CaffebenchError as error:
+        why.append(str(error))
+    return ", ".join(why)
+
+
+def cards_rows(folder: Path, device: str) -> Iterator[Row]:
+    """One run on the first two cards, through NCCL, is one on ``device`` with twice the batch; and it can be resumed.
+
+    LSUV would measure on batches of two sizes, and the cards would draw different masks: here without both.
+    """
+    if why := few_cards():
+        yield Row("cards", f"one run on GPUs {CARDS}", f"not measured: {why}")
+        return
+    text = re.sub(r"dropout_ratio: \S+", "dropout_ratio: 0", (folder / f"prototxt/{VARIANT}.prototxt").read_text())
+    twice, count = re.subn(r"batch_size: 64$", "batch_size: 128", text, flags=re.MULTILINE)
+    if count != 1:
+        raise RuntimeError(f"{VARIANT}.prototxt has no batch of 64 to be doubled")
+    runs = {"shared": (text, f"gpu:{CARDS}"), "twice": (twice, device), "half": (text, device)}
+    for name, (net, where) in runs.items():
+        (folder / f"prototxt/{name}.prototxt").write_text(net)
+        # Not many iterations: rounding errors grow, to a fifth of a weight after 320 on a CPU.
+        _train(folder, where, "cards", [name], "--init", "none", "--max-iter", "64")
+    apart = {name: _apart(*(_weights(folder, "cards", one) for one in ("shared", name))) for name in ("twice", "half")}
+    measured = f"differ by {apart['twice']:.1e} (from half the batch {apart['half']:.1e})"
+    passed = apart["twice"] <= 1e-3 < apart["half"]
+    yield Row("cards", f"GPUs {CARDS}, weights against one with twice the batch", measured, "<= 1e-03", passed)
+    yield from resume_rows(folder, f"gpu:{CARDS}", "cards")
+
+
+def _apart(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
+    """The largest difference of weights, in parts of the largest weight of its blob."""
+    return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(ones, others, strict=True))
 
 
 def refusal_rows(folder: Path) -> Iterator[Row]:

@@ -25,7 +25,7 @@ def acceptance(*options: str) -> subprocess.CompletedProcess[str]:
 def test_a_dry_run_says_what_would_be_measured_and_what_is_missing():
     done = acceptance("--dry-run", "--devices", "cpu,gpu:99")
     assert done.returncode == 0, done.stderr
-    for check in ("layers", "lsuv", "sweep", "resume", "sharing", "refusal", "speed"):
+    for check in ("layers", "lsuv", "sweep", "resume", "sharing", "cards", "refusal", "speed"):
         assert re.search(rf"^{check} ", done.stdout, re.MULTILINE)
     assert "cannot be measured here: gpu:99: " in done.stdout
 
@@ -35,6 +35,18 @@ def test_without_the_card_nothing_is_passed_off_as_measured():
     assert done.returncode == 1
     assert "cannot be measured here" in done.stdout
     assert "|" not in done.stdout
+
+
+def test_several_cards_that_are_not_there_are_no_failure():
+    """Their row says why nothing was measured. With two cards it is in ``tests/launcher/test_ranks.py``."""
+    done = acceptance("--devices", "cpu,cpu", "--only", "cards")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "not measured" not in done.stdout:
+        pytest.skip("two cards answer here, and were measured")
+    assert re.search(
+        r"^\| cards \| one run on GPUs 0,1 \| not measured: .*(cards that answer|without NCCL)", done.stdout, re.M
+    )
+    assert done.stdout.endswith("1 rows, 0 failed\n")
 
 
 @pytest.mark.parametrize("options", [["--devices", "cpu"], ["--devices", "cpu,cuda"], ["--only", "layer"]])

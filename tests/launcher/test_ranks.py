@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -232,3 +233,20 @@ def test_what_both_find_wrong_is_said_once(two: Any) -> None:
     error = two.run(two.solver(width=16, max_iter=80), *GPUS, code=2)
     assert "small_iter_40.caffemodel is of another network" in error
     assert error.count("another network") == 1
+
+
+def test_what_is_to_be_measured_on_two_cards(two: Any) -> None:
+    """The part of ``scripts/gpu-acceptance`` for several cards, which a machine with one leaves out."""
+    script = Path(__file__).parents[2] / "scripts" / "gpu-acceptance"
+    command = [sys.executable, script, "--devices", "cpu,cpu", "--only", "cards", "--folder", two.folder]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in done.stdout.splitlines() if line.startswith("| cards")]
+    assert [row[1] for row in rows] == [
+        "GPUs 0,1, weights against one with twice the batch",
+        "killed and resumed",
+        "final weights against no kill",
+    ]
+    assert [row[4] for row in rows] == ["ok"] * 3
+    assert "Using GPUs 0, 1" in (two.folder / "cards/logs/shared.001.log").read_text()
+    assert "Using GPUs 0, 1" in (two.folder / "cards-killed/logs/bs64.002.log").read_text()
