@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 from caffebench.launcher.plan import Plan
@@ -58,7 +57,6 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-@cache
 def _ask(solver_text: str, device: int) -> dict[str, Any] | None:
     environment = dict(os.environ, GLOG_minloglevel="3", OPENBLAS_NUM_THREADS="1")
     command = [sys.executable, "-m", "caffebench.launcher.gpu", str(device)]

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ class _Session:
         self._plan = plan
         self._stopper = Stopper()
         self._outcome: Outcome | None = None
-        self._ended = threading.Event()
+        self._ended = False
         threading.Thread(target=self._run).start()
 
     def stop(self) -> None:
@@ -52,9 +53,9 @@ class _Session:
             self._stopper.stop()
 
     def wait(self) -> Outcome:
-        """How it ended, once it has."""
-        while not self._ended.wait(1):  # not in one wait: a signal just before it would only be seen after it
-            pass
+        """How it ended, once it has. In short naps, without a lock: a signal's handler that interrupts it waits too."""
+        while not self._ended:
+            time.sleep(0.2)
         if self._outcome is None:
             raise CaffebenchError("the launcher itself failed, as said above")
         return self._outcome
@@ -65,7 +66,7 @@ class _Session:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
             self._outcome = run_one(self._plan, stopper=self._stopper, watch=Watch(say=_say))
         finally:
-            self._ended.set()
+            self._ended = True
 
 
 @dataclass
