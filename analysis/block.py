@@ -31,8 +31,12 @@ class Mark:
 
 _NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r(?=\n)")
 _GLOG = re.compile(rb"^[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
-_READY = re.compile(rb"^.*Network initialization done", re.MULTILINE)
-_GARBLED = re.compile(rb"Iteration \d+.*, (?:loss|lr)|Testing net|net output #")
+# Where a configuration ends, and where what follows it does; the next attempt of a start that failed ends both.
+_TOLD = re.compile(
+    rb"^(?:\[\d+\] )?[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} |Initializing (?:solver|net) from", re.MULTILINE
+)
+_READY = re.compile(rb"Network initialization done|Initializing (?:solver|net) from")
+_GARBLED = re.compile(rb"Iteration \d+.{0,99}, (?:loss|lr)|Testing net|net output #")
 _LIMIT = 2**53  # an iteration beyond is noise, and would not be exact in a float either
 _LONGEST = 4 << 20  # bytes of a configuration that are kept
 
@@ -156,11 +160,11 @@ class _Block:
             except (ValueError, RecursionError):
                 return False
         elif kind in ("solver", "net"):
-            found = _GLOG.search(self.data, end, self.size)
+            found = _TOLD.search(self.data, end, self.size)
             stop = found.start() if found else self.size
             mark.text = self.data[end : min(stop, end + _LONGEST)].decode(errors="replace")
             if kind == "net":
-                ready = _READY.search(self.data, stop, self.size)
+                ready = _READY.search(self.data, stop, min(self.size, stop + _LONGEST))
                 wired = self.data[stop : min(ready.start() if ready else self.size, stop + _LONGEST)]
                 mark.content["wiring"] = bytes(wired)
         self.marks.append(mark)

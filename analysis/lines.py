@@ -57,7 +57,11 @@ FORMATS = (
     _format(
         "output",
         " net output #",
-        rb"(Train|Test) net output #(\d+): (\S.*?) = (" + VALUE + rb")(?: \(\* (" + VALUE + rb") = .* loss\))?\s*$",
+        rb"(Train|Test) net output #(\d+): (\S.{0,255}?) = ("
+        + VALUE
+        + rb")(?: \(\* ("
+        + VALUE
+        + rb") = .{0,99} loss\))?\s*$",
         "    Train net output #0: loss = 7.68 (* 1 = 7.68 loss)",
     ),
     # Caffe of early 2014:
@@ -119,7 +123,7 @@ FORMATS = (
     _format(
         "event",
         "caffebench: ",
-        rb"caffebench: (\w+) (\{.*\})\s*$",
+        rb"caffebench: (\w+) (\{.*)$",
         'caffebench: end {"status": "done", "iteration": 200}',
     ),
 )

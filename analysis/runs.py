@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +20,7 @@ from caffebench.analysis.scan import Scan, scan_file
 from caffebench.analysis.sources import Source, find_runs
 from caffebench.analysis.stitch import in_order, pieces_of
 from caffebench.analysis.verdict import verdict
-from caffebench.common.errors import InputError
+from caffebench.common.errors import CaffebenchError, InputError
 
 __all__ = ["make_run", "read_run", "read_runs"]
 
@@ -92,7 +93,7 @@ def read_runs(
 
     ``progress`` is called with the runs read and their number. ``workers`` processes share many runs; one large log is
     read by several threads in any case. A file that cannot be read is left out, and ``unreadable`` is told why. Raises
-    ``InputError`` where there is no Caffe log.
+    ``InputError`` where there is no Caffe log, ``CaffebenchError`` where one of the processes is killed.
     """
     given = [Path(path) for path in paths]
     sources = sorted(find_runs(given), key=lambda one: natural(one.name))
@@ -123,8 +124,13 @@ def _each(sources: Sequence[Source], train_size: int | None, workers: int) -> It
         yield from (_alone(source, train_size, None) for source in sources)
         return
     # Not forked: the caller may have threads (those of polars are never idle for sure).
+    few = max(1, min(8, len(sources) // (8 * workers)))  # no process is left with many when others are done
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(partial(_alone, train_size=train_size, threads=1), sources, chunksize=8)
+        try:
+            yield from pool.map(partial(_alone, train_size=train_size, threads=1), sources, chunksize=few)
+        except BrokenProcessPool as error:
+            why = "a process that read logs was killed, perhaps for want of memory: merge fewer logs at a time"
+            raise CaffebenchError(why) from error
 
 
 def _alone(source: Source, train_size: int | None, threads: int | None) -> Run | str | None:

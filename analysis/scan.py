@@ -15,7 +15,7 @@ import numpy as np
 from caffebench.analysis._shaped import regular
 from caffebench.analysis.block import Mark, read_block
 from caffebench.analysis.lines import UNKNOWN_YEAR, since_1970
-from caffebench.analysis.rows import LOSS, Metrics, Rows
+from caffebench.analysis.rows import LOSS, LR, Metrics, Rows
 from caffebench.analysis.shapes import PAD, Shapes
 from caffebench.analysis.sources import pour
 from caffebench.analysis.store import Store
@@ -99,8 +99,11 @@ class Scanner:
         if self._size < room:
             return
         data = self._buffer
-        # A block begins with a train line where that is possible, so that no output is parted from its iteration.
+        # A block begins with a train line where that is possible, so that no output is parted from its iteration;
+        # else, where much else is said between two of them (debug_info), with a test.
         cut = data.rfind(b"\n", 0, max(data.rfind(b", loss = ", 0, self._size), 0)) + 1
+        if cut < self._size // 2:
+            cut = data.rfind(b"\n", 0, max(data.rfind(b", Testing net (#", 0, self._size), 0)) + 1
         if cut < self._size // 2:
             cut = data.rfind(b"\n", 0, self._size) + 1
         if not cut and self._size < 16 * _BLOCK:
@@ -127,13 +130,14 @@ class Scanner:
             self.filled(count)
 
     def _start(self, data: bytearray, size: int) -> None:
+        ended = data[size - 1] == 10  # or a line is longer than any of Caffe
         if self._workers == 1 or not self._base:
             # The first block is read here: it teaches the shapes that the others are of.
-            self._take(_read(data, size, self._base, self._shapes, ended=True))
+            self._take(_read(data, size, self._base, self._shapes, ended=ended))
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers)
-        future = self._pool.submit(_read, data, size, self._base, self._shapes, ended=True)
+        future = self._pool.submit(_read, data, size, self._base, self._shapes, ended=ended)
         self._waiting.append((future, data))
         if len(self._waiting) > 2 * self._workers:
             self._next()
@@ -169,7 +173,7 @@ class Scanner:
         rows = Rows.joined([one.rows for one in parts])
         _carry(rows)
         return Scan(
-            rows,
+            _unsaid(rows),
             [mark for one in parts for mark in one.marks],
             list(self._hidden),
             self._store,
@@ -196,7 +200,7 @@ def scan_file(path: Path, metrics: Metrics, workers: int | None = None) -> Scan:
 def _read(data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool) -> _Read:
     read = _Read(*read_block(data, size, base, shapes, ended=ended))
     rows = read.rows
-    if ended and len(rows) >= _WORTH and all(one.kind == "snapshot" for one in read.marks) and _plain(rows):
+    if ended and len(rows) >= _WORTH and _plain(rows) and all(_fits(one, rows) for one in read.marks):
         # Three train lines stay at either end: more is never looked at to tell what belongs together.
         losses = rows.iteration[rows.kind == LOSS]
         first = int(np.searchsorted(rows.iteration, losses[2], "right"))
@@ -215,6 +219,13 @@ def _plain(rows: Rows) -> bool:
     return not rows.time[0] < _LATE <= rows.time[-1] and int((rows.kind == LOSS).sum()) > 6
 
 
+def _fits(mark: Mark, rows: Rows) -> bool:
+    """It is a snapshot, at a time between those of the rows around it: nothing to be put right by them."""
+    place = int(np.searchsorted(rows.at, mark.at))
+    around = rows.time[max(place - 1, 0) : place + 1].tolist()
+    return mark.kind == "snapshot" and (place == 0 or around[0] <= mark.time) and mark.time <= around[-1]
+
+
 def _carry(rows: Rows) -> None:
     """Settle the learning rates that a block left to its neighbours."""
     open_ones = np.flatnonzero(np.isnan(rows.lr))
@@ -226,3 +237,15 @@ def _carry(rows: Rows) -> None:
     before = told[np.maximum(after - 1, 0)]
     same = (rows.iteration[following] == rows.iteration[open_ones]) | (after == 0)
     rows.lr[open_ones] = np.where(same, rows.lr[following], rows.lr[before])
+
+
+def _unsaid(rows: Rows) -> Rows:
+    """Without the learning rates whose train line is in the block before or after: they are no rows of their own."""
+    lone, others = np.flatnonzero(rows.kind == LR), np.flatnonzero(rows.kind != LR)
+    if not len(lone) or not len(others):
+        return rows
+    after = np.searchsorted(others, lone)
+    near = (others[np.minimum(after, len(others) - 1)], others[np.maximum(after - 1, 0)])
+    keep = np.ones(len(rows), bool)
+    keep[lone] = np.all([rows.iteration[one] != rows.iteration[lone] for one in near], axis=0)
+    return rows[keep]

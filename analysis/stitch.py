@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from caffebench.analysis.block import Mark
 from caffebench.analysis.lines import UNKNOWN_YEAR, moment
 from caffebench.analysis.mend import YEAR, into_year, mend
 from caffebench.analysis.piece import Piece, Told, told
 from caffebench.analysis.rows import Rows
-from caffebench.analysis.scan import Scan
+from caffebench.analysis.scan import Hidden, Scan
 
 __all__ = ["in_order", "pieces_of"]
 
@@ -95,7 +94,9 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
         marks = [one for one in scan.marks if first <= one.at < last]
         if not len(mine) and not marks:
             continue
-        piece = Piece(source, _most(mine.pid, marks), mine, marks, scan.hidden, scan.store, starts[first], part)
+        piece = Piece(
+            source, _most(mine, marks, scan.hidden), mine, marks, scan.hidden, scan.store, starts[first], part
+        )
         earlier = None if piece.fresh else next((one for one in reversed(pieces) if one.pid == piece.pid > 0), None)
         if earlier is not None and _continues(earlier, piece):
             earlier.rows = Rows.joined([earlier.rows, piece.rows])
@@ -107,11 +108,14 @@ def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
     return pieces
 
 
-def _most(pids: npt.NDArray[np.int32], marks: Sequence[Mark]) -> int:
+def _most(rows: Rows, marks: Sequence[Mark], hidden: Sequence[Hidden]) -> int:
     """The process that wrote most of these lines; 0 where none says it."""
+    pids, gaps = rows.pid, rows.gap[rows.gap >= 0]
     if len(pids) and (pids[0] == pids).all():
         return int(pids[0])
-    values, counts = np.unique(pids if len(pids) else [one.pid for one in marks if one.pid] or [0], return_counts=True)
+    values, place = np.unique(pids if len(pids) else [one.pid for one in marks if one.pid] or [0], return_inverse=True)
+    counts = np.bincount(place)
+    np.add.at(counts, place[np.flatnonzero(rows.gap >= 0)], [hidden[gap].count for gap in gaps])
     return int(values[counts.argmax()])
 
 

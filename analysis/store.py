@@ -20,7 +20,7 @@ LIMIT = 384 << 20
 
 Array = npt.NDArray[Any]
 _held = [0]
-_lock = threading.Lock()
+_lock = threading.RLock()  # a store may be given back by the garbage collector while its own thread holds it
 
 
 class Store:
@@ -59,9 +59,10 @@ class Store:
                 self._file.write(np.ascontiguousarray(one).data)
             self._file.flush()
         except OSError as error:
+            # Where there is no folder at all, tempfile says so, and which ones it tried.
+            where = "" if tempfile.tempdir is None else f" in {tempfile.tempdir}"
             raise CaffebenchError(
-                f"rows of large logs cannot be put away in {tempfile.gettempdir()}: {error.strerror}; "
-                "set TMPDIR to a folder with more room"
+                f"rows of large logs cannot be put away{where}: {error.strerror}; set TMPDIR to a folder with more room"
             ) from error
         self._kept.append((place, [(one.dtype, len(one)) for one in arrays]))
         return len(self._kept) - 1

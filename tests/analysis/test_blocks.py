@@ -1,0 +1,195 @@
+"""A log gives the same run in one block as in many, with rows hidden or not, whole or as it grows."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from caffebench.analysis import scan as scanning
+from caffebench.analysis.model import Run
+from caffebench.analysis.rows import Metrics
+from caffebench.analysis.runs import make_run
+from caffebench.analysis.scan import Scanner, scan
+from caffebench.analysis.sources import Source
+from caffebench.analysis.stitch import _most
+
+SOLVER = 'max_iter: 9000\nnet_param { layer { name: "d" type: "Data" top: "data" data_param { batch_size: 32 } } }'
+PHASES = (
+    '{"phases": [{"until": 300, "batch_size": 16}, {"until": 900, "batch_size": 32, "iter_size": 2}],'
+    ' "train_size": 5000}'
+)
+STARTS = [
+    datetime(2015, 12, 31, 23, 30),
+    datetime(2016, 2, 28, 23, 30),
+    datetime(2015, 2, 28, 23),
+    datetime(2016, 4, 6),
+]
+ODD = ["nan", "-nan", "inf", "87.3365", "1e-05", "-0", "1e400", "4.9e-324"]
+KINDS = ["years", "times", "rates", "nan_rates", "rates_first", "gpus", "outputs", "two_nets", "snapshots"]
+KINDS += ["phases", "pace", "momentum", "odd", "colour", "returns"]
+
+
+def log_of(rng: random.Random, has: frozenset[str]) -> bytes:
+    """What several processes may write, each of them resuming the one before from anywhere."""
+    lines: list[str] = []
+    now, pid, first, snapshots = rng.choice(STARTS) + timedelta(seconds=rng.randrange(3000)), 7, 0, [0]
+
+    def say(message: str, thread: int = 0) -> None:
+        stamp = f"{now:%Y%m%d}" if "years" in has else f"{now:%m%d}"
+        line = f"I{stamp} {now:%H:%M:%S.%f} {pid + thread:5d} solver.cpp:237] {message}" if "times" in has else message
+        line = f"\x1b[32m{line}\x1b[0m" if "colour" in has and rng.random() < 0.02 else line
+        lines.append(line + "\r" * ("returns" in has))
+
+    for number in range(rng.randrange(1, 4)):
+        if "phases" in has:
+            say(f'caffebench: run {{"run": "x", "header": {PHASES}}}')
+        say("Initializing solver from parameters: ")
+        lines += SOLVER.splitlines()
+        say(f"Resuming from net_iter_{first}.solverstate" if number else "Using GPUs 0, 1")
+        say("Starting Optimization")
+        for iteration in range(first, first + rng.choice([60, 700]) + 1):
+            now += timedelta(seconds=rng.choice([0.1, 7]))
+            if iteration % 70 == 0 and "snapshots" in has:
+                snapshots.append(iteration)
+                say(f"Snapshotting to binary proto file net_iter_{iteration}.caffemodel")
+            for net in range(1 + ("two_nets" in has)) if iteration % 50 == 0 else ():
+                say(f"Iteration {iteration}, Testing net (#{net})")
+                for index, name in enumerate(["v", "v", "accuracy"] if "outputs" in has else ["accuracy"]):
+                    say(f"    Test net output #{index}: {name} = {rng.random():.5g}")
+            if iteration % 5 == 0:
+                loss = rng.choice(ODD) if "odd" in has and rng.random() < 0.02 else f"{7 / (1 + iteration / 200):.6g}"
+                rate = "nan" if "nan_rates" in has else f"{0.1 / (1 + iteration // 300):g}"
+                rate += ", m = 0.9, wd = 0.0005, gs = 1" if "momentum" in has else ""
+                shown = [(f"Iteration {iteration}{' (2.5 iter/s, 2s/5 iters)' * ('pace' in has)}, loss = {loss}", 0)]
+                shown += [
+                    (f"    Train net output #{k}: v = {rng.random():.4g}", 0) for k in range(2 * ("outputs" in has))
+                ]
+                rates = [(f"Iteration {iteration}, lr = {rate}", thread) for thread in range(1 + ("gpus" in has))]
+                rates *= "rates" in has
+                for message, thread in rates + shown if "rates_first" in has else shown + rates:
+                    say(message, thread)
+        first = rng.choice([*snapshots, iteration, max(0, iteration - rng.randrange(200))])
+        pid += rng.choice([0, 10])
+        now += timedelta(seconds=rng.choice([1, 40_000]))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def run_of(log: bytes, block: int, worth: int, *, rng: random.Random | None = None, workers: int = 1) -> Run:
+    """The run of a log that is read in blocks; with ``rng``, in pieces, and looked at while it grows."""
+    with mock.patch.multiple(scanning, _BLOCK=block, _WORTH=worth):
+        metrics, at = Metrics(), 0
+        scanner = Scanner(metrics, workers)
+        while at < len(log):
+            step = rng.randrange(1, 5000) if rng else len(log)
+            scanner.feed(log[at : at + step])
+            at += step
+            if rng and rng.random() < 0.1:
+                scanner.result()
+        run = make_run(Source("net", (Path("net.log"),)), [scanner.result()], metrics, 5000)
+        assert run is not None
+        return run
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**9), has=st.frozensets(st.sampled_from(KINDS)), damage=st.integers(0, 20))
+def test_blocks_make_no_difference(seed: int, has: frozenset[str], damage: int) -> None:
+    rng = random.Random(seed)
+    log = bytearray(log_of(rng, has | {"times"} if rng.random() < 0.9 else has))
+    whole = run_of(log, 1 << 22, 10**9)
+    blocks = run_of(log, 16384, 10**9)
+    assert_frame_equal(blocks.curves, whole.curves)
+    for _ in range(damage):
+        log[rng.randrange(len(log))] ^= 1 << rng.randrange(8)
+    seeing = run_of(log, 8192, 10**9)
+    for hiding in (run_of(log, 8192, 12), run_of(log, 8192, 12, rng=rng), run_of(log, 8192, 12, rng=rng, workers=2)):
+        assert_frame_equal(hiding.curves, seeing.curves)
+        assert hiding.sessions == seeing.sessions
+        assert (hiding.status, hiding.reason, hiding.bad_lines) == (seeing.status, seeing.reason, seeing.bad_lines)
+        assert repr(hiding.stitched.scores) == repr(seeing.stitched.scores)
+        assert repr((hiding.seconds, hiding.epochs)) == repr((seeing.seconds, seeing.epochs))
+
+
+def test_the_corpus_hides_rows() -> None:
+    log = log_of(random.Random(1), frozenset({"times", "rates", "snapshots", "two_nets"}))
+    with mock.patch.multiple(scanning, _BLOCK=8192, _WORTH=12):
+        assert len(scan([log], Metrics(), 1).hidden) >= 2
+
+
+def test_a_learning_rate_before_its_train_line_is_no_row_of_its_own_where_a_block_ends() -> None:
+    log = log_of(random.Random(2), frozenset({"times", "rates", "rates_first", "gpus"}))
+    run = run_of(log, 8192, 12)
+    assert [name for name, _ in run.stitched.named("train")] == ["loss"]
+    assert run.curve("loss", "train")["lr"].null_count() == 0
+
+
+def test_a_test_is_not_parted_where_much_is_said_between_two_train_lines() -> None:
+    prefix = "I0411 08:54:06.202049 10647 solver.cpp:237] "
+    chatter = f"{prefix}    [Forward] Layer conv1, top blob conv1 data: 0.0645037\n" * 40
+    tests = [
+        f"{prefix}Iteration {k}, Testing net (#0)\n"
+        + "".join(f"{prefix}    Test net output #{one}: v = 0.{one + 1}\n" for one in range(20))
+        for k in range(100)
+    ]
+    log = f"{prefix}Iteration 0, loss = 1\n" + "".join(one + chatter for one in tests)
+    run = run_of(log.encode(), 8192, 10**9)
+    assert run.bad_lines == 0
+    assert len(run.stitched) == 1 + 100 * 20
+
+
+def test_a_snapshot_whose_time_is_garbled_leaves_its_rows_in_sight(make_session: object) -> None:
+    log: str = make_session(0, 2000)  # type: ignore[operator]  # a fixture
+    line = next(one for one in log.splitlines() if "net_iter_1000." in one)
+    wrong = log.replace(line, line[:11] + "9" + line[12:]) + make_session(  # type: ignore[operator]  # a fixture
+        1000, 1500, resume=True, pid=200, at=datetime(2016, 4, 7)
+    )
+    seeing, hiding = (run_of(wrong.encode(), 1 << 20, worth) for worth in (10**9, 32))
+    assert_frame_equal(hiding.curves, seeing.curves)
+    assert hiding.seconds == seeing.seconds
+
+
+def test_the_process_of_a_piece_is_the_one_that_wrote_most_of_its_rows_hidden_ones_too(make_session: object) -> None:
+    with mock.patch.multiple(scanning, _BLOCK=16384, _WORTH=32):
+        found = scan([make_session(0, 9000).encode()], Metrics(), 1)  # type: ignore[operator]  # a fixture
+    assert len(found.hidden) > 2
+    found.ends.pid[found.ends.gap < 0] = 5
+    assert _most(found.ends, [], found.hidden) == 100
+
+
+PREFIX = b"I0411 08:54:06.202049 10647 solver.cpp:237] "
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        b"Train net output #0: loss = 7.68 (* 1 = 7.68 loss)\\n" * 8000,
+        b"Iteration 5 of 10; " * 20_000,
+        b'caffebench: a {"' * 20_000,
+        b"Initializing net from parameters: \n" * 20_000,
+        b"Iteration 5, loss = 1" + b" " * 400_000 + b"x",
+        PREFIX * 8000,
+    ],
+    ids=["outputs", "iterations", "events", "nets", "blanks", "prefixes"],
+)
+def test_long_lines_of_other_programs_take_no_more_time_than_others(log: bytes) -> None:
+    """Each of these took minutes or more where a pattern goes back and forth in a line."""
+    code = (
+        "import sys; from caffebench.analysis.scan import scan; from caffebench.analysis.rows import Metrics\n"
+        "scan([sys.stdin.buffer.read()], Metrics(), 1)"
+    )
+    subprocess.run([sys.executable, "-c", code], input=log, check=True, timeout=60)
+
+
+def test_a_line_that_is_longer_than_blocks_is_passed_over() -> None:
+    with mock.patch.object(scanning, "_BLOCK", 4096):
+        line = PREFIX + b"Iteration 5, loss = 1."
+        found = scan([line + b"5" * 16 * 4096 + b"\n" + PREFIX + b"Iteration 10, loss = 2\n"], Metrics(), 1)
+        assert found.ends.iteration.tolist() == [10]
