@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Rows to the text of curves.csv, compiled: a log of gigabytes has a hundred million numbers to print."""
 
-from libc.math cimport fabs, rint
+from libc.math cimport copysign, fabs, rint
 from libc.stdint cimport int16_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -67,7 +67,7 @@ cdef char* shortest(char* out, double value) noexcept nogil:
     """The shortest text that is read back as the same number."""
     cdef double size = fabs(value), scaled
     cdef int places
-    if size < 1e9 and (size >= 1e-5 or size == 0):
+    if size < 1e9 and (size >= 1e-5 or (size == 0 and copysign(1.0, value) > 0)):  # "-0.0" keeps its sign
         # A whole number below 2**53 over a power of ten is rounded once, as the text is when it is read.
         for places in range(1, 16):
             scaled = rint(size * POWERS[places])

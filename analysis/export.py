@@ -7,14 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from caffebench.analysis.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["FORMATS", "export", "export_csv", "export_json", "export_parquet", "export_tensorboard"]
 

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
@@ -99,11 +100,17 @@ def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
 
 def _snapshot_prefix(path: Path) -> str:
     """The snapshot prefix that the beginning of a log tells; empty where it does not, or cannot be read."""
+    head, size = bytearray(_HEAD), 0
+
+    def filled(count: int) -> None:
+        nonlocal size
+        size += count
+
     try:
-        with _opened(path) as file:
-            found = re.search(rb'snapshot_prefix: "([^"\n]+)"', _whole(file.read, _HEAD) or b"")
+        pour(path, lambda: memoryview(head)[size:], filled)
     except OSError:
         return ""
+    found = re.search(rb'snapshot_prefix: "([^"\n]+)"', head)
     return found[1].decode(errors="replace") if found else ""
 
 
@@ -139,14 +146,16 @@ def _opened(path: Path) -> BufferedReader:
 def pour(path: Path, room: Callable[[], memoryview], filled: Callable[[int], None], start: int = 0) -> int:
     """Put the uncompressed bytes of a log from ``start`` on into ``room``, and say each time how many are ``filled``.
 
-    Returns how many they were; a compressed file that is cut gives what there is. Raises ``OSError`` where the file
-    cannot be read.
+    Returns how many they were; a compressed file that is cut gives what there is. Ends, too, where there is no more
+    room. Raises ``OSError`` where the file cannot be read.
     """
     done = 0
     with _opened(path) as file:
         if start:
             file.seek(start)
-        while count := _whole(file.readinto, room()):
+        # Of a compressed file one piece at a time, or what comes before the place where it is cut would be lost.
+        read = getattr(file, "readinto1", file.readinto)
+        while count := _whole(read, room()):
             filled(count)
             done += count
     return done
@@ -156,7 +165,7 @@ def _whole(read: Callable[[T], R], asked: T) -> R | None:
     """What ``read`` gives; None where a compressed file is cut or damaged."""
     try:
         return read(asked)
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, ValueError):
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, ValueError):
         return None
     except Exception as error:
         if type(error).__name__ != "ZstdError":

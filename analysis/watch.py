@@ -99,8 +99,12 @@ class Watcher:
         stale = [(one, state) for one, state in zip(kept.files, now, strict=True) if one.seen != state]
         if not stale and kept.run is not None and kept.run.name == source.name:
             return False
-        for one, state in stale:
-            self.bytes_read += one.go_on(state)
+        try:
+            for one, state in stale:
+                self.bytes_read += one.go_on(state)
+        except OSError:  # not ours to read, or just being moved away: the next look reads it from its beginning
+            kept.metrics, kept.files = Metrics(), []
+            return False
         kept.run = make_run(source, [_own(one.scanner.result()) for one in kept.files], kept.metrics, self.train_size)
         return True
 

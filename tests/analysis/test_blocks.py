@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -145,20 +146,22 @@ def test_a_test_is_not_parted_where_much_is_said_between_two_train_lines() -> No
     assert len(run.stitched) == 1 + 100 * 20
 
 
-def test_a_snapshot_whose_time_is_garbled_leaves_its_rows_in_sight(make_session: object) -> None:
-    log: str = make_session(0, 2000)  # type: ignore[operator]  # a fixture
+def test_a_snapshot_whose_time_is_garbled_leaves_its_rows_in_sight(make_session: Callable[..., str]) -> None:
+    log = make_session(0, 2000)
     line = next(one for one in log.splitlines() if "net_iter_1000." in one)
-    wrong = log.replace(line, line[:11] + "9" + line[12:]) + make_session(  # type: ignore[operator]  # a fixture
+    wrong = log.replace(line, line[:4] + "1" + line[5:]) + make_session(
         1000, 1500, resume=True, pid=200, at=datetime(2016, 4, 7)
     )
-    seeing, hiding = (run_of(wrong.encode(), 1 << 20, worth) for worth in (10**9, 32))
+    seeing, hiding = (run_of(wrong.encode(), 16384, worth) for worth in (10**9, 32))
     assert_frame_equal(hiding.curves, seeing.curves)
     assert hiding.seconds == seeing.seconds
 
 
-def test_the_process_of_a_piece_is_the_one_that_wrote_most_of_its_rows_hidden_ones_too(make_session: object) -> None:
+def test_the_process_of_a_piece_is_the_one_that_wrote_most_of_its_rows_hidden_ones_too(
+    make_session: Callable[..., str],
+) -> None:
     with mock.patch.multiple(scanning, _BLOCK=16384, _WORTH=32):
-        found = scan([make_session(0, 9000).encode()], Metrics(), 1)  # type: ignore[operator]  # a fixture
+        found = scan([make_session(0, 9000).encode()], Metrics(), 1)
     assert len(found.hidden) > 2
     found.ends.pid[found.ends.gap < 0] = 5
     assert _most(found.ends, [], found.hidden) == 100
@@ -180,7 +183,7 @@ PREFIX = b"I0411 08:54:06.202049 10647 solver.cpp:237] "
     ids=["outputs", "iterations", "events", "nets", "blanks", "prefixes"],
 )
 def test_long_lines_of_other_programs_take_no_more_time_than_others(log: bytes) -> None:
-    """Each of these took minutes or more where a pattern goes back and forth in a line."""
+    """Where a pattern goes back and forth in a line, each of these takes minutes or more."""
     code = (
         "import sys; from caffebench.analysis.scan import scan; from caffebench.analysis.rows import Metrics\n"
         "scan([sys.stdin.buffer.read()], Metrics(), 1)"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Callable
 from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from caffebench.analysis.lines import FORMATS, HINT
+from caffebench.analysis.lines import FORMATS, HINT, Format
 from caffebench.analysis.rows import Metrics
 from caffebench.analysis.scan import scan
 from caffebench.analysis.shapes import Shapes
@@ -106,8 +105,7 @@ def test_both_ways_through_a_log_agree(lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.kind)
-def test_every_format_reads_its_example(form: object, make_session: Callable[..., str]) -> None:
-    kind, pattern, example_line = form.kind, form.pattern, form.example.encode()  # type: ignore[attr-defined]
-    assert pattern.search(example_line)
-    assert HINT.search(example_line)
-    assert next(one.kind for one in FORMATS if one.pattern.search(example_line)) == kind
+def test_every_format_reads_its_example(form: Format) -> None:
+    line = form.example.encode()
+    assert HINT.search(line)
+    assert next(one.kind for one in FORMATS if one.pattern.search(line)) == form.kind

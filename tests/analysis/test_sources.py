@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,14 +30,20 @@ Write = Callable[..., Path]
     [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", zstandard.ZstdCompressor().compress)],
 )
 def test_compressed_logs_and_cut_ones(
-    make_session: Session, write: Write, suffix: str, pack: Callable[[bytes], bytes]
+    make_session: Session, write: Write, tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
 ) -> None:
     text = make_session(0, 2000).encode()
     packed = pack(text)
     (run,) = read_runs([write(f"net.log{suffix}", packed)])
     assert (run.name, run.iteration) == ("net", 2000)
-    cut = write(f"cut.log{suffix}", packed[: len(packed) * 2 // 3])
-    assert CliRunner().invoke(main, [str(cut), "--out", str(cut.parent / "out")]).exit_code in (0, 2)
+    long = pack(make_session(0, 100_000).encode())
+    whole = len(read_runs([write(f"long.log{suffix}", long)])[0].stitched)
+    (cut,) = read_runs([write(f"cut.log{suffix}", long[: len(long) * 9 // 10])])
+    assert len(cut.stitched) > 0.6 * whole, "what comes before the cut is there"
+    for place in range(0, len(packed), max(1, len(packed) // 40)):
+        broken = packed[:place] + bytes([packed[place] ^ 0x55]) + packed[place + 1 :]
+        code = CliRunner().invoke(main, [str(write(f"broken.log{suffix}", broken)), "--out", str(tmp_path)]).exit_code
+        assert code in (0, 2), "damaged files are no internal error"
 
 
 def test_glogs_own_files_of_one_prefix_are_one_run(make_session: Session, write: Write) -> None:
@@ -119,3 +128,31 @@ def test_many_runs_are_shared_among_processes(make_session: Session, write: Writ
     assert done.exit_code == 0, done.output
     names = [line.split(",")[0] for line in (tmp_path / "summary.csv").read_text().splitlines()[1:]]
     assert names == [f"net{number}" for number in range(20)]
+
+
+def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) -> None:
+    """The logs are pipes that nobody writes into: the processes wait until one of them is killed."""
+    for number in range(20):
+        os.mkfifo(tmp_path / f"net{number}.log")
+    code = f"from caffebench.analysis.runs import read_runs\nread_runs([{str(tmp_path)!r}], workers=2)"
+    script = tmp_path / "script.py"
+    script.write_text(f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n")
+    with subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True) as reading:
+        children = Path(f"/proc/{reading.pid}/task/{reading.pid}/children")
+        readers: list[int] = []
+        for _ in range(300):
+            time.sleep(0.1)
+            readers = [
+                int(one)
+                for one in (children.read_text().split() if children.exists() else ())
+                if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()
+            ]
+            if len(readers) == 2:
+                break
+        os.kill(readers[0], signal.SIGKILL)
+        _, said = reading.communicate(timeout=60)
+    assert (
+        said.strip()
+        .splitlines()[-1]
+        .endswith("a process that read logs was killed, perhaps for want of memory: merge fewer logs at a time")
+    )

@@ -57,6 +57,17 @@ def test_each_look_is_what_a_whole_reading_gives(make_session: Session, write: W
     assert watcher.update() is None
 
 
+def test_what_cannot_be_read_is_left_out_until_it_can(make_session: Session, write: Write) -> None:
+    path = write("net.log", make_session(0, 100))
+    bad = path.with_name("bad.log")
+    bad.symlink_to("/proc/self/mem")  # may be opened, and cannot be read, by root neither
+    watcher = Watcher([path.parent])
+    assert [run.name for run in watcher.update() or ()] == ["net"]
+    bad.unlink()
+    bad.write_text(make_session(0, 200))
+    assert [run.iteration for run in watcher.update() or ()] == [200, 100]
+
+
 def test_only_what_is_new_is_read(make_session: Session, write: Write) -> None:
     whole = make_session(0, 200_000).encode()
     path = write("net.log", whole[: len(whole) * 3 // 4])
@@ -106,7 +117,7 @@ def test_the_command_keeps_everything_current_until_ctrl_c(make_session: Session
         def wait_for(iteration: int) -> bytes:
             for _ in range(900):
                 made = out / "curves.parquet"
-                if made.exists() and int(pl.read_parquet(made)["iteration"].max() or 0) == iteration:  # type: ignore[call-overload]
+                if made.exists() and int(pl.read_parquet(made)["iteration"].max() or 0) == iteration:  # type: ignore[call-overload]  # max may be of any type
                     return (out / "report.html").read_bytes()
                 assert child.poll() is None, child.communicate()[0]
                 time.sleep(0.1)
