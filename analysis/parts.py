@@ -59,15 +59,21 @@ class Part:
     """The last iteration that survives; None for all."""
     replaced: list[tuple[int, frozenset[Key]]] = field(default_factory=list)
     """Values at an iteration that a later session said again."""
+    _seconds: float | None = None
 
     def until(self, iteration: int) -> None:
         """Drop the rows past ``iteration``."""
+        if all(one.last <= iteration for one in self.stretches):
+            return
+        self._seconds = None
         self.limit = iteration if self.limit is None else min(self.limit, iteration)
         self.stretches = [one for one in self.stretches if one.first <= iteration]
 
     def replace(self, iteration: int, said: frozenset[Key]) -> None:
         """Drop the rows at ``iteration`` that were said again."""
-        self.replaced.append((iteration, said))
+        if any(one.first <= iteration <= one.last for one in self.stretches):
+            self._seconds = None
+            self.replaced.append((iteration, said))
 
     def chunks(self, chosen: Chosen | None = None, backwards: bool = False) -> Iterator[Chunk]:
         """The rows, or the chosen ones, stretch by stretch; chunks may be empty."""
@@ -99,11 +105,10 @@ class Part:
     @property
     def seconds(self) -> float:
         """Training seconds up to its last row; 0 where they are not known."""
-        for chunk in self.chunks(backwards=True):
-            known = chunk.seconds[~np.isnan(chunk.seconds)]
-            if len(known):
-                return float(known.max())
-        return 0.0
+        if self._seconds is None:  # looked up once: of hundreds of sessions each asks all before it
+            known = (chunk.seconds[~np.isnan(chunk.seconds)] for chunk in self.chunks(backwards=True))
+            self._seconds = next((float(one.max()) for one in known if len(one)), 0.0)
+        return self._seconds
 
     def _whole(self, one: Stretch) -> bool:
         if self.limit is not None and one.last > self.limit:
