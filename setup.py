@@ -16,7 +16,7 @@ for room in ROOMS:
         folders[f"caffebench.{room}.{inner}"] = f"{room}/{inner.replace('.', '/')}"
 
 # The inner loops of reading and writing curves.
-compiled = [Extension(f"caffebench.analysis.{name}", [f"analysis/{name}.pyx"]) for name in ("_csv", "_shaped")]
+compiled = [Extension(f"caffebench.analysis.{name}", [f"analysis/{name}.pyx"]) for name in ("_csv", "_rows", "_shaped")]
 
 setup(
     packages=list(folders),

@@ -21,18 +21,3 @@ def read(
     metrics: Any,
     nets: Any,
 ) -> tuple[int, int, bool]: ...
-def settle(
-    base: int,
-    index_of: Any,
-    starts: Any,
-    kinds: Any,
-    times: Any,
-    iterations: Any,
-    values: Any,
-    pids: Any,
-    metrics: Any,
-    nets: Any,
-    rates: Any,
-) -> tuple[int, int]: ...
-def regular(iterations: Any, times: Any, pids: Any, rates: Any, kinds: Any, metrics: Any, nets: Any) -> bool: ...
-def pairs(kinds: Any, metrics: Any, nets: Any) -> list[tuple[int, int, int]]: ...

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis._shaped import settle
+from caffebench.analysis._rows import settle
 from caffebench.analysis.lines import FORMATS, HINT, PREFIX, microseconds
 from caffebench.analysis.rows import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, Metric, Rows
 from caffebench.analysis.shapes import NONE, PAD, Shapes, output_metric, read_shaped

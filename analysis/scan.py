@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffebench.analysis._shaped import regular
+from caffebench.analysis._rows import regular
 from caffebench.analysis.block import Mark, read_block
 from caffebench.analysis.lines import UNKNOWN_YEAR, since_1970
 from caffebench.analysis.rows import LOSS, LR, Metrics, Rows
@@ -205,7 +205,9 @@ def _read(data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool)
         losses = rows.iteration[rows.kind == LOSS]
         first = int(np.searchsorted(rows.iteration, losses[2], "right"))
         last = int(np.searchsorted(rows.iteration, losses[-3], "left"))
-        if last - first > _WORTH // 2:
+        # Learning rates that the next block says may lack at the end, but what is hidden knows all, or none.
+        dark = np.isnan(rows.lr)
+        if last - first > _WORTH // 2 and (dark.all() or not dark[: last + 1].any()):
             read.middle = rows[first:last]
             read.rows = Rows.joined([rows[:first], rows[last:]])
             read.rows.gap[first - 1] = 0
@@ -214,7 +216,7 @@ def _read(data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool)
 
 def _plain(rows: Rows) -> bool:
     """Nothing in these rows can change what is made of others."""
-    if not regular(rows.iteration, rows.time, rows.pid, rows.lr, rows.kind, rows.metric, rows.net):
+    if not regular(rows.iteration, rows.time, rows.pid, rows.kind, rows.metric, rows.net):
         return False
     return not rows.time[0] < _LATE <= rows.time[-1] and int((rows.kind == LOSS).sum()) > 6
 

@@ -71,7 +71,7 @@ def find_runs(paths: Iterable[Path]) -> list[Source]:
     for path in paths:
         if path.is_dir():
             for one in _walk(path):
-                if _looks_like_log(one):
+                if _looks_like_log(one) and one.is_file():  # a named pipe would be waited for without end
                     files.setdefault(os.path.realpath(one), one)
         elif path.exists():
             files.setdefault(os.path.realpath(path), path)

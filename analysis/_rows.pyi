@@ -1,0 +1,17 @@
+from typing import Any
+
+def settle(
+    base: int,
+    index_of: Any,
+    starts: Any,
+    kinds: Any,
+    times: Any,
+    iterations: Any,
+    values: Any,
+    pids: Any,
+    metrics: Any,
+    nets: Any,
+    rates: Any,
+) -> tuple[int, int]: ...
+def regular(iterations: Any, times: Any, pids: Any, kinds: Any, metrics: Any, nets: Any) -> bool: ...
+def pairs(kinds: Any, metrics: Any, nets: Any) -> list[tuple[int, int, int]]: ...
