@@ -121,6 +121,12 @@ def test_a_log_that_grows_between_two_reads(make_session: Session, write: Write)
             assert shown == pytest.approx(whole[: len(shown)], abs=1e-5)
 
 
+def test_a_named_pipe_in_a_folder_is_passed_over(make_session: Session, write: Write) -> None:
+    path = write("net.log", make_session(0, 200))
+    os.mkfifo(path.with_name("pipe.log"))
+    assert [run.name for run in read_runs([path.parent])] == ["net"]
+
+
 def test_many_runs_are_shared_among_processes(make_session: Session, write: Write, tmp_path: Path) -> None:
     for number in range(20):
         folder = write(f"net{number}.log", make_session(0, 200)).parent
@@ -132,9 +138,10 @@ def test_many_runs_are_shared_among_processes(make_session: Session, write: Writ
 
 def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) -> None:
     """The logs are pipes that nobody writes into: the processes wait until one of them is killed."""
-    for number in range(20):
-        os.mkfifo(tmp_path / f"net{number}.log")
-    code = f"from caffebench.analysis.runs import read_runs\nread_runs([{str(tmp_path)!r}], workers=2)"
+    pipes = [str(tmp_path / f"net{number}.log") for number in range(20)]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    code = f"from caffebench.analysis.runs import read_runs\nread_runs({pipes}, workers=2)"
     script = tmp_path / "script.py"
     script.write_text(f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n")
     with subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True) as reading:
