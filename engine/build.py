@@ -22,7 +22,7 @@ from caffebench.engine.cuda import Kit
 from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
 from caffebench.engine.system import require_boost_python, require_space, require_system_packages
 
-__all__ = ["MANIFEST", "cache_folder", "cached_build", "is_whole", "lock"]
+__all__ = ["MANIFEST", "cache_folder", "cached_build", "is_whole", "lock", "source_package"]
 
 MANIFEST = "caffebench.json"
 Say = Callable[[str], None]
@@ -89,7 +89,7 @@ def cached_build(
         rooms.mkdir(exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=rooms))
         try:
-            source = _unpack(_source_package(cache / "downloads", say), work)
+            source = _unpack(source_package(cache / "downloads", say), work)
             with (cache / f"{recipe.key}.log").open("w") as log:
                 say(f"building Caffe {CAFFE_VERSION} ({recipe.options}, {jobs} jobs); the log is {log.name}")
                 built = _compile(recipe, kit, source, library, jobs, log, advance)
@@ -102,7 +102,7 @@ def cached_build(
     return product, True
 
 
-def _source_package(downloads: Path, say: Say) -> Path:
+def source_package(downloads: Path, say: Say) -> Path:
     """The source package, from ``downloads`` or through pip, which knows the user's index and proxy settings."""
     name, _, version = SOURCE.partition("==")
     path = downloads / f"{name}-{version}.tar.gz"
