@@ -10,8 +10,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from caffebench.common.errors import InputError
+from caffebench.common.yamlfile import explain, parse_plain, read_yaml
 from caffebench.generator.schema import Profile, Settings, Sweep
-from caffebench.generator.yamlfile import explain, read_yaml
 
 __all__ = ["load_profile", "load_sweep", "parse_settings", "profile_names", "sweep_names"]
 
@@ -40,17 +40,12 @@ def load_profile(name: str) -> Profile:
 
 def parse_settings(assignments: tuple[str, ...]) -> Settings:
     """``("base_lr=0.02", "bn=after")`` as settings; values are YAML. Raises ``InputError``."""
-    import yaml
-
     given = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
             raise InputError(f"--set {assignment}: write KEY=VALUE, as in --set base_lr=0.02")
-        try:
-            given[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {assignment}: '{value}' is not YAML") from error
+        given[key.strip()] = parse_plain(value, f"--set {assignment}")
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.files import write_whole
-from caffebench.generator.header import read_header
+from caffebench.common.header import read_header
 from caffebench.generator.render import parse_back, render
 from caffebench.generator.schema import Profile, Settings, Sweep
 from caffebench.generator.variants import resolve

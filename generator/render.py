@@ -9,8 +9,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.header import format_header
 from caffebench.engine.locate import caffe_pb2
-from caffebench.generator.header import format_header
 from caffebench.generator.variants import Resolved
 
 if TYPE_CHECKING:

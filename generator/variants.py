@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from caffebench.common.errors import InputError
+from caffebench.common.yamlfile import explain
 from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.schema import DEFAULTS, Architecture, Profile, Settings, Sweep, Variant
-from caffebench.generator.yamlfile import explain
 
 __all__ = ["Resolved", "resolve"]
 

@@ -61,7 +61,7 @@ def read_solver(path: Path) -> SolverFile:
 
     Raises ``InputError``: no such file, not prototxt, or a net where a solver belongs.
     """
-    from caffebench.generator.header import read_header  # YAML, which the training process can do without
+    from caffebench.common.header import read_header  # YAML, which the training process can do without
 
     try:
         text = path.read_text()
@@ -77,7 +77,7 @@ def read_solver(path: Path) -> SolverFile:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     solver = parse_solver(text, path)
     _take_in_nets(solver, path)
-    return SolverFile(path, solver, read_header(text))
+    return SolverFile(path, solver, read_header(text, path))
 
 
 def parse_solver(text: str, path: Path | str) -> Any:

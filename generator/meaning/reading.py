@@ -103,8 +103,8 @@ def load_prototxt(path: Path) -> Prototxt:
     A net file is looked for as Caffe does, from the working folder, then beside the solver. Raises
     ``InputError`` in one line, with the position, for a file that is missing, no text, or no prototxt.
     """
+    from caffebench.common.header import read_header
     from caffebench.engine.locate import caffe_pb2
-    from caffebench.generator.header import read_header
 
     pb = caffe_pb2()
     text = _read_text(path)
@@ -115,11 +115,7 @@ def load_prototxt(path: Path) -> Prototxt:
     message = _parse(path, text, pb.NetParameter() if of_net > of_solver else pb.SolverParameter())
     if not of_solver and not of_net:
         raise InputError(f"{path}: no field of a Caffe solver or net in it: give a solver or net prototxt")
-    try:
-        header = read_header(text)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    file = Prototxt(path, text, header, root)
+    file = Prototxt(path, text, read_header(text, path), root)
     _note_unknown(file, path, root, message.DESCRIPTOR)
     if of_net > of_solver:
         net = _net(file, message, root, path, pb)

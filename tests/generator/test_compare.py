@@ -274,7 +274,7 @@ def test_header_counts_where_both_files_have_one(tmp_path: Path) -> None:
         (b"base_lr: 0.01\nlayer {\n", r"file\.prototxt:3:1 .*not a prototxt"),
         (b'net_param { layer { name: "x" convolution_param { num_output: "many" } } }', r":1:\d+ : .*many"),
         (b"just some words\n", r"file\.prototxt:1:\d+"),
-        (b"# caffebench: x: [1\nbase_lr: 0.01\n", r"file\.prototxt: a '# caffebench:' line is not"),
+        (b"# caffebench: x: [1\nbase_lr: 0.01\n", r"file\.prototxt:1: this is not YAML"),
         (b"layer {\n  name: }\n", r"file\.prototxt:2:9 "),
         (b"net_param { x " + 9999 * b"{", "nested too deep"),
         (b"colour: 3\n", "no field of a Caffe solver or net"),

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
+from caffebench.common.header import read_header
 from caffebench.engine.locate import caffe_pb2
 from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
 from caffebench.generator.cli import main
 from caffebench.generator.generate import generate
-from caffebench.generator.header import read_header
 
 ROOT = Path(__file__).parent.parent.parent
 PROFILES = profile_names()

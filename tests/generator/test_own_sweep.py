@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caffebench.common.errors import InputError
+from caffebench.common.header import read_header
 from caffebench.engine.locate import caffe_pb2
 from caffebench.generator.catalog import load_profile, load_sweep, parse_settings
 from caffebench.generator.cli import main
 from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.generate import generate
-from caffebench.generator.header import read_header
 from caffebench.generator.schema import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -207,12 +207,12 @@ def test_no_max_iter(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("loader: {workers: 0}", "loader {'workers': 0}: write {workers: N}"),
-        ("loader: 4", "loader 4: write"),
-        ("seed: -1", "seed -1: it must be a whole number"),
+        ("loader: {workers: 0}", "small.prototxt:1: loader.workers: Input should be greater than or equal to 1"),
+        ("loader: 4", "small.prototxt:1: loader: Input should be a valid dictionary"),
+        ("seed: -1", "small.prototxt:1: seed: Input should be greater than or equal to 0"),
         ("lr_schedule: {policy: cosine, warmup: 999}", "warmup must be below max_iter (400)"),
-        ("phases: [{until: 9, batch: 3}]", "phase 1"),
-        ("init: lsvu", "unknown initialisation 'lsvu': choose one of lsuv, ortho, ortho-lsuv, none"),
+        ("phases: [{until: 9, batch: 3}]", "unknown key 'phases.0.batch': did you mean 'batch_size'?"),
+        ("init: lsvu", "small.prototxt:1: init: Input should be 'lsuv', 'ortho', 'ortho-lsuv' or 'none'"),
     ],
 )
 def test_a_header_that_asks_for_the_impossible(bench: Any, line: str, message: str) -> None:
