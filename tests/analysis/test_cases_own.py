@@ -1,0 +1,417 @@
+"""More logs of the kinds in ``cases/``, each unlike the one there, with the right reading."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from caffebench.analysis import Run, read_runs
+
+Write = Callable[..., Path]
+
+SOLVER = 'base_lr: 0.01\ndisplay: 100\nmax_iter: {most}\nsnapshot_prefix: "{prefix}"\n'
+NET = """\
+name: "n"
+layer {{ name: "data" type: "Data" top: "data" top: "label" data_param {{ source: "l" batch_size: 10 }} }}
+layer {{ name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param {{ num_output: {classes} }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }}
+"""
+
+
+def stamp(seconds: float, pid: int = 4242, where: str = "solver.cpp:228") -> str:
+    minutes, rest = divmod(seconds + 36_000, 60)
+    return f"I0216 {int(minutes // 60):02}:{int(minutes % 60):02}:{rest:09.6f} {pid:5d} {where}] "
+
+
+def training(
+    shown: list[tuple[int, float]],
+    *,
+    at: float = 0,
+    pid: int = 4242,
+    prefix: str = "net",
+    most: int = 1000,
+    classes: int = 0,
+    before: str = "",
+    end: str = "Optimization Done.",
+    pace: str = "",
+    label: str = "",
+) -> str:
+    """A training that shows these iterations and losses, ten seconds for each."""
+    text = stamp(at, pid, "solver.cpp:48") + "Initializing solver from parameters: \n"
+    text += SOLVER.format(most=most, prefix=prefix)
+    if classes:
+        text += stamp(at, pid, "net.cpp:50") + "Initializing net from parameters: \n" + NET.format(classes=classes)
+    text += "".join(stamp(at, pid, "caffe.cpp:200") + line + "\n" for line in before.splitlines())
+    text += stamp(at + 1, pid, "caffe.cpp:251") + "Starting Optimization\n"
+    for number, (iteration, loss) in enumerate(shown):
+        text += stamp(at + 2 + 10 * number, pid) + f"Iteration {iteration}{pace}, loss = {loss:g}\n"
+        text += stamp(at + 2 + 10 * number, pid, "sgd_solver.cpp:106") + f"Iteration {iteration}, lr = 0.01\n"
+    text += stamp(at + 3 + 10 * (len(shown) - 1), pid, "caffe.cpp:254") + end + "\n" if end else ""
+    return "".join(f"{label}{line}\n" for line in text.splitlines())
+
+
+FALLING = [(0, 2.0), (100, 1.0), (200, 0.5), (300, 0.25)]
+
+
+def a_test(at: float, iteration: int, values: str, pid: int = 4242, net: str = " (#0)") -> str:
+    text = stamp(at, pid, "solver.cpp:337") + f"Iteration {iteration}, Testing net{net}\n"
+    for number, value in enumerate(values.split(", ")):
+        text += stamp(at + 1, pid, "solver.cpp:404") + f"    Test net output #{number}: {value}\n"
+    return text
+
+
+def losses(run: Run) -> list[tuple[int, float]]:
+    rows = run.curve("loss", "train")
+    return list(zip(rows["iteration"].to_list(), rows["value"].to_list(), strict=True))
+
+
+def read(path: Path) -> Run:
+    (run,) = read_runs([path])
+    return run
+
+
+def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("merge-logs")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def still_wrong(reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+# 1. Further fields between a line's parts
+
+
+@pytest.mark.parametrize(
+    "pace",
+    [
+        pytest.param(
+            " (3.2 iter/s, 6.2s/20 iters), mem 5.2G, epoch 0.31", marks=still_wrong("fields are not passed over")
+        ),
+        pytest.param(", epoch = 1.25", marks=still_wrong("fields are not passed over")),
+        pytest.param(" [ep 0.1, 250 img/s]", marks=still_wrong("fields are not passed over")),
+        pytest.param(", average 12.5 ms", marks=still_wrong("fields are not passed over")),
+    ],
+)
+def test_fields_before_the_loss(write: Write, pace: str) -> None:
+    run = read(write("a.log", training(FALLING, pace=pace)))
+    assert losses(run) == FALLING
+    assert (run.status, run.bad_lines) == ("done", 0)
+    assert run.curve("loss", "train")["lr"].to_list() == [0.01] * 4
+
+
+@still_wrong("fields are not passed over")
+def test_fields_after_the_rate_and_in_a_test(write: Write) -> None:
+    text = training(FALLING).replace("lr = 0.01", "lr = 0.01, bs = 64, mom = 0.9 (poly)")
+    text += a_test(50, 300, "accuracy = 0.5 [10000 images], loss = 0.3 (* 1 = 0.3 loss) {top}").replace(
+        "300, Testing", "300, epoch 2.5, Testing"
+    )
+    run = read(write("a.log", text))
+    assert losses(run) == FALLING
+    assert run.curve("loss", "train")["lr"].to_list() == [0.01] * 4
+    assert (run.accuracy, run.loss, run.bad_lines) == (0.5, 0.3, 0)
+
+
+# 2. Order of the start lines, threads, old lines
+
+
+def old_order(text: str) -> str:
+    """Caffe up to mid 2015 says that it starts before it says the solver."""
+    lines = text.splitlines(keepends=True)
+    start = next(line for line in lines if "Starting Optimization" in line)
+    return start + "".join(line for line in lines if line is not start)
+
+
+@still_wrong("the start line before the solver counts as a session")
+def test_the_old_order_after_a_crash(write: Write) -> None:
+    first = old_order(training(FALLING[:3], end="")) + a_test(22, 200, "accuracy = 0.1")
+    state = "Restoring previous solver status from net_iter_100.solverstate"
+    second = old_order(training([(100, 0.9), (200, 0.45)], at=1000, pid=99))
+    second = second.replace("display: 100\n", "display: 100\n").replace(
+        stamp(1002, 99), stamp(1001.5, 99, "solver.cpp:300") + state + "\n" + stamp(1002, 99), 1
+    )
+    run = read(write("a.log", first, second))
+    assert [(one.resumed_from, one.first_iteration, one.last_iteration) for one in run.sessions] == [
+        (None, 0, 200),
+        (100, 100, 200),
+    ]
+    assert (run.crashes, run.lost_iterations) == (1, 100)
+    assert losses(run) == [(0, 2.0), (100, 0.9), (200, 0.45)]
+
+
+@still_wrong("a thread is taken for a process")
+def test_tests_in_a_thread_of_their_own(write: Write) -> None:
+    text = training(FALLING[:2], end="") + a_test(15, 100, "accuracy = 0.2", pid=4250)
+    text += "".join(stamp(22 + 10 * k, 4243) + f"Iteration {i}, loss = {v:g}\n" for k, (i, v) in enumerate(FALLING[2:]))
+    text += stamp(40, 4242, "caffe.cpp:254") + "Optimization Done.\n"
+    run = read(write("a.log", text))
+    assert (len(run.sessions), run.crashes, run.status) == (1, 0, "done")
+    assert losses(run) == FALLING
+    assert run.accuracy == 0.2
+
+
+def test_two_test_nets_of_2014(write: Write) -> None:
+    text = training(FALLING) + a_test(50, 300, "accuracy = 0.5").replace("Test net output", "Test score").replace(
+        "accuracy = ", ""
+    )
+    assert read(write("a.log", text)).accuracy == 0.5
+
+
+# 4. Numbers and encodings
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-007", 1e-7),
+        pytest.param("0,125", 0.125, marks=still_wrong("decimal commas")),
+        pytest.param("1.#INF", float("inf"), marks=still_wrong("numbers of Windows")),
+        pytest.param("nan(ind)", float("nan"), marks=still_wrong("numbers of Windows")),
+        pytest.param("-nan(snan)", float("nan"), marks=still_wrong("numbers of Windows")),
+        ("1.5E+02", 150.0),
+    ],
+)
+def test_numbers_of_other_platforms(write: Write, written: str, value: float) -> None:
+    text = training([(0, 2.0), (100, 1.0), (200, 777.0)]).replace("777", written)
+    run = read(write("a.log", text))
+    assert losses(run)[2] == pytest.approx((200, value), nan_ok=True)
+    assert run.bad_lines == 0
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        pytest.param("utf-8-sig", marks=[]),
+        pytest.param("utf-16-le", marks=still_wrong("UTF-16")),
+        pytest.param("utf-16-be", marks=still_wrong("UTF-16")),
+    ],
+)
+def test_encodings_with_a_byte_order_mark(write: Write, encoding: str) -> None:
+    text = training(FALLING).replace("\n", "\r\n")
+    mark = "" if encoding == "utf-8-sig" else "\ufeff"
+    run = read(write("a.log", (mark + text).encode(encoding)))
+    assert (losses(run), run.status, run.bad_lines, run.max_iter) == (FALLING, "done", 0, 1000)
+
+
+# 5. Several speakers
+
+
+def together(*texts: str) -> str:
+    """Lines of several processes as they come, by their times; lines without a time stay with the one before."""
+    blocks: list[tuple[str, int, str]] = []
+    for speaker, text in enumerate(texts):
+        for line in text.splitlines(keepends=True):
+            if "I0216 " in line:
+                blocks.append((line.partition("I0216 ")[2][:15], speaker, line))
+            else:
+                time, _, before = blocks.pop()
+                blocks.append((time, speaker, before + line))
+    return "".join(line for _, _, line in sorted(blocks, key=lambda one: one[:2]))
+
+
+OTHER = [(iteration, loss + 1) for iteration, loss in FALLING]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param(("0: ", "1: "), marks=still_wrong("labels of srun")),
+        pytest.param(("[1,0]<stderr>:", "[1,1]<stderr>:"), marks=still_wrong("labels of mpirun")),
+    ],
+)
+def test_labelled_ranks_are_one_run_of_the_first(write: Write, labels: tuple[str, str]) -> None:
+    first, second = training(FALLING, label=labels[0]), training(OTHER, at=0.5, pid=77, label=labels[1])
+    run = read(write("a.log", together(first, second)))
+    assert (losses(run), len(run.sessions), run.crashes, run.status) == (FALLING, 1, 0, "done")
+
+
+@still_wrong("two processes at once are taken for sessions")
+def test_two_trainings_at_once_are_two_runs(write: Write) -> None:
+    first, second = training(FALLING, prefix="exp/a"), training(OTHER, at=5, pid=77, prefix="exp/b")
+    runs = read_runs([write("a.log", together(first, second))])
+    assert [losses(run) for run in runs] == [FALLING, OTHER]
+    assert [(run.crashes, run.lost_iterations, run.status) for run in runs] == [(0, 0, "done")] * 2
+
+
+# 6. Several trainings in one file
+
+
+@still_wrong("a new training is taken for a resume")
+def test_fine_tuning_from_the_run_before(write: Write) -> None:
+    first = training(FALLING, prefix="snap/base")
+    second = training(
+        OTHER, at=100, pid=77, prefix="snap/tuned", before="Finetuning from snap/base_iter_300.caffemodel"
+    )
+    runs = read_runs([write("a.log", first, second)])
+    assert [losses(run) for run in runs] == [FALLING, OTHER]
+    assert [(run.crashes, run.lost_iterations, run.status) for run in runs] == [(0, 0, "done")] * 2
+    assert "base" in runs[0].name
+    assert "tuned" in runs[1].name
+
+
+@still_wrong("a new training is taken for a resume")
+def test_stages_of_one_script(write: Write) -> None:
+    parts = [("rpn", 1, FALLING), ("fast_rcnn", 2, OTHER), ("rpn_stage2", 3, FALLING)]
+    text = "".join(training(some, at=100 * n, pid=n, prefix=f"out/{prefix}") for prefix, n, some in parts)
+    runs = read_runs([write("alternating.log", text)])
+    assert [run.status for run in runs] == ["done"] * 3
+    assert [losses(run) for run in runs] == [FALLING, OTHER, FALLING]
+
+
+def test_a_resume_in_one_file_stays_one_run(write: Write) -> None:
+    first = training(FALLING[:3], end="")
+    second = training(
+        [(100, 0.9), (200, 0.4), (300, 0.2)], at=100, pid=77, before="Resuming from net_iter_100.solverstate"
+    )
+    run = read(write("a.log", first, second))
+    assert losses(run) == [(0, 2.0), (100, 0.9), (200, 0.4), (300, 0.2)]
+    assert (len(run.sessions), run.crashes, run.lost_iterations) == (2, 1, 100)
+
+
+# 7. Collapse
+
+
+def curve_of(*pieces: tuple[int, float]) -> list[tuple[int, float]]:
+    """So many displayed losses of a value, then so many of another."""
+    flat = [loss for count, loss in pieces for _ in range(count)]
+    return [(100 * number, loss + 0.001 * (number % 3)) for number, loss in enumerate(flat)]
+
+
+@still_wrong("a collapse is called done")
+def test_a_collapse_at_ten_classes(write: Write) -> None:
+    text = training(curve_of((30, 2.3), (60, 0.9), (60, 2.3026)), classes=10, most=14_900)
+    text += a_test(1600, 8000, "accuracy = 0.8") + a_test(1700, 14_900, "accuracy = 0.1")
+    run = read(write("a.log", text))
+    assert run.status == "not_converged"
+    assert "collapsed" in run.reason
+    assert any(f"{near:,}" in run.reason for near in range(8_800, 9_201, 100))
+    assert run.best == (0.8, 8000)
+
+
+@pytest.mark.parametrize("pieces", [((30, 2.3), (60, 0.9), (40, 2.3026), (60, 0.8)), ((30, 2.3), (60, 0.9), (60, 1.5))])
+def test_what_recovers_or_only_gets_worse_has_not_collapsed(
+    write: Write, pieces: tuple[tuple[int, float], ...]
+) -> None:
+    assert read(write("a.log", training(curve_of(*pieces), classes=10, most=19_000))).status == "done"
+
+
+# 8. Clocks
+
+
+@still_wrong("a clock that falls back stands still")
+def test_the_end_of_summer_time(write: Write) -> None:
+    shown = [(100 * k, 2.0 / (k + 1)) for k in range(5)]
+    pace = " (0.111111 iter/s, 900s/100 iters)"
+    text = stamp(0, 4242, "caffe.cpp:251") + "Starting Optimization\n"
+    for number, (iteration, loss) in enumerate(shown):
+        at = 900 * number - (3600 if number >= 3 else 0)  # the clock is put back an hour
+        text += stamp(at + 3600) + f"Iteration {iteration}{pace}, loss = {loss:g}\n"
+    text = text.replace(stamp(0, 4242, "caffe.cpp:251"), stamp(3600, 4242, "caffe.cpp:251"))
+    run = read(write("a.log", text))
+    assert run.seconds == pytest.approx(3600, abs=1)
+    assert len(run.sessions) == 1
+
+
+# 9. Wrapped lines
+
+
+@pytest.mark.parametrize("width", [66, 70, 72])
+@still_wrong("a number that is cut is believed")
+def test_a_number_that_is_wrapped_is_not_believed(write: Write, width: int) -> None:
+    shown = [(100 * k, float(f"{1.234567 + k / 10:g}")) for k in range(100)]
+    text = training(shown, most=9900)
+    wrapped = "".join(line[k : k + width] + "\n" for line in text.splitlines() for k in range(0, len(line), width))
+    run = read(write("wrapped.log", wrapped))
+    assert set(losses(run)) <= set(shown)
+    assert run.bad_lines > 0
+
+
+@still_wrong("not said")
+def test_a_file_of_many_bad_lines_is_named(write: Write, tmp_path: Path) -> None:
+    text = training([(100 * k, 1.234567 + k / 10) for k in range(10)])
+    broken = "".join(line.replace("loss = 1.", "loss = 1.\n") + "\n" for line in text.splitlines())
+    path = write("wrapped.log", broken)
+    done = merge(path, "--out", tmp_path / "out")
+    assert "bad lines" in done.stdout + done.stderr
+
+
+# 11. Reasons of an end
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "status"),
+    [
+        (
+            "slurmstepd: error: *** JOB 77 ON n1 CANCELLED AT 2026-02-16T10:05:00 DUE TO TIME LIMIT ***",
+            "TIME LIMIT",
+            "stopped",
+        ),
+        (
+            "slurmstepd: error: *** STEP 77.0 ON n1 CANCELLED AT 2026-02-16T10:05:00 DUE TO PREEMPTION ***",
+            "PREEMPTION",
+            "stopped",
+        ),
+        ("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=77.batch.", "oom-kill", "crashed"),
+        ("train.sh: line 2:  4242 Illegal instruction     (core dumped) caffe train", "Illegal instruction", "crashed"),
+        ("[12345.6] Out of memory: Killed process 4242 (caffe)", "Out of memory", "crashed"),
+        ("Killed", "Killed", "crashed"),
+    ],
+)
+@still_wrong("not read")
+def test_the_reason_that_somebody_else_says(write: Write, line: str, word: str, status: str) -> None:
+    run = read(write("a.log", training(FALLING, end=""), line + "\n"))
+    assert word.lower() in run.reason.lower()
+    assert run.status == status
+
+
+# 12. Other programs' figures
+
+
+@still_wrong("not read")
+def test_scores_of_fcn(write: Write) -> None:
+    text = training(FALLING, end="")
+    for iteration in (200, 300):
+        text += f">>> 2016-02-16 10:05:00.123456 Iteration {iteration} loss 0.4\n"
+        for what in ("overall accuracy", "mean accuracy", "mean IU", "fwavacc"):
+            text += (
+                f">>> 2016-02-16 10:05:00.123456 Iteration {iteration} {what} {iteration / 1000 + len(what) / 100:g}\n"
+            )
+    run = read(write("a.log", text))
+    assert run.curve("mean IU")["value"].to_list() == [0.27, 0.37]
+    assert run.curve("overall accuracy")["iteration"].to_list() == [200, 300]
+
+
+# 13. Names
+
+
+@pytest.mark.parametrize("name", ["train.2016-02-16", "output", "job.e777", "log_train_1", "net.stdout"])
+@still_wrong("files are looked for by name alone")
+def test_a_log_is_found_by_what_is_in_it(write: Write, name: str) -> None:
+    path = write(name, training(FALLING))
+    (path.parent / "solver.prototxt").write_text(SOLVER.format(most=3, prefix="net"))
+    (path.parent / "weights.caffemodel").write_bytes(bytes(range(256)) * 100)
+    assert read(path.parent).status == "done"
+
+
+@still_wrong("left out without a word")
+def test_a_named_file_that_is_no_log_is_said(write: Write, tmp_path: Path) -> None:
+    good, bad = write("good.log", training(FALLING)), write("notes.log", "nothing of Caffe's\n")
+    done = merge(good, bad, "--out", tmp_path / "out")
+    assert done.returncode == 0
+    assert "notes.log" in done.stderr
+
+
+@still_wrong("no such option yet")
+def test_files_that_the_user_says_are_one_run(write: Write, tmp_path: Path) -> None:
+    first = write("monday", training(FALLING[:3], end=""))
+    state = "Resuming from net_iter_200.solverstate"
+    second = write("tuesday", training([(200, 0.4), (300, 0.2)], at=900, pid=7, before=state))
+    done = merge("--run", f"mine={first},{second}", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "out/summary.csv").read_text().splitlines()
+    assert len(rows) == 2
+    assert rows[1].startswith("mine,")
