@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from caffebench.common.errors import CaffebenchError, StoppedError
+from caffebench.common.printable import printable
 
 __all__ = ["command", "group"]
 
@@ -59,7 +60,7 @@ class _Frame(click.Command):
             trace = format_exc()
         if "--debug" in arguments:
             click.echo(trace, err=True, nl=False)
-        click.echo(f"{self.name}: {' '.join(message.split())}", err=True)
+        click.echo(f"{self.name}: {printable(' '.join(message.split()))}", err=True)
         sys.exit(code)
 
 
