@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import Lines, parse_yaml
 
-__all__ = ["MARK", "Header", "Loader", "Phase", "Schedule", "format_header", "read_header"]
+__all__ = ["MARK", "Header", "Loader", "Phase", "Schedule", "format_header", "header_lines", "read_header"]
 
 MARK = "# caffebench: "
 MAX_CHARACTERS = 64 * 1024
@@ -70,7 +70,7 @@ class Header(_Strict):
     shape: Annotated[list[Count], Field(min_length=3, max_length=3)] | None = None
     init: Literal["lsuv", "ortho", "ortho-lsuv", "none"] | None = None
     weights: Text | None = None
-    seed: Annotated[StrictInt, Field(ge=0, le=2**32 - 1)] | None = None
+    seed: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)] | None = None
     deterministic: StrictBool | None = None
     lr_schedule: Schedule | None = None
     phases: Annotated[list[Phase], Field(min_length=1, max_length=1000)] | None = None
@@ -101,6 +101,12 @@ def read_header(text: str, path: Path | str = "header") -> dict[str, Any]:
         raise InputError(f"{error} (in the '{MARK.strip()}' lines)") from error
 
 
+def header_lines(text: str) -> dict[str, int]:
+    """The line of the file, from 1, on which each key of its header stands: to say where a value does not fit."""
+    numbered = enumerate(text.split("\n"), 1)
+    return {line[len(MARK) :].partition(":")[0].strip(): number for number, line in numbered if line.startswith(MARK)}
+
+
 def format_header(header: Mapping[str, Any]) -> str:
     """The lines for ``header``, a line a key in the order given, each ending in a newline."""
     lines = []
@@ -122,7 +128,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, '"' if len(value.splitlines()) > 1 else None)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, '"' if len(f"{value}.".splitlines()) > 1 else None)
 
 
 _Dumper.add_representer(str, _text)

@@ -100,6 +100,9 @@ def _bound(text: str, lines: Lines, aliases: bool) -> None:
     total = 0
     for event in yaml.parse(text, Loader=_Loader):
         line = event.start_mark.line if event.start_mark else 0
+        tag = getattr(event, "tag", None)
+        if tag not in (None, "!"):  # what YAML makes of !!bool maybe is a KeyError
+            raise InputError(f"{lines.at(line)}: the tag {tag}: leave it out, no tags here")
         if isinstance(event, yaml.AliasEvent):
             if not aliases:
                 raise InputError(f"{lines.at(line)}: the alias *{event.anchor}: write the value out, no aliases here")

@@ -9,9 +9,7 @@ from typing import Any, Literal
 
 from caffebench.launcher.paths import RunPaths
 
-__all__ = ["INITS", "Outcome", "Plan", "Status"]
-
-INITS = ("lsuv", "ortho", "ortho-lsuv", "none")
+__all__ = ["Outcome", "Plan", "Status"]
 
 Status = Literal["done", "stopped", "crashed", "not_converged", "refused"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from caffebench.common.errors import InputError
 from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
-from caffebench.launcher.plan import INITS, Plan
+from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import learning_rate, parse_phases
 from caffebench.launcher.snapshots import BrokenSnapshotError, read_weights
 from caffebench.launcher.solverfile import SolverFile, data_layers, read_solver
@@ -112,9 +112,7 @@ def _make_plan(
     solver.solver_mode = int(bool(gpus))
     solver.ClearField("device_id")  # which one is decided when the run starts
     solver.snapshot_format = 1  # BINARYPROTO, the form that can be checked and renamed
-    chosen = init or str(header.get("init") or "none")
-    if chosen not in INITS:
-        raise InputError(f"{file.path}: unknown initialisation {chosen!r}: choose one of {', '.join(INITS)}")
+    chosen = init or header.get("init", "none")
     return Plan(
         run=file.run,
         prototxt=str(file.path),
@@ -134,20 +132,16 @@ def _make_plan(
 
 
 def _check_header(file: SolverFile) -> None:
-    """Refuse what the header asks for and cannot be done, before anything runs."""
+    """Refuse what the header asks for and this solver cannot do, before anything runs."""
     header, solver = file.header, file.solver
-    try:
-        parse_phases(header, solver.max_iter)
-        learning_rate(header, solver.base_lr, solver.max_iter)
-        loader = header.get("loader")
-        workers = loader.get("workers") if isinstance(loader, dict) else None
-        if loader is not None and (not isinstance(workers, int) or workers < 1):
-            raise InputError(f"loader {loader}: write {{workers: N}}, N being 1 or more")
-        seed = header.get("seed")
-        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**31):
-            raise InputError(f"seed {seed}: it must be a whole number from 0 to {2**31 - 1}")
-    except InputError as error:
-        raise InputError(f"{file.path}: {error}") from None
+    for key, check in (
+        ("phases", lambda: parse_phases(header, solver.max_iter)),
+        ("lr_schedule", lambda: learning_rate(header, solver.base_lr, solver.max_iter)),
+    ):
+        try:
+            check()
+        except InputError as error:
+            raise InputError(f"{file.header_place(key)}: {error}") from None
 
 
 def _prefer_caffe_engine(file: SolverFile) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
 
 __all__ = ["SolverFile", "data_layers", "differences", "parse_solver", "read_solver"]
@@ -24,11 +25,18 @@ class SolverFile:
     path: Path
     solver: Any
     header: dict[str, Any]
+    """What ``read_header`` found."""
+    header_lines: dict[str, int]
+    """The line of each key of the header."""
 
     @property
     def run(self) -> str:
         """The name of the run: the file's name without its ending."""
         return self.path.stem
+
+    def header_place(self, key: str) -> str:
+        """``FILE:LINE`` of a key of the header."""
+        return f"{self.path}:{self.header_lines.get(key, 1)}"
 
     def nets(self) -> Iterator[Any]:
         """Every ``NetParameter`` inside, train and test."""
@@ -61,23 +69,20 @@ def read_solver(path: Path) -> SolverFile:
 
     Raises ``InputError``: no such file, not prototxt, or a net where a solver belongs.
     """
-    from caffebench.common.header import read_header  # YAML, which the training process can do without
+    from caffebench.common.header import header_lines, read_header  # YAML, of which the child needs nothing
 
     try:
-        text = path.read_text()
+        text = read_text(path)
     except FileNotFoundError:
         raise InputError(
             f"no such file: {path} (generated files: gen-prototxt SWEEP writes them to prototxt/)"
         ) from None
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path} is not a text file: run-caffe takes a solver prototxt, not weights or snapshots"
-        ) from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    header = read_header(text, path)
     solver = parse_solver(text, path)
     _take_in_nets(solver, path)
-    return SolverFile(path, solver, read_header(text, path))
+    return SolverFile(path, solver, header, header_lines(text))
 
 
 def parse_solver(text: str, path: Path | str) -> Any:
@@ -94,6 +99,8 @@ def parse_solver(text: str, path: Path | str) -> Any:
                 f'net: "{path}" and says base_lr, lr_policy and max_iter'
             ) from None
         raise InputError(f"{path} is not a solver prototxt that Caffe can read: line {error}") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deep: it is not a solver prototxt") from None
     nets = ("net", "net_param", "train_net", "train_net_param")
     named = [field for field in nets if solver.HasField(field)]
     if len(named) != 1:
@@ -131,11 +138,13 @@ def _read_net(name: str, path: Path) -> Any:
     from google.protobuf import text_format
 
     beside = path.parent / name
-    file = Path(name) if Path(name).is_file() or not beside.is_file() else beside
+    file = Path(name) if Path(name).is_file() or not beside.exists() else beside
     try:
-        net = text_format.Parse(file.read_text(), caffe_pb2().NetParameter())
+        net = text_format.Parse(read_text(file), caffe_pb2().NetParameter())
     except OSError as error:
         raise InputError(f"{path} names the net {name}, which cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise InputError(f"{file}, the net of {path}, is nested too deep: it is not a net prototxt") from None
     except text_format.ParseError as error:
         raise InputError(
             f"{file}, the net of {path}, is not a net prototxt that Caffe can read: line {error}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.common.files import read_text
 from caffebench.generator.meaning.positions import Node, read_positions, unknown_fields
 from caffebench.generator.meaning.upgrade import upgrade_layers, upgrade_solver
 
@@ -150,13 +151,9 @@ def _parse(path: Path, text: str, message: Any) -> Any:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder: name the prototxt files in it") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is no text (not a prototxt of Caffe's)") from None
 
 
 def _note_unknown(file: Prototxt, path: Path, root: Node, descriptor: Any) -> None:
@@ -180,7 +177,7 @@ def _net(file: Prototxt, net: Any, node: Node, path: Path, pb: Any) -> _Net:
 
 def _net_file(file: Prototxt, name: str, node: Node, pb: Any) -> _Net | None:
     places = (Path(name), file.path.parent / name)
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if place.exists() and not place.is_dir()), None)
     if path is None:
         file.missing.append((name, node))
         return None

@@ -53,7 +53,7 @@ def test_what_is_written_is_what_is_read_and_never_leaves_its_comment(header):
         ("shape: [1, 2]", "shape"),
         ("init: lsvu", "init: Input should be 'lsuv'"),
         ("label: 'open", "this is not YAML"),
-        ("label: !!python/name:os.system x", "this is not YAML"),
+        ("label: !!python/name:os.system x", "the tag tag:yaml.org,2002:python/name:os.system"),
         ("just words", "this is not YAML"),
         ("seed: " + "9" * 5000, "a value in it cannot be read"),
         ("label: " + "x" * 70_000, "longer than 64 KB"),

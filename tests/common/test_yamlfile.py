@@ -45,7 +45,10 @@ LEVELS = "".join(f"b{i}: &b{i} {{p: *b{i - 1}, q: *b{i - 1}}}\n" for i in range(
         ("a: " + "7" * 5000, "own.yaml: a value in it cannot be read"),
         ("a: 2026-02-31\n", "own.yaml: a value in it cannot be read"),
         ("? [a, b]\n: 1\n", "own.yaml:1: a key must be a word"),
-        ("a: !!python/object/apply:os.getcwd []\n", "own.yaml:1: this is not YAML"),
+        (
+            "a: !!python/object/apply:os.getcwd []\n",
+            "own.yaml:1: the tag tag:yaml.org,2002:python/",
+        ),
         ("- 1\n", "own.yaml:1: 'key: value' lines are wanted"),
         ("a: 1\n--- \nb: 2\n", "own.yaml:2: this is not YAML"),
     ],

@@ -279,7 +279,7 @@ def test_header_counts_where_both_files_have_one(tmp_path: Path) -> None:
         (b"net_param { x " + 9999 * b"{", "nested too deep"),
         (b"colour: 3\n", "no field of a Caffe solver or net"),
         (b"", "no field of a Caffe solver or net"),
-        (b"\xff\xfe\x00", "byte 0 is no text"),
+        (b"\xff\xfe\x00", "byte 2 is zero"),
         (b'layer { type: "ReLU" } layers { type: RELU }', "both 'layer' and the old 'layers'"),
     ],
 )

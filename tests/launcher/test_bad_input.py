@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ def test_lmdbs_of_one_wrong_image_size_that_no_crop_betrays(bench: Any) -> None:
     (bench.folder / "data/digits").mkdir(parents=True)
     for name in ("train_lmdb", "test_lmdb"):
         write_lmdb(bench.folder / "data/digits" / name, (1, 9, 9))
-    path.write_text("# caffebench: shape: [1, 8, 8]\n# caffebench: profile: digits\n" + path.read_text())
+    path.write_text("# caffebench: shape: [1, 8, 8]\n" + path.read_text())
     assert (
         "the images in data/digits/train_lmdb are 1x9x9 and small.prototxt was made for 1x8x8: make the LMDB again "
         'with "make-lmdb digits data/digits"' in refusal(bench, path.name)
@@ -207,19 +209,58 @@ def test_no_max_iter(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("loader: {workers: 0}", "small.prototxt:1: loader.workers: Input should be greater than or equal to 1"),
-        ("loader: 4", "small.prototxt:1: loader: Input should be a valid dictionary"),
-        ("seed: -1", "small.prototxt:1: seed: Input should be greater than or equal to 0"),
+        ("loader: {workers: 0}", "loader.workers: Input should be greater than or equal to 1"),
+        ("loader: {workers: 9999}", "loader.workers: Input should be less than or equal to"),
+        ("loader: 4", "loader: Input should be a valid dictionary"),
+        ("seed: yes", "seed: Input should be a valid integer"),
+        ("seed: 4294967295", "seed: Input should be less than or equal to 2147483647"),
         ("lr_schedule: {policy: cosine, warmup: 999}", "warmup must be below max_iter (400)"),
         ("phases: [{until: 9, batch: 3}]", "unknown key 'phases.0.batch': did you mean 'batch_size'?"),
-        ("init: lsvu", "small.prototxt:1: init: Input should be 'lsuv', 'ortho', 'ortho-lsuv' or 'none'"),
+        ("phases: [{until: 9}, {until: 8}]", "phase 2 ends at 8, before the phase ahead of it"),
+        ("init: lsvu", "init: Input should be 'lsuv', 'ortho', 'ortho-lsuv' or 'none'"),
+        ("seed: !!bool maybe", "the tag tag:yaml.org,2002:bool: leave it out"),
+        ("label: !!timestamp x", "the tag tag:yaml.org,2002:timestamp: leave it out"),
+        ("label: &a x\n# caffebench: comment: *a", "the alias *a"),
     ],
 )
 def test_a_header_that_asks_for_the_impossible(bench: Any, line: str, message: str) -> None:
+    """Whatever a stranger's header holds: refused within a second or so, with file and line."""
     path = bench.folder / bench.solver()
     text = path.read_text().replace("# caffebench: init: none\n", "")
-    path.write_text(f"# caffebench: {line}\n{text}")
-    assert message in refusal(bench, "small.prototxt")
+    path.write_text(f"\n# caffebench: {line}\n{text}")
+    begun = time.monotonic()
+    said = refusal(bench, "small.prototxt")
+    assert message in said
+    assert re.search(r"small\.prototxt:[1-5]: ", said), said
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "large", "binary", "deep"])
+def test_a_net_that_is_no_text_file(bench: Any, kind: str) -> None:
+    """A net's file, a mean or a list of images that is a device would be read for ever."""
+    net = bench.folder / "net.prototxt"
+    if kind == "pipe":
+        os.mkfifo(net)
+    elif kind == "folder":
+        net.mkdir()
+    elif kind == "large":
+        with net.open("wb") as file:
+            file.truncate(257 << 20)
+    elif kind == "binary":
+        net.write_bytes(b"name: \0")
+    elif kind == "deep":
+        net.write_text("layer { inner " + "{ a " * 5000 + "}" * 5001)
+    name = "/dev/zero" if kind == "device" else net.name
+    (bench.folder / "small.prototxt").write_text(f'net: "{name}"\nbase_lr: 0.1\nmax_iter: 5\nlr_policy: "fixed"\n')
+    said = refusal(bench, "small.prototxt")
+    expected = {
+        "pipe": "is a named pipe",
+        "device": "/dev/zero is a device",
+        "folder": "is a folder",
+        "large": "269 MB",
+    }
+    assert expected.get(kind, name) in said
+    assert len(said.splitlines()) == 1
 
 
 def test_time_limits(bench: Any) -> None:
