@@ -1,7 +1,7 @@
 """The results table as people publish it, in Markdown, LaTeX and CSV, with published figures beside ours.
 
-Published tables are truncated, not rounded (0.4657 stands as 0.465): ours are cut in the same way before they are
-compared, and shown so. ``summary.csv`` has every digit.
+Figures are rounded; ``STYLES["published"]`` cuts them as the published tables did (0.4657 stands there as 0.465). What
+is compared with a published figure is cut in the same way in any case. ``summary.csv`` has every digit.
 """
 
 from __future__ import annotations
@@ -10,14 +10,26 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffebench.analysis.model import Run
 from caffebench.common.errors import InputError
+from caffebench.common.printable import csv_text, printable
 
-__all__ = ["Line", "as_csv", "as_latex", "as_markdown", "lines", "read_published", "truncated"]
+__all__ = [
+    "STYLES",
+    "Line",
+    "as_csv",
+    "as_latex",
+    "as_markdown",
+    "lines",
+    "read_published",
+    "rounded_accuracy",
+    "rounded_loss",
+    "truncated",
+]
 
 ACCURACY_DIGITS, LOSS_DIGITS = 3, 2
 
@@ -49,6 +61,31 @@ def truncated(value: float | None, digits: int) -> str:
     return f"{whole}.{rest[:digits]}"
 
 
+def rounded_accuracy(value: float | None) -> str:
+    """Three decimals; ``-`` for None, ``n/c`` for what is no number."""
+    return _figure(value, ".3f")
+
+
+def rounded_loss(value: float | None) -> str:
+    """Three significant digits, in plain figures where those are not too long; else as ``rounded_accuracy``."""
+    plain = value is None or 1e-4 <= abs(value) < 1e6 or value == 0
+    if plain and value is not None and abs(float(f"{value:.3g}")) >= 100:
+        return _figure(value, ".0f")
+    return _figure(value, "#.3g") if plain else _figure(value, ".2e")
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form) if math.isfinite(value) else "n/c"
+
+
+Format = Callable[[float | None], str]
+STYLES: dict[str, tuple[Format, Format]] = {
+    "rounded": (rounded_accuracy, rounded_loss),
+    "published": (lambda value: truncated(value, ACCURACY_DIGITS), lambda value: truncated(value, LOSS_DIGITS)),
+}
+"""How figures are shown: name -> format of an accuracy, and of a loss."""
+
+
 def _difference(ours: str, published: str) -> str:
     """How ours differs from the published figure, both cut to its digits; ``same`` where it does not."""
     if not published or published == "-" or ours == "-":
@@ -73,24 +110,24 @@ def _comment(run: Run) -> str:
     return ", ".join(said)
 
 
-def lines(runs: Sequence[Run]) -> list[Line]:
-    """A line a run, the best accuracy and the best loss of those that converged marked."""
+def lines(runs: Sequence[Run], style: str = "rounded") -> list[Line]:
+    """A line a run, the best accuracy and the best loss of those that converged marked; ``style`` is of ``STYLES``."""
+    show_accuracy, show_loss = STYLES[style]
+    cut_accuracy, cut_loss = STYLES["published"]
     made: list[Line] = []
     for run in runs:
-        failed = run.status == "not_converged"
-        accuracy = "n/c" if failed else truncated(run.accuracy, ACCURACY_DIGITS)
-        loss = "n/c" if failed else truncated(run.loss, LOSS_DIGITS)
+        accuracy, loss = (math.nan, math.nan) if run.status == "not_converged" else (run.accuracy, run.loss)
         published_accuracy, published_loss = run.published
         made.append(
             Line(
                 name=run.label,
-                accuracy=accuracy,
-                loss=loss,
+                accuracy=show_accuracy(accuracy),
+                loss=show_loss(loss),
                 comment=_comment(run),
                 published_accuracy=published_accuracy,
                 published_loss=published_loss,
-                accuracy_difference=_difference(accuracy, published_accuracy),
-                loss_difference=_difference(loss, published_loss),
+                accuracy_difference=_difference(cut_accuracy(accuracy), published_accuracy),
+                loss_difference=_difference(cut_loss(loss), published_loss),
             )
         )
     good = [k for k, run in enumerate(runs) if run.status not in {"not_converged", "empty"}]
@@ -105,15 +142,15 @@ def lines(runs: Sequence[Run]) -> list[Line]:
     return made
 
 
-def _cells(table: Sequence[Line], bold: str, escape: re.Pattern[str]) -> list[list[str]]:
+def _cells(table: Sequence[Line], bold: str, escape: Callable[[str], str]) -> list[list[str]]:
     def text(one: str) -> str:
-        return escape.sub(r"\\\g<0>", " ".join(one.split()))
+        return escape(" ".join(printable(one).split()))
 
     def figure(one: str, best: bool) -> str:
         return bold.format(one) if best else one
 
     def beside(published: str, difference: str) -> str:
-        return f"{published} ({difference})" if difference else published
+        return f"{text(published)} ({difference})" if difference else text(published)
 
     published = any(line.published_accuracy or line.published_loss for line in table)
     rows = [["Name", "Accuracy", "LogLoss", *(["Published accuracy", "Published LogLoss"] * published), "Comments"]]
@@ -127,16 +164,36 @@ def _cells(table: Sequence[Line], bold: str, escape: re.Pattern[str]) -> list[li
     return rows
 
 
+_MARKDOWN = re.compile(r"[\\|<>*`\[\]~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+}
+
+
+def _for_markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\g<0>", text)
+
+
+def _for_latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
 def as_markdown(table: Sequence[Line]) -> str:
     """Name | Accuracy | LogLoss | Comments; published figures and the difference, where known, before the comments."""
-    head, *rows = _cells(table, "**{}**", re.compile(r"[|\\]"))
+    head, *rows = _cells(table, "**{}**", _for_markdown)
     rule = [":---", *["---:"] * (len(head) - 2), ":---"]
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
 
 
 def as_latex(table: Sequence[Line]) -> str:
-    """The same as a ``tabular`` with the rules of the package booktabs."""
-    head, *rows = _cells(table, r"\textbf{{{}}}", re.compile(r"[&%$#_{}]"))
+    """The same as a ``tabular``, with the rules of the package booktabs."""
+    head, *rows = _cells(table, r"\textbf{{{}}}", _for_latex)
     columns = "l" + "r" * (len(head) - 2) + "l"
     body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
     top = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
@@ -161,7 +218,9 @@ def as_csv(table: Sequence[Line]) -> str:
     for line in table:
         ours = [line.name, line.accuracy, line.loss]
         theirs = [line.published_accuracy, line.accuracy_difference, line.published_loss, line.loss_difference]
-        writer.writerow([*ours, *theirs, line.comment])
+        writer.writerow(
+            [csv_text(cell) for cell in ("" if one == "-" else one for one in (*ours, *theirs, line.comment))]
+        )
     return buffer.getvalue()
 
 
