@@ -61,6 +61,13 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
 @click.option("--watch", is_flag=True, help="Keep it all current while training goes on, until Ctrl-C.")
 @click.option("--every", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Seconds of --watch.")
 @click.option("--table", is_flag=True, help="Write table.md, .tex and .csv, the results as one publishes them.")
+@click.option(
+    "--style",
+    type=click.Choice(["rounded", "published"]),
+    default="rounded",
+    show_default=True,
+    help="Of the table's figures: published cuts them.",
+)
 @click.option("--published", type=click.Path(path_type=Path), help="CSV of published figures to show beside ours.")
 @click.option("--sessions", is_flag=True, help="Tell the story of each run: sessions, crashes, what was lost.")
 @click.option("--train-size", type=click.IntRange(min=1), help="Images of one epoch, where the logs do not tell.")
@@ -78,6 +85,7 @@ def main(
     watch: bool,
     every: float,
     table: bool,
+    style: str,
     published: Path | None,
     sessions: bool,
     train_size: int | None,
@@ -98,6 +106,7 @@ def main(
         smooth,
         resumes,
         table,
+        style,
         html,
         export,
         published,
@@ -120,5 +129,5 @@ def main(
     if table:
         from caffebench.analysis import publish
 
-        click.echo(f"\n{publish.as_markdown(publish.lines(runs))}")
+        click.echo(f"\n{publish.as_markdown(publish.lines(runs, style))}")
     click.echo("\n".join(map(str, written)))

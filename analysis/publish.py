@@ -87,14 +87,15 @@ STYLES: dict[str, tuple[Format, Format]] = {
 
 
 def _difference(ours: str, published: str) -> str:
-    """How ours differs from the published figure, both cut to its digits; ``same`` where it does not."""
+    """How ours differs from the published figure, both cut to its digits; ``same`` where it does not, else empty."""
     if not published or published == "-" or ours == "-":
         return ""
     try:
         digits = len(published.partition(".")[2])
         gap = round(float(ours) - float(published), digits)
     except ValueError:
-        return "same" if ours == published else "differs"
+        known = ours == "n/c" or published == "n/c"  # else it is no figure
+        return "" if not known else "same" if ours == published else "differs"
     return "same" if gap == 0 else f"{gap:+.{digits}f}"
 
 

@@ -24,6 +24,8 @@ class Wanted:
     window: int | None = None
     resumes: bool = False
     table: bool = False
+    style: str = "rounded"
+    """How the table's figures are shown: ``publish.STYLES``."""
     html: bool = False
     export: Sequence[str] = ()
     published: Path | None = None
@@ -41,7 +43,7 @@ class Wanted:
         tables.write_curves(runs, written[0])
         tables.write_summary(runs, written[1])
         if self.table:
-            lines = publish.lines(runs)
+            lines = publish.lines(runs, self.style)
             made = {"md": publish.as_markdown, "tex": publish.as_latex, "csv": publish.as_csv}
             for kind, write in made.items():
                 write_whole(self.out / f"table.{kind}", write(lines))
