@@ -25,6 +25,8 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
+_MAX_BITS = 4096
+"""Of a numerator or denominator: values that multiply each other must not grow without end."""
 _ROUNDING = Context(prec=5, rounding=ROUND_HALF_UP)
 
 
@@ -54,7 +56,11 @@ def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     value = _bare_value(node, names)
     # A float is taken for what its text says: 0.1 is one tenth, not the binary fraction nearest to it.
-    return Fraction(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = Fraction(value) if isinstance(value, int) else Fraction(str(value))
+    if isinstance(value, Fraction) and max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
+        raise InputError(f"'{ast.unparse(node)[:60]}' is a number of more than {_MAX_BITS} bits")
+    return value
 
 
 def _bare_value(node: ast.expr, names: Mapping[str, Any]) -> Any:

@@ -36,7 +36,7 @@ def generate(
             sweep_of[variant.name] = sweep.sweep
             if only is None or fnmatchcase(variant.name, only):
                 texts[variant.name] = render(variant)
-                parse_back(variant.name, texts[variant.name])
+                parse_back(variant, texts[variant.name])
     if not texts:
         near = ", ".join(sorted(sweep_of)[:8])
         raise InputError(f"no variant's name matches --only '{only}': there are {near}{', ...' * (len(sweep_of) > 8)}")

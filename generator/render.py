@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
@@ -9,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.common.header import format_header
+from caffebench.common.header import format_header, read_header
 from caffebench.engine.locate import caffe_pb2
 from caffebench.generator.variants import Resolved
 
@@ -52,12 +53,13 @@ def header_of(variant: Resolved) -> dict[str, Any]:
 def render(variant: Resolved) -> str:
     """The text of the variant's file: header, solver, and the net inside. Raises ``InputError``."""
     import jinja2
+    from markupsafe import Markup
 
     s = variant.settings
     try:
         template = _environment().get_template(f"{s['architecture']}.prototxt.j2")
         return template.render(
-            header=format_header(header_of(variant)),
+            header=Markup(format_header(header_of(variant))),  # noqa: S704, prototxt, not HTML
             variant=variant.name,
             s=s,
             profile=variant.profile,
@@ -72,14 +74,22 @@ def render(variant: Resolved) -> str:
             f"{variant.name}: the template of {architecture} asks for a value that is not there: {error.message} "
             f"(sizes stand in the profile {variant.profile.profile}, under architectures.{architecture}.size)"
         ) from error
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        raise InputError(f"{variant.name}: the template of {s['architecture']}{line}: {error}") from error
 
 
-def parse_back(name: str, text: str) -> Any:
+def parse_back(variant: Resolved, text: str) -> Any:
     """The file's ``SolverParameter``; None where no Caffe is installed to ask, which generating does not need.
 
-    Raises ``CaffebenchError`` where Caffe's format does not take the file.
+    Raises ``InputError`` where a value of the header is none of the header's, and ``CaffebenchError`` where Caffe's
+    format does not take the file, or the header does not read back to what was meant.
     """
     from google.protobuf import text_format
+
+    name = variant.name
+    if read_header(text, f"{name}.prototxt") != header_of(variant):
+        raise CaffebenchError(f"{name}: the header that was written is not the one that is read")
 
     try:
         message = caffe_pb2().SolverParameter()
@@ -110,6 +120,16 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
+def _finalize(value: Any) -> Any:
+    """What stands between ``{{ }}``: a macro's text as it is, a value escaped as a prototxt's strings are."""
+    from markupsafe import Markup
+
+    if hasattr(value, "__html__"):
+        return value
+    text = _as_text(value).replace("\\", r"\\").replace('"', r"\"")
+    return Markup(re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\{ord(found[0]):03o}", text))  # noqa: S704
+
+
 @cache
 def _environment() -> SandboxedEnvironment:
     import jinja2
@@ -119,11 +139,11 @@ def _environment() -> SandboxedEnvironment:
     return SandboxedEnvironment(
         loader=jinja2.FunctionLoader(lambda name: _source(folder / name)),
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: value if isinstance(value, str) else _as_text(value),
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # prototxt, not HTML
+        autoescape=True,  # only to tell what a macro wrote from a value, which must not leave its quotes
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,9 +29,11 @@ def _expression(value: Any) -> Any:
 
 
 Expression = Annotated[Any, PlainValidator(_expression)]
+Finite = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 SolverType = Literal["SGD", "Nesterov", "Adam", "AdaDelta", "AdaGrad", "RMSProp"]
 
+MAX_VARIANTS = 10_000
 LR_POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 
 
@@ -188,15 +193,25 @@ class Sweep(_Strict):
         for key in grid.keys() - Settings.model_fields.keys():
             near = difflib.get_close_matches(key, Settings.model_fields, 1)
             raise ValueError(f"unknown key '{key}'" + (f": did you mean '{near[0]}'?" if near else ""))
+        count = math.prod(len(values) for values in grid.values())
+        if count > MAX_VARIANTS:
+            raise ValueError(f"{' x '.join(grid)} are {count} combinations, more than {MAX_VARIANTS}")
         return grid
+
+    @field_validator("variants")
+    @classmethod
+    def _not_too_many(cls, variants: list[Variant]) -> list[Variant]:
+        if len(variants) > MAX_VARIANTS:
+            raise ValueError(f"{len(variants)} variants are more than {MAX_VARIANTS}")
+        return variants
 
 
 class Recipe(_Strict):
     """The training of a profile's architecture that expressions start from."""
 
-    batch_size: int = Field(gt=0)
-    base_lr: float = Field(gt=0)
-    max_iter: int = Field(gt=0)
+    batch_size: int = Field(gt=0, lt=2**31)
+    base_lr: float = Field(gt=0, lt=1e6)
+    max_iter: int = Field(gt=0, lt=2**31)
 
 
 class Architecture(_Strict):
@@ -206,23 +221,44 @@ class Architecture(_Strict):
     settings: Settings = Settings()
     size: dict[str, Any] = {}
 
+    @field_validator("size")
+    @classmethod
+    def _nothing_that_ends_a_value(cls, size: dict[str, Any]) -> dict[str, Any]:
+        for text in _texts(size):
+            if not re.fullmatch(r"[^\x00-\x1f\x7f\x85\u2028\u2029\"'\\:;,{}<>\[\]#]*", text):
+                raise ValueError(f"{text!r} would end the value it is in: no quotes, brackets, colons, line breaks")
+        return size
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in nested values, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield str(key)
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
 
 class Profile(_Strict):
     """A data set, and every architecture at the size and with the training that suit it."""
 
     profile: Identifier
     title: str
-    train_size: int = Field(gt=0)
-    test_size: int = Field(gt=0)
-    test_batch_size: int = Field(gt=0)
-    classes: int = Field(gt=1)
-    channels: int = Field(gt=0)
-    image_size: int = Field(gt=0, description="pixels a side that the net sees, after any crop")
-    crop_size: int = Field(default=0, description="0: pictures are taken whole")
+    train_size: int = Field(gt=0, lt=2**31)
+    test_size: int = Field(gt=0, lt=2**31)
+    test_batch_size: int = Field(gt=0, lt=2**31)
+    classes: int = Field(gt=1, lt=2**31)
+    channels: int = Field(gt=0, lt=2**31)
+    image_size: int = Field(gt=0, lt=2**31, description="pixels a side that the net sees, after any crop")
+    crop_size: int = Field(default=0, ge=0, lt=2**31, description="0: pictures are taken whole")
     mirror: StrictBool = False
     force_color: StrictBool = Field(default=False, description="decode grey pictures as colour; not for raw records")
-    mean_value: list[float]
-    scale: float
+    mean_value: list[Finite]
+    scale: Finite
     batch_scale: Expression = 1
     settings: Settings = Settings()
     architectures: dict[Identifier, Architecture]

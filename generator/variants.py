@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import floor
+from functools import cache
+from math import floor, isqrt
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -21,12 +22,24 @@ from caffebench.common.yamlfile import explain
 from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.schema import DEFAULTS, Architecture, Profile, Settings, Sweep, Variant
 
-__all__ = ["Resolved", "resolve"]
+__all__ = ["Resolved", "ending_with_a_test", "resolve"]
 
 # What is written down as a whole number, and text that is not an expression.
 _WHOLE = {"batch_size", "iter_size", "max_iter", "stepsize", "stepvalue", "test_interval", "display", "snapshot"}
 _WHOLE |= {"average_loss", "crop_size", "seed", "workers", "until", "warmup"}
-_AT_LEAST_ONE = {"batch_size", "iter_size", "max_iter", "stepsize", "workers", "until"}
+# What a rounded value must not become 0 of; without one of them there is no curve, no test or no end.
+_INTERVALS = {"test_interval", "display", "snapshot", "stepsize"}
+_INT_MAX = 2**31 - 1
+# What Caffe can work with, both ends included; names that are not here are any number that a float can be.
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(_WHOLE, (0, _INT_MAX)),
+    **dict.fromkeys(_INTERVALS | {"batch_size", "iter_size", "max_iter", "until", "average_loss"}, (1, _INT_MAX)),
+    "workers": (1, 1024),
+    "seed": (0, 2**32 - 1),
+    **dict.fromkeys(("base_lr", "min_lr", "weight_decay", "gamma", "delta"), (0, 1e6)),
+    **dict.fromkeys(("momentum", "momentum2", "rms_decay"), (0, 1)),
+    "width": (1e-6, 1e3),
+}
 _TEXT = {"architecture", "lr_policy", "solver_type", "data", "activation", "bn", "pool", "init", "weights", "policy"}
 
 
@@ -91,9 +104,13 @@ def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, over
             f"{sweep.sweep}: the profile {profile.profile} has no architecture '{architecture}', but {known}"
         )
     entry = profile.architectures[architecture]
-    values = _Values([*layers, entry.settings, profile.settings, DEFAULTS], profile, entry)
+    layers += [entry.settings, profile.settings, DEFAULTS]
     where = f"{sweep.sweep}, variant {number} on {profile.profile}"
     try:
+        iterations = next(one.max_iter for one in layers if one.max_iter is not None)
+        given = isinstance(iterations, int | float)
+        tested = ending_with_a_test(_Values(layers, profile, entry), given)
+        values = _Values([tested, *layers], profile, entry)
         settings = {key: values[key] for key in values}
         name = fill(variant.name or sweep.name, values)
         where = name
@@ -106,6 +123,32 @@ def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, over
         comment = variant.published.comment
     source = variant.source or sweep.source
     return Resolved(name, label, comment, variant.default, source, sweep, profile, settings, variant)
+
+
+def ending_with_a_test(values: Mapping[str, Any], given: bool) -> Settings:
+    """``max_iter`` and ``test_interval`` so that the one is a multiple of the other: the last weights are tested.
+
+    The interval becomes the divisor of ``max_iter`` that is nearest to it. Where none is within a factor of two,
+    ``max_iter`` is rounded to whole intervals, unless it was ``given`` as a number: then it stays, and the nearest
+    divisor is taken, whatever it is.
+    """
+    max_iter, interval = int(values["max_iter"]), int(values["test_interval"])
+    if interval >= max_iter:
+        return Settings(max_iter=max_iter, test_interval=max_iter)
+    if max_iter % interval:
+        near = _divisor_near(max_iter, interval)
+        if given or interval / 2 <= near <= interval * 2:
+            interval = near
+        else:
+            max_iter = max(1, round(Fraction(max_iter, interval))) * interval
+    return Settings(max_iter=max_iter, test_interval=interval)
+
+
+@cache
+def _divisor_near(number: int, wanted: int) -> int:
+    """The divisor of ``number`` whose ratio to ``wanted`` is nearest to 1."""
+    small = [one for one in range(1, isqrt(number) + 1) if number % one == 0]
+    return min({*small, *(number // one for one in small)}, key=lambda one: max(one / wanted, wanted / one))
 
 
 class _Values(Mapping[str, Any]):
@@ -158,9 +201,14 @@ class _Values(Mapping[str, Any]):
         if not isinstance(value, Fraction):
             raise InputError(f"'{raw}' is no number")
         if name in _WHOLE:
-            value = Fraction(floor(value + Fraction(1, 2)))
-        if name in _AT_LEAST_ONE and value < 1:
-            raise InputError(f"'{raw}' is {show(value)}, and must be at least 1")
+            exact, value = value, Fraction(floor(value + Fraction(1, 2)))
+            if name in _INTERVALS and exact > 0:
+                value = max(value, Fraction(1))
+        low, high = _RANGES.get(name, (-1e30, 1e30))
+        if not low <= value <= high:
+            bounds = f"at least {low:g}" if value < low else f"at most {high:g}"
+            hint = ", max_iter for once at the end" if name in _INTERVALS and not value else ""
+            raise InputError(f"'{raw}' is {show(value) if abs(value) < 1e30 else 'huge'}, and must be {bounds}{hint}")
         if name == "dropout" and not 0 <= value < 1:
             raise InputError(f"'{raw}' must be at least 0 and less than 1")
         return value

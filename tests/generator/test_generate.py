@@ -16,6 +16,7 @@ from caffebench.engine.locate import caffe_pb2
 from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
 from caffebench.generator.cli import main
 from caffebench.generator.generate import generate
+from caffebench.generator.variants import ending_with_a_test
 
 ROOT = Path(__file__).parent.parent.parent
 PROFILES = profile_names()
@@ -178,3 +179,50 @@ def test_the_default_digits_variant_learns(digits_root, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     accuracies = [float(value) for value in re.findall(r"accuracy = ([\d.]+)", done.stderr)]
     assert accuracies[-1] >= 0.95
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_run_ends_with_a_test_and_no_interval_is_0(profile):
+    sweeps = [load_sweep(name) for name in sweep_names()]
+    files = generate([one for one in sweeps if profile not in one.refuse], load_profile(profile))
+    for name, text in files.items():
+        solver = parse(text)
+        assert solver.max_iter % solver.test_interval == 0, name
+        assert min(solver.test_interval, solver.display, solver.snapshot, solver.average_loss) >= 1, name
+        assert solver.max_iter / solver.test_interval >= 3 or name.startswith("workers"), name
+
+
+@pytest.mark.parametrize(
+    ("max_iter", "interval", "expected"),
+    [
+        (1000, 100, (1000, 100)),
+        (9792, 196, (9792, 192)),
+        (15, 1000, (15, 15)),
+        (1, 1, (1, 1)),
+        (9767, 195, (9750, 195)),
+        (2**31 - 1, 1000, (2_147_484_000, 1000)),
+        (1437, 100, (1400, 100)),
+    ],
+)
+def test_the_interval_becomes_a_divisor_or_the_run_whole_intervals(max_iter, interval, expected):
+    tested = ending_with_a_test({"max_iter": max_iter, "test_interval": interval}, given=False)
+    assert (tested.max_iter, tested.test_interval) == expected
+    kept = ending_with_a_test({"max_iter": max_iter, "test_interval": interval}, given=True)
+    assert kept.max_iter == max_iter
+    assert max_iter % kept.test_interval == 0
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 9, 15, 61, 1437])
+def test_a_short_run_has_a_curve_and_a_test_at_its_end(max_iter, tmp_path):
+    assert run("batch_size", "--profile", "cifar10", "--set", f"max_iter={max_iter}", "--out", tmp_path) == 0
+    for path in tmp_path.iterdir():
+        solver = parse(path.read_text())
+        assert solver.max_iter == max_iter
+        assert max_iter % solver.test_interval == 0
+        assert min(solver.test_interval, solver.display, solver.snapshot) >= 1
+
+
+@pytest.mark.parametrize("key", ["display", "test_interval", "snapshot"])
+def test_an_interval_of_0_is_refused(key, tmp_path, capsys):
+    assert run("batch_size", "--set", f"{key}=0", "--out", tmp_path / "out") == 2
+    assert f"in '{key}': '0' is 0, and must be at least 1, max_iter for once at the end" in capsys.readouterr().err

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import yaml
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +24,7 @@ from caffebench.generator.catalog import load_profile, load_sweep, parse_setting
 from caffebench.generator.cli import main
 from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.generate import generate
-from caffebench.generator.schema import Settings
+from caffebench.generator.schema import Settings, Sweep
 
 ROOT = Path(__file__).parents[2]
 HEAD = "sweep: mine\ntitle: t\nstudies: s\nsource: me\nlabel: l\n"
@@ -232,3 +236,84 @@ def test_a_profile_whose_test_set_is_no_whole_number_of_batches_is_refused(tmp_p
     path.write_text(text.replace("test_batch_size: 120", "test_batch_size: 100"))
     with pytest.raises(InputError, match=r"mine.yaml:6: test_batch_size: .* 100 does not divide it"):
         load_profile(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("variants: [{base_lr: -1}]", "in 'base_lr': '-1' is -1, and must be at least 0"),
+        ("variants: [{max_iter: 9999999999}]", "and must be at most 2.14748e+09"),
+        ("variants: [{momentum: 1.5}]", "and must be at most 1"),
+        ("variants: [{workers: 0}]", "and must be at least 1"),
+        ("variants: [{width: 0}]", "'0' is 0, and must be at least 1e-06"),
+        (f"variants: [{{base_lr: {'9' * 150} * {'9' * 40}}}]", "is huge, and must be at most 1e+06"),
+        (
+            "settings: {architecture: caffenet, gamma: 0.999999999999999, "
+            + ", ".join(
+                f"{one}: {other} * {other}"
+                for one, other in itertools.pairwise(
+                    [
+                        "base_lr",
+                        "power",
+                        "momentum",
+                        "momentum2",
+                        "rms_decay",
+                        "delta",
+                        "weight_decay",
+                        "width",
+                        "gamma",
+                    ]
+                )
+            )
+            + "}\nvariants: [{}]",
+            "is a number of more than 4096 bits",
+        ),
+        ("grid: {base_lr: [" + "0.1, " * 200 + "], gamma: [" + "0.1, " * 51 + "]}", "are 10200 combinations"),
+        ("variants: [" + "{}, " * 10_001 + "]", "10001 variants are more than 10000"),
+    ],
+)
+def test_what_grows_without_end_or_out_of_range_is_refused_at_once(tmp_path: Path, text: str, message: str) -> None:
+    head = "" if text.startswith("settings") else "settings: {architecture: caffenet}\n"
+    start = time.process_time()
+    assert message in refused(tmp_path, f"{head}name: n\n{text}\n")
+    assert time.process_time() - start < 1
+
+
+HOSTILE = st.text(st.sampled_from("ab \"'\\\n\r\x85\u2028{}[]:#;,é\x00\t"), min_size=1, max_size=12)
+
+
+@given(label=HOSTILE, comment=HOSTILE, reason=HOSTILE, source=HOSTILE)
+def test_texts_of_a_sweep_stay_in_their_comment(label: str, comment: str, reason: str, source: str) -> None:
+    texts = {"label": label, "comment": comment}
+    fields = {name: re.sub("[{}]", "", text) or "x" for name, text in texts.items()}  # braces hold expressions
+    made = Sweep(
+        sweep="s", title="t", studies="s", name="n", variants=[{"source": source}], source="us",  # type: ignore[list-item]
+        settings=Settings(architecture="caffenet"), allow={"epochs": reason}, **fields,
+    )  # fmt: skip
+    (text,) = generate([made], load_profile("digits")).values()
+    header = read_header(text)
+    assert {name: header[name] for name in texts} == fields
+    assert (header["allow"], header["source"]) == ({"epochs": reason}, source)
+    plain = made.model_copy(update={"label": "l", "comment": "", "allow": {}})
+    assert solver(text) == solver(*generate([plain], load_profile("digits")).values())
+
+
+@pytest.mark.parametrize(
+    "filler", ['msra" } weight_filler { type: "x', "a\nb", "a\u2028b", "a'b", "3 stride: 2", "a#b"]
+)
+def test_a_size_that_would_leave_its_quotes_is_refused(tmp_path: Path, filler: str) -> None:
+    profile = yaml.safe_load((ROOT / "generator" / "profiles" / "digits.yaml").read_text())
+    profile["architectures"]["caffenet"]["size"]["filler"] = filler
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(profile))
+    with pytest.raises(InputError, match=r"mine.yaml:\d+: architectures.caffenet.size: .* would end the value"):
+        load_profile(str(path))
+
+
+def test_a_size_of_the_wrong_kind_is_told_in_one_line(tmp_path: Path) -> None:
+    text = (ROOT / "generator" / "profiles" / "digits.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("{num_output: 128}", "{num_output: many}", 1))
+    with pytest.raises(InputError, match="bs256: the template of caffenet: can't multiply") as caught:
+        generate([load_sweep("batch_size")], load_profile(str(path)))
+    assert "\n" not in str(caught.value)
