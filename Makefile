@@ -8,26 +8,37 @@ VENV ?= .venv
 ROOMS = common engine datasets generator templates launcher analysis
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup demo test lint types tests bench soak test-cuda-build
+.PHONY: setup lock demo test lint types types-numpy tests bench soak test-cuda-build test-debian
 test: lint types tests
 
-setup: $(VENV)/.ready
-$(VENV)/.ready: setup.py pyproject.toml scripts/setup $(wildcard analysis/*.pyx)
+setup: $(VENV)/.caffe
+$(VENV)/.caffe: $(VENV)/.packages
+	$(VENV)/bin/install-caffe
+	@touch $@
+$(VENV)/.packages: setup.py pyproject.toml requirements.lock scripts/setup $(shell find analysis -name '*.pyx')
 	scripts/setup $(PYTHON) $(VENV)
 	@touch $@
+
+# The newest versions of everything that the tests use, into requirements.lock.
+lock:
+	scripts/lock $(PYTHON)
 
 demo: setup
 	scripts/demo
 
-lint: setup
+lint: $(VENV)/.packages
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
 # mypy does not follow the import hook of an editable install: give it the namespace as a tree of links.
-types: setup
+types: $(VENV)/.packages
 	@mkdir -p .cache/typing/caffebench
 	@for room in $(ROOMS); do ln -sfn ../../../$$room .cache/typing/caffebench/$$room; done
 	MYPYPATH=.cache/typing $(VENV)/bin/mypy -p caffebench
+
+# The same with the oldest NumPy that the package takes and with the newest there is.
+types-numpy: types
+	scripts/types-numpy $(VENV)
 
 tests: setup
 	$(VENV)/bin/pytest
@@ -40,3 +51,8 @@ bench: setup
 
 test-cuda-build: setup
 	$(VENV)/bin/pytest tests/engine/cuda_build.py
+
+# In Debian 12 and 13 with nothing but python3, make and git, as root: an hour and more.
+DEBIAN ?= bookworm trixie
+test-debian:
+	scripts/test-debian $(DEBIAN)

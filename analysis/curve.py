@@ -85,7 +85,8 @@ def _extremes(values: Array, starts: Array) -> Array:
         keep.append(found[np.flatnonzero(np.diff(group[found], prepend=-1))])
     holes = np.flatnonzero(nan)
     keep.append(holes[np.flatnonzero(np.diff(group[holes], prepend=-1))])
-    return np.unique(np.concatenate(keep))
+    kept: Array = np.unique(np.concatenate(keep))
+    return kept
 
 
 def _means(values: Array, starts: Array) -> Array:

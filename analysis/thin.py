@@ -42,7 +42,8 @@ def thin(x: npt.ArrayLike, y: npt.ArrayLike, buckets: int, *, log: bool = False)
         extreme = np.repeat(reduce.reduceat(filled, starts), ends - starts + 1)
         keep.append(_first_of_each(np.flatnonzero((filled == extreme) & ~nan), bucket))
     keep.append(_first_of_each(np.flatnonzero(nan), bucket))
-    return np.unique(np.concatenate(keep))
+    kept: Places = np.unique(np.concatenate(keep))
+    return kept
 
 
 def _first_of_each(places: Places, bucket: npt.NDArray[np.int64]) -> Places:

@@ -75,6 +75,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def slurm_version() -> tuple[int, ...]:
+    found = re.search(r"(\d+)\.(\d+)", ask("slurmd", "-V"))
+    assert found, "slurmd does not say its version"
+    return tuple(map(int, found.groups()))
+
+
 @pytest.fixture(scope="module")
 def cluster(have_programs: Callable[[Sequence[str], Sequence[str]], None]) -> Iterator[None]:
     """A Slurm that every command finds, until the tests of this file are over."""
@@ -86,6 +92,9 @@ def cluster(have_programs: Callable[[Sequence[str], Sequence[str]], None]) -> It
         (folder / name).mkdir()
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o400)
+    if slurm_version() >= (23, 11):
+        # Newer ones end at once where no cgroups are mounted, wanted or not; older ones do not know this setting.
+        (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
     configuration = folder / "slurm.conf"
     host = socket.gethostname().split(".")[0]
     configuration.write_text(
