@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from caffebench.common.cli import command
+from caffebench.common.printable import printable
 
 __all__ = ["main"]
 
@@ -38,7 +39,11 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="results", show_default=True)
 @click.option("--plot", is_flag=True, help="Draw test accuracy, test loss, train loss and learning rate.")
-@click.option("--x", type=click.Choice(["iteration", "epoch", "seconds"]), default="iteration", show_default=True)
+@click.option(
+    "--x",
+    type=click.Choice(["iteration", "epoch", "seconds"]),
+    help="Of the plots; epochs where batch sizes differ and epochs are known, else iterations, unless you say it.",
+)
 @click.option(
     "--format",
     "formats",
@@ -75,7 +80,7 @@ def main(
     paths: tuple[Path, ...],
     out: Path,
     plot: bool,
-    x: str,
+    x: str | None,
     formats: tuple[str, ...],
     log: str | None,
     smooth: int | None,
@@ -130,4 +135,6 @@ def main(
         from caffebench.analysis import publish
 
         click.echo(f"\n{publish.as_markdown(publish.lines(runs, style))}")
-    click.echo("\n".join(map(str, written)))
+    click.echo("\n".join(map(str, written.paths)))
+    for note in written.notes:
+        click.echo(printable(note), err=True)

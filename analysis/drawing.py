@@ -18,7 +18,7 @@ from caffebench.common.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "lines_of", "named"]
+__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "lines_of", "named"]
 
 AXES = {"iteration": "iterations", "epoch": "epochs", "seconds": "training time"}
 DASHES: dict[str, Any] = {"solid": "solid", "dash": (0, (5, 1.8)), "dot": (0, (1.2, 1.5))}
@@ -115,6 +115,18 @@ def fit(ax: Axes, lines: Sequence[Line], log: bool) -> None:
         ax.set_ylim(max(low - pad, 0.0) if low >= 0 else low - pad, high + pad)
 
 
+def fit_to_ends(ax: Axes, lines: Sequence[Line]) -> None:
+    """Open the axis on where the curves that converged end, from half of each on: not on guessing, where they begin."""
+    good = [line for line in lines if line.run.status != "not_converged"] or lines
+    ends = [line.y[line.x >= line.x[-1] / 2] for line in good if len(line.y) > 1]
+    ends = [values for values in (one[np.isfinite(one)] for one in ends) if len(values)]
+    if not ends:
+        return
+    low, high = min(float(values.min()) for values in ends), max(float(values.max()) for values in ends)
+    pad = max(0.06 * (high - low), 0.005 * max(abs(low), abs(high)), 1e-6)
+    ax.set_ylim(low - pad, high + pad)
+
+
 def draw(
     ax: Axes,
     lines: Sequence[Line],
@@ -149,6 +161,7 @@ def draw(
             lw=1.5 if len(lines) <= 8 else 1.2,
             zorder=2.5,
             gid="curve",
+            label=line.run.name,
         )
         _mark_runaway(ax, line, color)
         if resumes:
@@ -189,16 +202,18 @@ def draw(
 
 
 def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
-    """A triangle at the upper edge wherever the curve leaves the picture."""
+    """A triangle at the edge wherever the curve leaves the picture; at the lower one where all of it is below."""
     if ax.get_autoscaley_on():
         return
-    top = ax.get_ylim()[1]
+    bottom, top = ax.get_ylim()
     along, values = line.rough
     outside = ~(values <= top) & ~np.isnan(values)
     leaves = np.flatnonzero(outside & ~np.concatenate([[False], outside[:-1]]))
     if len(leaves):
         marks = leaves[thin(along[leaves], values[leaves], 40)]
         ax.plot(along[marks], np.full(len(marks), top), "^", color=color, ms=4, clip_on=False, zorder=4, gid="runaway")
+    elif len(values) and not (values >= bottom).any():
+        ax.plot(along[-1:], [bottom], "v", color=color, ms=4, clip_on=False, zorder=4, gid="runaway")
 
 
 def _mark_resumes(ax: Axes, line: Line, color: str) -> None:

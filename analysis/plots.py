@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffebench.analysis.curve import rates_of
-from caffebench.analysis.drawing import COLUMN, MOST, draw, fit, lines_of, named
+from caffebench.analysis.drawing import COLUMN, MOST, draw, fit, fit_to_ends, lines_of, named
 from caffebench.analysis.look import window_of
 from caffebench.analysis.model import Run
 from caffebench.common.errors import InputError
@@ -31,6 +31,7 @@ __all__ = [
     "draw_test_loss",
     "draw_train_loss",
     "save_plots",
+    "usual_x",
 ]
 
 FORMATS = ("png", "svg", "pdf")
@@ -45,9 +46,13 @@ def draw_test_accuracy(
     log_y: bool = False,
     resumes: bool = False,
 ) -> Axes:
-    """Accuracy of test net 0 (top-1 before top-5) against ``x``: iteration, epoch or seconds of training."""
+    """The accuracy of the tests against ``x``: iteration, epoch or seconds of training.
+
+    The axis opens on where the curves end; a curve that is below all the time has a mark at the lower edge.
+    """
     rows = [run.drawn(run.accuracy_metric) if run.accuracy_metric else None for run in runs]
     lines = lines_of(ax, runs, rows, x)
+    fit_to_ends(ax, lines)
     return draw(ax, lines, "test accuracy", "{:.3f}", log_x, log_y, resumes, best=max)
 
 
@@ -115,22 +120,33 @@ PLOTS: dict[str, Callable[..., Axes]] = {
 """Name of each plot's file -> what draws it."""
 
 
+def usual_x(runs: Sequence[Run]) -> str:
+    """What runs are compared against unless it is said: epochs where batch sizes differ and all are known."""
+    trained = [run for run in runs if run.iteration is not None]
+    sizes = {run.config.batch_size for run in trained}
+    return "epoch" if len(sizes) > 1 and all(run.epochs is not None for run in trained) else "iteration"
+
+
 def save_plots(
     runs: Sequence[Run],
     folder: Path,
-    x: str = "iteration",
+    x: str | None = None,
     *,
     formats: Iterable[str] = ("png",),
     log_x: bool = False,
     log_y: bool = False,
     resumes: bool = False,
     window: int | None = None,
+    left_out: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Save every plot in each of ``formats`` (``FORMATS``); returns the paths.
 
-    ``log_y`` concerns the losses; the learning rate is always on a logarithmic axis. Raises ``InputError`` for an
-    unknown format or ``x``.
+    ``x`` is ``usual_x`` unless it is said. ``log_y`` concerns the losses; the learning rate is always on a logarithmic
+    axis. ``left_out`` is told which runs have nothing to be drawn in a plot. Raises ``InputError`` for an unknown
+    format or ``x``.
     """
+    x = x or usual_x(runs)
+    missing: dict[str, list[str]] = {}
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -153,11 +169,32 @@ def save_plots(
             more = {"window": window} if name == "train_loss" else {}
             if name in ("test_loss", "train_loss"):
                 more["log_y"] = log_y
-            plot(figure.add_subplot(), runs, x, log_x=log_x, resumes=resumes, **more)
+            axes = plot(figure.add_subplot(), runs, x, log_x=log_x, resumes=resumes, **more)
+            shown = {line.get_label() for line in axes.lines if line.get_gid() == "curve"}
+            for run in runs:
+                if run.name not in shown:
+                    missing.setdefault(run.name, []).append(name)
             for one in chosen:
                 buffer = io.BytesIO()
                 metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(one)
                 figure.savefig(buffer, format=one, dpi=200, metadata=metadata)
                 paths.append(folder / f"{name}.{one}")
                 write_whole(paths[-1], buffer.getvalue())
+    if left_out is not None:
+        _say_missing(missing, x, left_out)
     return paths
+
+
+NAMED = 5
+"""Runs that are named where they are left out of the same plots; of more their number is said."""
+
+
+def _say_missing(missing: dict[str, list[str]], x: str, say: Callable[[str], None]) -> None:
+    """One line for all runs that the same plots lack."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for run, plots in missing.items():
+        alike.setdefault(tuple(plots), []).append(run)
+    unknown = {"epoch": ", or epochs that are not known: --train-size", "seconds": ", or no times"}.get(x, "")
+    for group, runs in alike.items():
+        more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
+        say(f"left out of {', '.join(group)}: {', '.join(runs[:NAMED])}{more} (no such values in the log{unknown})")

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from caffebench.analysis.model import Run
 
-__all__ = ["Wanted"]
+__all__ = ["Wanted", "Written"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, and what the user should know about it."""
+
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,8 @@ class Wanted:
 
     out: Path
     plot: bool = False
-    x: str = "iteration"
+    x: str | None = None
+    """``iteration``, ``epoch`` or ``seconds``; None for what suits the runs (``plots.usual_x``)."""
     formats: Sequence[str] = ("png",)
     log: str = ""
     """Axes that are to be logarithmic: ``x``, ``y`` or ``xy``."""
@@ -32,11 +41,12 @@ class Wanted:
     reload: float | None = None
     """Seconds after which an open report looks for news."""
 
-    def write(self, runs: Sequence[Run]) -> list[Path]:
-        """Write it all; returns the paths. Raises ``InputError`` where an extra that is needed is not installed."""
+    def write(self, runs: Sequence[Run]) -> Written:
+        """Write it all. Raises ``InputError`` where an extra that is needed is not installed."""
         from caffebench.analysis import publish, tables
         from caffebench.common.files import write_whole
 
+        notes: list[str] = []
         if self.published is not None:
             publish.read_published(self.published, runs)
         written = [self.out / "curves.csv", self.out / "summary.csv"]
@@ -60,15 +70,28 @@ class Wanted:
                 log_y="y" in self.log,
                 resumes=self.resumes,
                 window=self.window,
+                left_out=notes.append,
             )
         if self.html:
+            from caffebench.analysis.plots import usual_x
             from caffebench.analysis.report import write_report
 
-            write_report(runs, self.out / "report.html", x=self.x, reload=self.reload)
+            write_report(runs, self.out / "report.html", x=self.x or usual_x(runs), reload=self.reload)
             written.append(self.out / "report.html")
         # The CSV files are there already.
         if others := [one for one in self.export if one != "csv"]:
             from caffebench.analysis.export import export
 
             written += export(runs, self.out, others)
-        return written
+        if old := _of_earlier_calls(self.out):
+            notes.append(f"of an earlier call, not renewed by this one: {', '.join(map(str, old))}")
+        return Written(tuple(written), tuple(notes))
+
+
+def _of_earlier_calls(folder: Path) -> list[Path]:
+    """Files of the kinds that calls write which are older than this call's first file."""
+    kinds = ["report.html", "table.md", "table.tex", "table.csv"]
+    kinds += [f"{table}.{form}" for table in ("curves", "summary") for form in ("parquet", "json")]
+    kinds += [f"plots/*.{form}" for form in ("png", "svg", "pdf")] + ["tensorboard/**/events.out.tfevents.caffebench"]
+    first = (folder / "curves.csv").stat().st_mtime_ns
+    return [one for kind in kinds for one in sorted(folder.glob(kind)) if one.stat().st_mtime_ns < first]

@@ -56,3 +56,18 @@ def test_a_wrong_option_is_refused_in_one_line(tmp_path: Path, wrong: list[str],
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_an_earlier_call_left_is_said_to_be_old(make_session: Session, write: Write, tmp_path: Path) -> None:
+    path = write("a.log", make_session(0, 300))
+    options = ["--table", "--html", "--plot", "--export", "json,tensorboard"]
+    first = merge(path, "--out", tmp_path / "out", *options)
+    assert (first.returncode, "earlier call" in first.stderr) == (0, False)
+    (tmp_path / "out/notes.txt").write_text("the user's own")
+    (path.parent / "a.log").rename(path.parent / "b.log")
+    second = merge(path.parent, "--out", tmp_path / "out", "--table", "--export", "tensorboard")
+    (said,) = [line for line in second.stderr.splitlines() if "earlier call" in line]
+    for name in ("report.html", "curves.json", "summary.json", "plots/test_loss.png", "tensorboard/a/"):
+        assert f"out/{name}" in said
+    for name in ("table.md", "curves.csv", "tensorboard/b/", "notes.txt"):
+        assert f"out/{name}" not in said

@@ -25,6 +25,7 @@ from caffebench.analysis.plots import (
     draw_test_loss,
     draw_train_loss,
     save_plots,
+    usual_x,
 )
 from caffebench.common.errors import InputError
 
@@ -209,3 +210,37 @@ def test_the_colour_blind_tell_the_colours_apart(kind: str) -> None:
     distances = [np.linalg.norm(seen(one) - seen(other)) for one, other in itertools.combinations(COLORS, 2)]
     assert min(distances) > 10  # 2.3 is a difference that one can just see
     assert len(DASHES) == 3
+
+
+def test_the_accuracy_axis_opens_on_where_the_curves_end(make_session: Session, write: Write, ax: Any) -> None:
+    text = make_session(0, 4000, loss=lambda _: math.nan).replace("accuracy = ", "accuracy = 0.00")
+    (sick,) = read_runs([write("sick.log", text)])
+    good = read_runs([write("good.log", make_session(0, 4000))])
+    draw_test_accuracy(ax, [*good, sick])
+    low, high = ax.get_ylim()
+    assert 1.8 < low < 2.0  # half of the way to 4,000 iterations
+    assert 4.0 < high < 4.2
+    (mark,) = _curves(ax, "runaway")
+    assert (mark.get_marker(), mark.get_ydata()[0]) == ("v", low)
+
+
+def test_runs_of_several_batch_sizes_are_compared_by_epochs(make_session: Session, write: Write) -> None:
+    write("a.log", make_session(0, 400))
+    path = write("b.log", make_session(0, 400).replace("batch_size: 32", "batch_size: 64"))
+    assert usual_x(read_runs([path.parent], train_size=3200)) == "epoch"
+    assert usual_x(read_runs([path.parent])) == "iteration"
+    assert usual_x(read_runs([path], train_size=3200)) == "iteration"
+
+
+def test_what_a_plot_lacks_is_said(make_session: Session, write: Write, tmp_path: Path) -> None:
+    for number in range(7):
+        path = write(f"untested{number}.log", make_session(0, 90).replace("Testing", "Resting"))
+    write("empty.log", make_session(0, -1))
+    write("good.log", make_session(0, 200))
+    said: list[str] = []
+    save_plots(read_runs([path.parent]), tmp_path, left_out=said.append)
+    some = ", ".join(f"untested{number}" for number in range(5))
+    assert said == [
+        "left out of test_accuracy, test_loss, train_loss, learning_rate: empty (no such values in the log)",
+        f"left out of test_accuracy, test_loss: {some} and 2 more (no such values in the log)",
+    ]
