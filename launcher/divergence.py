@@ -1,18 +1,65 @@
-"""Is a run beyond hope? Rules on the displayed training loss."""
+"""Is a run beyond hope? Rules on its training loss, and on what it ends with. In the training process."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Divergence", "chance_loss"]
+import numpy as np
+
+__all__ = ["Divergence", "LossReader", "TestLoss", "chance_loss", "layer_not_finite", "watch_interval"]
 
 DEAD_SOFTMAX = 87.3365
 """-log(FLT_MIN): the loss of a softmax that is certain and wrong for every image."""
 DEAD_FOR = 3
 FAR, FAR_FOR, FAR_SHARE = 3.0, 20, 0.05
-"""Beyond hope: FAR times the loss of guessing, FAR_FOR displays in a row and for that share of all iterations."""
+"""Beyond hope: FAR times the loss of guessing, FAR_FOR looks in a row and for that share of all iterations."""
+LOOKS = 100
+"""Looks at the loss in a run whose solver displays nothing."""
+
+
+def watch_interval(parameter: Any) -> int:
+    """Iterations between two looks at the loss: those of ``display`` of a ``SolverParameter``, which may be 0."""
+    return int(parameter.display) or max(1, parameter.max_iter // LOOKS)
+
+
+class LossReader:
+    """The loss of a train net's latest forward pass, weighted and added up as Caffe does."""
+
+    def __init__(self, net: Any) -> None:
+        """Find the blobs of ``net`` that its layers count as losses."""
+        weights = enumerate(net._blob_loss_weights)
+        self._losses = [(net._blobs[index], weight) for index, weight in weights if weight]
+
+    def read(self) -> float:
+        """The loss now; 0 for a net without one."""
+        return float(sum(weight * blob.data.sum() for blob, weight in self._losses))
+
+
+class TestLoss:
+    """Whether the loss of a test was a number in each of its batches."""
+
+    def __init__(self, net: Any) -> None:
+        """Watch the test net ``net``."""
+        self._loss = LossReader(net)
+        self._iteration, self._finite = -1, True
+
+    def before_batch(self, iteration: int) -> None:
+        """A batch of the test at ``iteration`` is to be run: look at the one before."""
+        self._finite = self.finite_at(iteration)
+        self._iteration = iteration
+
+    def finite_at(self, iteration: int) -> bool:
+        """Whether all batches of the test at ``iteration`` had a loss that is a number."""
+        return self._iteration != iteration or (self._finite and math.isfinite(self._loss.read()))
+
+
+def layer_not_finite(net: Any) -> str | None:
+    """The first layer of a net whose weights, or statistics, are not all finite numbers."""
+    for name, blobs in net.params.items():
+        if not all(np.isfinite(blob.data).all() for blob in blobs):
+            return str(name)
+    return None
 
 
 def chance_loss(parameter: Any) -> float | None:
@@ -38,7 +85,7 @@ def chance_loss(parameter: Any) -> float | None:
 
 
 class Divergence:
-    """Watches the displayed losses of one session."""
+    """Watches the losses of one session."""
 
     def __init__(self, chance: float | None, max_iter: int) -> None:
         """``chance`` is the loss of guessing (None: unknown), ``max_iter`` the length of the run."""
@@ -46,21 +93,20 @@ class Divergence:
         self._dead = 0
         self._far: list[int] = []
 
-    def look(self, losses: Sequence[tuple[int, float]]) -> str | None:
-        """Take in newly displayed (iteration, loss): the reason to give up, if there is one."""
-        for iteration, loss in losses:
-            if not math.isfinite(loss):
-                return f"the loss is {loss} at iteration {iteration}"
-            self._dead = self._dead + 1 if math.isclose(loss, DEAD_SOFTMAX, rel_tol=1e-4) else 0
-            if self._dead >= DEAD_FOR:
-                return f"the loss is 87.3365, that of a dead softmax, up to iteration {iteration}"
-            if self.chance is None or loss < FAR * self.chance:
-                self._far.clear()
-                continue
-            self._far.append(iteration)
-            if len(self._far) >= FAR_FOR and iteration - self._far[0] >= FAR_SHARE * self.max_iter:
-                return (
-                    f"the loss ({loss:.4g} at iteration {iteration}) has been over {FAR:g} times that of guessing "
-                    f"({self.chance:.4g}) since iteration {self._far[0]}"
-                )
+    def update(self, iteration: int, loss: float) -> str | None:
+        """Take in the loss of an iteration, one look later than the one before: the reason to give up, if any."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss} at iteration {iteration}"
+        self._dead = self._dead + 1 if math.isclose(loss, DEAD_SOFTMAX, rel_tol=1e-4) else 0
+        if self._dead >= DEAD_FOR:
+            return f"the loss is 87.3365, that of a dead softmax, up to iteration {iteration}"
+        if self.chance is None or loss < FAR * self.chance:
+            self._far.clear()
+            return None
+        self._far.append(iteration)
+        if len(self._far) >= FAR_FOR and iteration - self._far[0] >= FAR_SHARE * self.max_iter:
+            return (
+                f"the loss ({loss:.4g} at iteration {iteration}) has been over {FAR:g} times that of guessing "
+                f"({self.chance:.4g}) since iteration {self._far[0]}"
+            )
         return None

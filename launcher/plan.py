@@ -32,6 +32,8 @@ class Plan:
     weights: tuple[str, ...] = ()
     gpus: tuple[int, ...] = ()
     """The GPUs of this run; none means the CPU."""
+    notes: tuple[str, ...] = ()
+    """Where the run differs from what its file asks for, a sentence each; its log says so too."""
     threads: int | None = None
     """BLAS threads; None leaves the choice to the BLAS."""
     resume: Literal["auto", "exact", "order", "caffe"] = "auto"
@@ -72,6 +74,16 @@ class Outcome:
     iteration: int
     reason: str
     log: Path | None = None
+    accuracy: float | None = None
+    """Of the test of the final weights, where the run is done."""
+    test_loss: float | None = None
+
+    @property
+    def score(self) -> str:
+        """What a finished run has come to, in words; empty where it was not tested."""
+        if self.accuracy is not None:
+            return f"accuracy {self.accuracy:.4f}"
+        return "" if self.test_loss is None else f"test loss {self.test_loss:.4g}"
 
     @property
     def exit_code(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.launcher.adjust import adjust_solver
 from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
 from caffebench.launcher.plan import Plan
@@ -109,9 +110,8 @@ def _make_plan(
     named = _check_weights(file, weights)
     notes += check_data(file)
     _check_header(file)
-    solver.solver_mode = int(bool(gpus))
-    solver.ClearField("device_id")  # which one is decided when the run starts
-    solver.snapshot_format = 1  # BINARYPROTO, the form that can be checked and renamed
+    said = adjust_solver(file, snapshots=str(snapshots / file.run), on_gpu=bool(gpus))
+    notes += said
     chosen = init or header.get("init", "none")
     return Plan(
         run=file.run,
@@ -125,6 +125,7 @@ def _make_plan(
         init="none" if named else chosen,
         weights=named,
         gpus=gpus,
+        notes=tuple(said),
         threads=1 if deterministic else None,
         time_limit=None if time_limit is None else parse_duration(time_limit),
         **others,

@@ -40,14 +40,15 @@ class Row:
     marks: deque[tuple[float, int]] = field(default_factory=deque)
     """Times and iterations, newest last, over about ``WINDOW`` seconds."""
 
-    def look(self, tail: LogTail, now: float) -> None:
+    def update(self, tail: LogTail, now: float) -> None:
         """Take over what the log says by now (seconds of a monotonic clock)."""
         self.state = "training" if tail.started else "starting"
+        self.loss, self.accuracy = tail.loss, tail.accuracy  # a test says its figures long after its iteration
         if tail.iteration is None or (self.marks and tail.iteration == self.iteration):
             return
         if tail.iteration < self.iteration:
             self.marks.clear()  # resumed from before
-        self.iteration, self.loss, self.accuracy = tail.iteration, tail.loss, tail.accuracy
+        self.iteration = tail.iteration
         self.marks.append((now, tail.iteration))
         while len(self.marks) > 2 and now - self.marks[0][0] > WINDOW:
             self.marks.popleft()
@@ -125,7 +126,7 @@ class Board:
         """Bring the row of ``run`` up to date."""
         now = time.monotonic()
         row = self.rows[run]
-        row.look(tail, now)
+        row.update(tail, now)
         if self.live is None and row.loss is not None and now - self._told.setdefault(run, now) > QUIET:
             self._told[run] = now
             self.say(", ".join(filter(None, [row.line(), self.load.line()])))
@@ -135,12 +136,9 @@ class Board:
         row = self.rows[outcome.run]
         row.state, row.iteration = outcome.status, outcome.iteration
         text = f"{outcome.run}: {outcome.status.replace('_', ' ')} at iteration {outcome.iteration}"
+        text = ", ".join(filter(None, [text, outcome.score, outcome.reason]))
         if outcome.status == "refused":
             text = f"{outcome.run}: {outcome.reason}"
-        elif outcome.reason:
-            text += f", {outcome.reason}"
-        elif row.accuracy is not None:
-            text += f", accuracy {row.accuracy:.4f}"
         self.say(text)
 
     def _table(self) -> Table:

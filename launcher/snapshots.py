@@ -88,6 +88,8 @@ def read_weights(path: Path) -> Weights:
 def _shape(blob: Any) -> tuple[int, ...]:
     if blob.HasField("shape"):
         return tuple(blob.shape.dim)
+    if not (blob.HasField("num") or blob.HasField("height")):
+        return ()  # one number: Caffe writes no shape for a blob without axes
     return (blob.num, blob.channels, blob.height, blob.width)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.launcher.cursor import forward_data
+from caffebench.launcher.divergence import Divergence, chance_loss
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.schedule import Phase, learning_rate
 from caffebench.launcher.seeds import derive_seed
@@ -79,6 +80,7 @@ def start(
         batch_size=batch_size,
         keep=plan.keep_snapshots,
         learning_rate=schedule,
+        divergence=None if plan.keep_going or rank else Divergence(chance_loss(parameter), plan.max_iter),
         rank=rank,
     )
     if record is not None:

@@ -11,13 +11,11 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.launcher.divergence import Divergence, chance_loss
 from caffebench.launcher.failures import Failure, disk_is_full, explain
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan, Status
@@ -119,7 +117,7 @@ class _Supervisor:
         end = tail.events.get("end", {})
         if end.get("status") == "done" and end["iteration"] >= self.plan.max_iter:
             reason = "it was finished before; --fresh starts it over"
-            return Outcome(self.plan.run, "done", end["iteration"], reason, tail.path)
+            return _done(self.plan.run, end["iteration"], reason, tail)
         if end.get("status") == "not_converged" and not self.plan.keep_going:
             reason = f"{end['reason']}; --keep-going trains it on, --fresh starts it over"
             return Outcome(self.plan.run, "not_converged", end["iteration"], reason, tail.path)
@@ -180,8 +178,7 @@ class _Supervisor:
             os.lseek(descriptor, 0, os.SEEK_SET)
             return subprocess.Popen(
                 [sys.executable, "-m", "caffebench.launcher.worker", str(descriptor)],
-                stdin=subprocess.PIPE,
-                bufsize=0,  # nothing is left to be written when the pipe is closed, which its other end may be by then
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=(lock, descriptor),
@@ -217,7 +214,6 @@ class _Supervisor:
 
     def _follow(self, child: subprocess.Popen[bytes], tail: LogTail) -> None:
         """Wait for the child, passing on what it logs and what is asked of it."""
-        divergence = Divergence(chance_loss(parse_solver(self.plan.solver, self.plan.prototxt)), self.plan.max_iter)
         told = False
         ended = os.pidfd_open(child.pid)
         with select.epoll() as news:  # asleep between two looks, but for an end and a request to stop
@@ -226,14 +222,11 @@ class _Supervisor:
                 news.register(self.stopper, select.EPOLLIN | select.EPOLLET)
                 while child.poll() is None:
                     tail.read()
-                    hopeless = None if self.plan.keep_going else divergence.look(tail.losses)
                     if self.stopper.impatient:
                         child.kill()
-                    elif not told and (self.stopper.asked or hopeless):
+                    elif not told and self.stopper.asked:
                         told = True
-                        # Weights that are not numbers are not worth a snapshot.
-                        request = StopRequest("not_converged", hopeless, snapshot=False) if hopeless else StopRequest()
-                        _stop(child, request)
+                        child.send_signal(signal.SIGTERM)
                     self.iteration = tail.iteration or self.iteration
                     self.watch.look(tail)
                     news.poll(POLL)
@@ -250,6 +243,8 @@ class _Supervisor:
         if end is not None and statuses.get(code) == end["status"]:
             self.iteration = end["iteration"]
             reason = end["reason"]
+            if end["status"] == "done":
+                return _done(self.plan.run, self.iteration, reason, tail), None
             if end["status"] != "crashed":
                 return Outcome(self.plan.run, end["status"], self.iteration, reason, self.log), None
             reason = disk_is_full(self.paths) or reason
@@ -273,9 +268,6 @@ class _Supervisor:
         log.write((("\n" if cut else "") + glog_line(end_line)).encode())
 
 
-def _stop(child: subprocess.Popen[bytes], request: StopRequest) -> None:
-    """Tell the child to stop and why."""
-    if child.stdin is not None:
-        with suppress(BrokenPipeError):  # it may have ended already: its log says how
-            child.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
-    child.send_signal(signal.SIGTERM)
+def _done(run: str, iteration: int, reason: str, tail: LogTail) -> Outcome:
+    """The outcome of a finished run, with the figures of its log's last test."""
+    return Outcome(run, "done", iteration, reason, tail.path, tail.accuracy, tail.test_loss)

@@ -6,11 +6,16 @@ to stop obeyed, by an exception that passes through Caffe's loop; so the log is 
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from caffebench.launcher.divergence import Divergence, LossReader, TestLoss, layer_not_finite, watch_interval
+from caffebench.launcher.final_test import run_tests
 from caffebench.launcher.paths import RunPaths
 from caffebench.launcher.seeds import derive_seed
 from caffebench.launcher.snapshots import Record, publish
@@ -62,6 +67,8 @@ class Training:
     batch_size: int
     keep: int | None = None
     learning_rate: Callable[[int], float] | None = None
+    divergence: Divergence | None = None
+    """None: a run that diverges goes on."""
     start: int = 0
     """The iteration that this training begins at."""
     rank: int = 0
@@ -74,6 +81,10 @@ class Training:
         self._batches_at_start = self.train_batches
         self._tests = list(self.test_batches)
         self._reserve, self._longest, self._looked = 0.5, 0.0, time.monotonic()
+        self._train_loss = LossReader(self.solver.net)
+        self._test_losses = [TestLoss(net) for net in self.solver.test_nets]
+        self._losses: deque[float] = deque(maxlen=max(self.parameter.average_loss, 1))
+        self._watched_every = watch_interval(self.parameter)
         self.solver.add_callback(self._before_iteration, _nothing)
         for number, net in enumerate(self.solver.test_nets):
             net.before_forward(self._test_watch(number))
@@ -81,26 +92,37 @@ class Training:
     def solve(self, until: int) -> bool:
         """Train up to iteration ``until``: True when it was reached, False after a stop (``sign`` says why).
 
-        At the solver's end that is Caffe's own ``Solve``, with its last snapshot and test; before, a snapshot.
+        At the solver's end that is Caffe's own ``Solve``, with its last snapshot, and a test of the final weights;
+        before, a snapshot.
         """
-        last = until >= self.parameter.max_iter
         try:
-            if last:
-                self.solver.solve()
-            else:
-                self.solver.step(until - self.solver.iter)
+            if until >= self.parameter.max_iter:
+                return self._solve()
+            self.solver.step(until - self.solver.iter)
+            self._settle()
+            if self._published < until:
+                self._snapshot()
         except Stop:
             request = self.sign.request or StopRequest()
             if request.snapshot and self.solver.iter > self._published:
-                self._snapshot()
+                with suppress(Stop):  # weights that are not worth a snapshot
+                    self._snapshot()
             self.caffe.log("Optimization stopped early.")
             return False
-        self._settle()
-        if last:
-            self.caffe.log("Optimization Done.")  # the caffe tool says it once more after Solve has
-        elif self._published < until:
-            self._snapshot()
         return True
+
+    def _solve(self) -> bool:
+        self.solver.solve()
+        self._settle()
+        every = self.parameter.test_interval
+        if not every or self.solver.iter % every:
+            run_tests(self.caffe, self.solver, self.parameter)
+        self.caffe.log("Optimization Done.")  # the caffe tool says it once more after Solve has
+        reason = self._not_converged()
+        if reason is not None:
+            self.paths.snapshot(self.solver.iter).remove()
+            self.sign.request = StopRequest("not_converged", reason, snapshot=False)
+        return reason is None
 
     def close(self) -> None:
         """Let go of the solver and its memory: Caffe keeps our callbacks, and through them all that we hold."""
@@ -109,9 +131,41 @@ class Training:
     def _before_iteration(self) -> None:
         iteration = self.solver.iter
         self._settle()
+        if iteration > self.start and (reason := self._diverged(iteration - 1)):
+            self._give_up(reason)
         self._obey()
         self.test_batches = list(self._tests)
         self.prepare(iteration)
+
+    def _diverged(self, iteration: int) -> str | None:
+        """Why the run is beyond hope by the loss of ``iteration``, the last one; None where it goes on."""
+        loss = self._train_loss.read()
+        self._losses.append(loss)
+        if self.divergence is None:
+            return None
+        if not math.isfinite(loss) and layer_not_finite(self.solver.net):
+            return f"the loss is {loss} at iteration {iteration}"
+        if iteration % self._watched_every == 0:
+            return self.divergence.update(iteration, sum(self._losses) / len(self._losses))
+        return None
+
+    def _not_converged(self) -> str | None:
+        """Why a run that has come to its end is not converged all the same; None where it is."""
+        iteration, display = int(self.solver.iter), self.parameter.display
+        shown = display and iteration % display == 0  # then Caffe has run the net once more, on the final weights
+        if reason := self._diverged(iteration if shown else iteration - 1):
+            return reason
+        if layer := layer_not_finite(self.solver.net):
+            return f"the weights of layer {layer} are not finite numbers at the end, iteration {iteration}"
+        if not math.isfinite(self._losses[-1]):
+            return f"the loss is {self._losses[-1]} at the end, iteration {iteration}"
+        if not all(watch.finite_at(iteration) for watch in self._test_losses):
+            return f"the loss of the last test, at iteration {iteration}, is not a finite number"
+        return None
+
+    def _give_up(self, reason: str) -> None:
+        self.sign.request = StopRequest("not_converged", reason, snapshot=False)
+        raise Stop
 
     def prepare(self, iteration: int) -> None:
         """Set the random generator and the learning rate as they are to be at an iteration."""
@@ -126,6 +180,7 @@ class Training:
                 self._settle()
                 self._obey()
                 self._tests[number] += 1
+                self._test_losses[number].before_batch(self.solver.iter)
 
         return before_layer
 
@@ -146,12 +201,24 @@ class Training:
             return
         every = self.parameter.snapshot
         due = (every and iteration % every == 0) or iteration == self.parameter.max_iter
-        if due and self.paths.unfinished(iteration).state.is_file():
+        if due and self.paths.unfinished(iteration).state.is_file() and self._worth_keeping(iteration):
             self._publish()
 
     def _snapshot(self) -> None:
-        self.solver.snapshot()
-        self._publish()
+        if self._worth_keeping(int(self.solver.iter)):
+            self.solver.snapshot()
+            self._publish()
+
+    def _worth_keeping(self, iteration: int) -> bool:
+        """Whether all weights are numbers; where they are not, a run that is watched is given up."""
+        layer = layer_not_finite(self.solver.net)
+        if layer is None:
+            return True
+        self.paths.unfinished(iteration).remove()
+        self._published = iteration
+        if self.divergence is not None:
+            self._give_up(f"the weights of layer {layer} are not finite numbers at iteration {iteration}")
+        return False
 
     def _publish(self) -> None:
         iteration, start = int(self.solver.iter), time.monotonic()

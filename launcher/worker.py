@@ -1,7 +1,6 @@
 """The child process that Caffe lives in: ``python -m caffebench.launcher.worker FD``, its assignment in that file.
 
-A failed CHECK ends this process and nothing else. Standard error is the run's log file. Before it sends SIGTERM,
-the launcher may write one line of JSON to standard input that says why.
+A failed CHECK ends this process and nothing else. Standard error is the run's log file. SIGTERM asks for a stop.
 """
 
 from __future__ import annotations
@@ -9,13 +8,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import select
 import signal
 import socket
 import sys
 import time
 import traceback
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from caffebench.common.errors import CaffebenchError, InputError
@@ -87,11 +84,7 @@ class Child:
         self.caffe.log(log_event(event, content))
 
     def _on_term(self, _signal: int, _frame: Any) -> None:
-        request = StopRequest()
-        if select.select([0], [], [], 0)[0]:
-            with suppress(ValueError, TypeError):  # closed, or not for us: a plain stop
-                request = StopRequest(**json.loads(os.read(0, 65536)))
-        self._stop(request)
+        self._stop(StopRequest())
 
     def _on_alarm(self, _signal: int, _frame: Any) -> None:
         """Stop at the time limit; training has looked ahead to it and is over by then, or as good as."""
@@ -126,6 +119,7 @@ class Child:
                 "prototxt": plan.prototxt,
                 "header": plan.header,
                 "seed": self.seed,
+                "notes": plan.notes,
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
             },

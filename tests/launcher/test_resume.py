@@ -139,6 +139,25 @@ def test_weights_where_a_solver_state_belongs(bench: Any) -> None:
     assert "small_iter_200.solverstate holds weights (a .caffemodel), not a solver state" in error
 
 
+def test_blobs_without_axes_are_whole(bench: Any) -> None:
+    """One number for a whole layer: Caffe writes no shape for it, of which its files are none the less whole."""
+    path = bench.folder / bench.solver(max_iter=60, snapshot=20)
+    layers = """
+  layer { name: "prelu" type: "PReLU" bottom: "fc1" top: "fc1" prelu_param { channel_shared: true } }
+  layer { name: "scalar" type: "Scale" bottom: "fc1" top: "fc1" scale_param { num_axes: 0 bias_term: true } }
+  layer { name: "bias" type: "Bias" bottom: "fc1" top: "fc1" bias_param { num_axes: 0 } }
+"""
+    text = path.read_text().replace('  layer { name: "relu2" type: "ReLU" bottom: "fc1" top: "fc1" }\n', layers)
+    path.write_text(text)
+    bench.run("small.prototxt")
+    bench.run("small.prototxt", "--max-iter", 100)
+    bench.run("small.prototxt", "--max-iter", 100, "--logs", "whole", "--snapshots", "whole")
+    assert final_state(bench, 100) == final_state(bench, 100, "whole")
+    assert "Finetuning from" in bench.run(
+        "small.prototxt", "--weights", "whole/small_iter_100.caffemodel", "--fresh"
+    ) + (bench.log())
+
+
 def test_keep_snapshots(bench: Any) -> None:
     bench.run(bench.solver(snapshot=50, max_iter=330), "--keep-snapshots", 2)
     left = sorted(path.name for path in (bench.folder / "snapshots").glob("small*.caffemodel"))

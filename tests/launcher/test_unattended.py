@@ -44,13 +44,16 @@ def test_a_diverged_run_is_given_up(bench: Any) -> None:
     again = bench.run(solver, code=1)
     assert "--keep-going trains it on, --fresh starts it over" in again
     assert not bench.log(2)
-    bench.run(bench.solver(base_lr=1e6, max_iter=1000, snapshot=0), "--keep-going")
-    assert '"status": "done"' in bench.log(2)
+    bench.run(bench.solver(base_lr=1e6, max_iter=1000, snapshot=0), "--keep-going", code=1)
+    assert "Iteration 980 " in bench.log(2)
+    assert '"status": "not_converged", "iteration": 1000' in bench.log(2)
+    assert not list((bench.folder / "snapshots").glob("small_iter_*"))
 
 
 def test_rules_of_divergence() -> None:
     def look(losses: list[float], chance: float | None = math.log(10), max_iter: int = 1000) -> str | None:
-        return Divergence(chance, max_iter).look([(20 * n, loss) for n, loss in enumerate(losses)])
+        divergence = Divergence(chance, max_iter)
+        return next(filter(None, (divergence.update(20 * n, loss) for n, loss in enumerate(losses))), None)
 
     assert look([2.3] * 1000) is None, "a plateau at the loss of guessing may still end"
     assert look([2.3, math.nan]) == "the loss is nan at iteration 20"
@@ -144,5 +147,5 @@ def test_the_progress_line(tmp_path: Path) -> None:
         text += glog_line("    Test net output #1: loss/top-5 = 0.9")
         log.write_text(text)
         tail.read()
-        row.look(tail, now)
+        row.update(tail, now)
     assert row.line() == "x: iteration 100/400, loss 1.5, accuracy 0.5000, it/s 10.0, left 30 s"
