@@ -75,6 +75,8 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
 )
 @click.option("--published", type=click.Path(path_type=Path), help="CSV of published figures to show beside ours.")
 @click.option("--sessions", is_flag=True, help="Tell the story of each run: sessions, crashes, what was lost.")
+@click.option("--accuracy", metavar="NAME", help="The test output that is the accuracy, where several could be.")
+@click.option("--loss", metavar="NAME", help="The test output that is the loss; #1:NAME is of test net 1.")
 @click.option("--train-size", type=click.IntRange(min=1), help="Images of one epoch, where the logs do not tell.")
 def main(
     paths: tuple[Path, ...],
@@ -93,13 +95,15 @@ def main(
     style: str,
     published: Path | None,
     sessions: bool,
+    accuracy: str | None,
+    loss: str | None,
     train_size: int | None,
 ) -> None:
     """Merge Caffe logs, resumed as often as you like, into one true curve a run.
 
     PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
     """
-    from caffebench.analysis import story
+    from caffebench.analysis import choices, story
     from caffebench.analysis.results import Wanted
 
     wanted = Wanted(
@@ -122,10 +126,15 @@ def main(
         from caffebench.analysis.watch import watch as keep_watching
 
         try:
-            keep_watching(Watcher(paths, train_size), every, wanted.write, click.echo)
+            keep_watching(
+                Watcher(paths, train_size),
+                every,
+                lambda runs: wanted.write(choices.with_names(runs, accuracy, loss)),
+                click.echo,
+            )
         except KeyboardInterrupt:
             return  # how one ends it
-    runs = story.read_with_progress(paths, train_size)
+    runs = choices.with_names(story.read_with_progress(paths, train_size), accuracy, loss)
     written = wanted.write(runs)
     story.overview(runs)
     if sessions:
@@ -136,5 +145,5 @@ def main(
 
         click.echo(f"\n{publish.as_markdown(publish.lines(runs, style))}")
     click.echo("\n".join(map(str, written.paths)))
-    for note in written.notes:
+    for note in (*choices.said(runs), *written.notes):
         click.echo(printable(note), err=True)

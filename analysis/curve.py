@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from caffebench.analysis.parts import Chunk
 from caffebench.analysis.rows import Aligned
 
-__all__ = ["MANY", "Curve", "Drawn", "drawn", "rates_of"]
+__all__ = ["MANY", "Curve", "Drawn", "added", "drawn", "rates_of"]
 
 MANY = 2_000_000
 """Rows of a run from which on its curves are made smaller before anything is drawn."""
@@ -64,6 +64,21 @@ def drawn(chunks: Iterable[Chunk], rows: int) -> Drawn:
         even.append(middle)
     every = Curve.joined(raw)
     return Drawn(every, every if group == 1 else Curve.joined(even), group, count)
+
+
+def added(curves: Sequence[tuple[Drawn, float]]) -> Drawn | None:
+    """The sum of curves, each times a factor, at the points that all have; None where they have none in common."""
+    first = curves[0][0]
+    if len(curves) == 1:
+        return first
+    shown = first.raw.iteration
+    for other, _ in curves[1:]:
+        shown = shown[np.isin(shown, other.raw.iteration)]
+    parts = [(one.raw[np.isin(one.raw.iteration, shown)], factor) for one, factor in curves]
+    if not len(shown) or any(len(part) != len(parts[0][0]) for part, _ in parts):
+        return None
+    total = replace(parts[0][0], value=np.sum([factor * part.value for part, factor in parts], axis=0))
+    return Drawn(total, total, 1, len(total))
 
 
 def rates_of(losses: Drawn) -> Drawn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -12,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffebench.analysis.config import Config
+from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose_loss, find_output
 
 if TYPE_CHECKING:
     import polars as pl
 
     from caffebench.analysis.curve import Drawn
-    from caffebench.analysis.rows import Metric
     from caffebench.analysis.stitched import Stitched
 
 __all__ = ["COLUMNS", "Run", "Session"]
@@ -84,6 +82,10 @@ class Run:
     """Training seconds that led to the last surviving weights."""
     bad_lines: int = 0
     """Lines of Caffe that were cut or garbled, and skipped."""
+    accuracy_name: str | None = None
+    """The test output that the user calls the accuracy; None for the one that its name says (``common.scores``)."""
+    loss_name: str | None = None
+    """The test output that the user calls the loss."""
 
     @cached_property
     def curves(self) -> pl.DataFrame:
@@ -156,35 +158,63 @@ class Run:
         """The same as arrays, for pictures: made smaller where there are millions."""
         return self.stitched.drawn(metric, phase, None if phase == "train" else net or 0)
 
-    @property
-    def accuracy_metric(self) -> str | None:
-        """The test metric that is the accuracy: top-1 before top-5, the last classifier of several; None without."""
-        return _pick(self.stitched.named("test", 0), _accuracy_rank)
+    def drawn_choice(self, choice: Choice | None) -> Drawn | None:
+        """The curve of what ``accuracy_choice`` or ``loss_choice`` chose."""
+        from caffebench.analysis.curve import added
 
-    @property
-    def loss_metric(self) -> str | None:
-        """The test metric that is the loss: the greatest weight of several, then the last; None without."""
-        return _pick(self.stitched.named("test", 0), _loss_rank)
+        if choice is None:
+            return None
+        return added([(self.drawn(name, "test", choice.net), factor) for name, factor in choice.terms])
 
-    def last(self, metric: str | None) -> float | None:
-        """The last test's value of ``metric``."""
-        score = self.stitched.scores.get((metric or "", 0))
-        return None if score is None else score.last
+    @cached_property
+    def test_outputs(self) -> list[TestOutput]:
+        """The outputs of all test nets, in the order in which the log names them."""
+        return [
+            TestOutput(name, net, metric.weight if metric.index >= 0 else None)
+            for net in sorted({net for _, net in self.stitched.scores})
+            for name, metric in self.stitched.named("test", net)
+        ]
+
+    @cached_property
+    def accuracy_choice(self) -> Choice | None:
+        """Which test output is the accuracy; None where there is none."""
+        if self.accuracy_name:
+            return find_output(self.test_outputs, self.accuracy_name)
+        return choose_accuracy(self.test_outputs)
+
+    @cached_property
+    def loss_choice(self) -> Choice | None:
+        """Which test output is the loss, or which sum of outputs; None where there is none."""
+        if self.loss_name:
+            return find_output(self.test_outputs, self.loss_name)
+        return choose_loss(self.test_outputs)
 
     @property
     def accuracy(self) -> float | None:
         """Accuracy of the last test."""
-        return self.last(self.accuracy_metric)
+        return self._last(self.accuracy_choice)
 
     @property
     def loss(self) -> float | None:
         """Loss of the last test."""
-        return self.last(self.loss_metric)
+        return self._last(self.loss_choice)
+
+    def _last(self, choice: Choice | None) -> float | None:
+        if choice is None:
+            return None
+        return sum(factor * self.stitched.scores[name, choice.net].last for name, factor in choice.terms)
+
+    @property
+    def tested_at(self) -> int | None:
+        """The iteration of the last test that ``accuracy`` is of, else of the one that ``loss`` is of."""
+        choice = self.accuracy_choice or self.loss_choice
+        return None if choice is None else self.stitched.scores[choice.terms[0][0], choice.net].last_iteration
 
     @property
     def best(self) -> tuple[float, int] | None:
         """The best test accuracy and its iteration (the first, where several are equal)."""
-        score = self.stitched.scores.get((self.accuracy_metric or "", 0))
+        choice = self.accuracy_choice
+        score = None if choice is None else self.stitched.scores[choice.name, choice.net]
         return None if score is None or np.isnan(score.best) else (score.best, score.best_iteration)
 
     @property
@@ -197,25 +227,3 @@ class Run:
         """Published accuracy and log-loss, as published; empty where none is known."""
         accuracy, loss = (self.header.get(f"published_{what}") for what in ("accuracy", "logloss"))
         return ("" if accuracy is None else str(accuracy)), ("" if loss is None else str(loss))
-
-
-def _accuracy_rank(name: str, _metric: Metric) -> float | None:
-    low = name.lower()
-    if re.search(r"top[-_ ]?[2-9]|top[-_ ]?1\d|[@_]5\b", low):
-        return 2
-    if re.search(r"top[-_ ]?1", low):
-        return 0
-    return 1 if "acc" in low or low in {"score0", "detection_eval"} else None
-
-
-def _loss_rank(name: str, metric: Metric) -> float | None:
-    low = name.lower()
-    if metric.weight is not None:
-        return 1 / (1 + abs(metric.weight)) if metric.index >= 0 else 3
-    return 2 if ("loss" in low or low == "score1") and _accuracy_rank(name, metric) is None else None
-
-
-def _pick(named: Sequence[tuple[str, Metric]], rank: Callable[[str, Metric], float | None]) -> str | None:
-    ranked = [(rank(name, metric), -place, name) for place, (name, metric) in enumerate(named)]
-    known = [(first, place, name) for first, place, name in ranked if first is not None]
-    return min(known)[2] if known else None

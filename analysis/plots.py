@@ -50,7 +50,7 @@ def draw_test_accuracy(
 
     The axis opens on where the curves end; a curve that is below all the time has a mark at the lower edge.
     """
-    rows = [run.drawn(run.accuracy_metric) if run.accuracy_metric else None for run in runs]
+    rows = [run.drawn_choice(run.accuracy_choice) for run in runs]
     lines = lines_of(ax, runs, rows, x)
     fit_to_ends(ax, lines)
     return draw(ax, lines, "test accuracy", "{:.3f}", log_x, log_y, resumes, best=max)
@@ -66,7 +66,7 @@ def draw_test_loss(
     resumes: bool = False,
 ) -> Axes:
     """Loss of test net 0. What runs away or never converged leaves the picture at the top, with a mark there."""
-    rows = [run.drawn(run.loss_metric) if run.loss_metric else None for run in runs]
+    rows = [run.drawn_choice(run.loss_choice) for run in runs]
     lines = lines_of(ax, runs, rows, x)
     fit(ax, lines, log_y)
     return draw(ax, lines, "test loss", "{:#.3g}", log_x, log_y, resumes, best=min)

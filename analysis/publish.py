@@ -108,6 +108,8 @@ def _comment(run: Run) -> str:
     if run.status in {"stopped", "crashed"} and run.iteration is not None and run.iteration < (run.max_iter or 0):
         word = "in progress" if run.status == "stopped" else "crashed"
         said.append(f"{word} at {run.iteration / 1000:g}K")
+    if run.tested_at is not None and run.tested_at != run.iteration and run.status != "not_converged":
+        said.append(f"tested at {run.tested_at / 1000:g}K")
     return ", ".join(said)
 
 

@@ -8,9 +8,10 @@ page only as JSON and are shown only as text.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,10 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     thinned = False
     for title in sorted(dict.fromkeys(title for one in offered for title in one), key=_rank):
         series: dict[int, Any] = {}
-        for place, (run, one) in enumerate(zip(runs, offered, strict=True)):
+        for place, one in enumerate(offered):
             if title in one:
-                phase, net, metric = one[title]
-                curve = run.drawn(metric, phase, net)
-                curve = rates_of(curve) if title == "learning rate" else curve
-                if len(curve.raw):
+                curve = one[title]()
+                if curve is not None and len(curve.raw):
                     series[place], less = _series(curve, title, buckets)
                     thinned = thinned or less
         if series:
@@ -100,8 +99,8 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-Source = tuple[str, int, str]
-"""Phase, test net (0 for the train net), metric."""
+Source = Callable[[], Drawn | None]
+"""Gives a curve of a run when it is asked for."""
 
 MAIN = ("test accuracy", "test loss", "train loss", "learning rate")
 """Curves that runs have in common, whatever their nets call them; the others go by the names of the nets' outputs."""
@@ -110,22 +109,18 @@ MAIN = ("test accuracy", "test loss", "train loss", "learning rate")
 def _offered(run: Run) -> dict[str, Source]:
     """Title -> where the curve is."""
     found: dict[str, Source] = {}
-    if run.accuracy_metric:
-        found["test accuracy"] = ("test", 0, run.accuracy_metric)
-    if run.loss_metric:
-        found["test loss"] = ("test", 0, run.loss_metric)
+    chosen = {"test accuracy": run.accuracy_choice, "test loss": run.loss_choice}
+    found.update({title: partial(run.drawn_choice, choice) for title, choice in chosen.items() if choice})
     trained = [name for name, _ in run.stitched.named("train")]
     if "loss" in trained:
-        found["train loss"] = found["learning rate"] = ("train", 0, "loss")
-    net = 0
-    while tested := [name for name, _ in run.stitched.named("test", net)]:
-        where = f"test net {net}" if net else "test"
-        others = {
-            f"{where}: {name}": ("test", net, name) for name in tested if ("test", net, name) not in found.values()
-        }
-        found.update(others)
-        net += 1
-    found.update({f"train: {name}": ("train", 0, name) for name in trained if name != "loss"})
+        found["train loss"] = partial(run.drawn, "loss", "train")
+        found["learning rate"] = lambda: rates_of(run.drawn("loss", "train"))
+    main = {(choice.net, choice.name) for choice in chosen.values() if choice}
+    for output in run.test_outputs:
+        if (output.net, output.name) not in main:
+            where = f"test net {output.net}" if output.net else "test"
+            found[f"{where}: {output.name}"] = partial(run.drawn, output.name, "test", output.net)
+    found.update({f"train: {name}": partial(run.drawn, name, "train") for name in trained if name != "loss"})
     return found
 
 

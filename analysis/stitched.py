@@ -31,6 +31,8 @@ class Score(NamedTuple):
     """The greatest value; NaN where none is a number."""
     best_iteration: int
     """The first iteration that reached it."""
+    last_iteration: int
+    """The iteration of the last test."""
 
 
 @dataclass
@@ -111,13 +113,13 @@ class Stitched:
             for key, codes in named.items():
                 mine = np.isin(rows.metric, codes) & (rows.net == key[1])
                 values, shown = rows.value[mine], rows.iteration[mine]
-                score = found.get(key, Score(np.nan, np.nan, -1))
+                score = found.get(key, Score(np.nan, np.nan, -1, -1))
                 best, at = score.best, score.best_iteration
                 told = np.flatnonzero(~np.isnan(values))
                 top = told[values[told].argmax()] if len(told) else None
                 if top is not None and not values[top] <= best:
                     best, at = float(values[top]), int(shown[top])
-                found[key] = Score(float(values[-1]), best, at)
+                found[key] = Score(float(values[-1]), best, at, int(shown[-1]))
         return found
 
     def chosen(self, metric: str, phase: str, net: int | None) -> Chosen:

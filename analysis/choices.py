@@ -1,0 +1,61 @@
+"""Which test outputs the user calls the accuracy and the loss, and what was chosen where he says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from caffebench.analysis.model import Run
+from caffebench.common.errors import InputError
+from caffebench.common.scores import Choice, find_output
+
+__all__ = ["said", "with_names"]
+
+USUAL = {"accuracy": ("accuracy", "acc"), "loss": ("loss",)}
+"""Names of which nothing needs to be said."""
+SHOWN = 4
+"""Names and runs that are named; of more it is said that there are more."""
+
+
+def with_names(runs: Sequence[Run], accuracy: str | None, loss: str | None) -> list[Run]:
+    """The runs, their accuracy and loss the outputs of these names; None leaves the choice to ``common.scores``.
+
+    Raises ``InputError`` where not one of the runs has an output of that name.
+    """
+    for option, name in (("--accuracy", accuracy), ("--loss", loss)):
+        if name is not None and not any(find_output(run.test_outputs, name) for run in runs):
+            there = dict.fromkeys(output.name for run in runs for output in run.test_outputs)
+            have = f"choose from {', '.join(there)}" if there else "there is no test in the logs"
+            raise InputError(f"{option} {name}: no test net has an output of that name: {have}")
+    return [replace(run, accuracy_name=accuracy, loss_name=loss) for run in runs]
+
+
+def said(runs: Sequence[Run]) -> Iterator[str]:
+    """Which outputs are the accuracy and the loss, wherever their names do not say it, and how to overrule that."""
+    yield from _said(runs, "accuracy", lambda run: run.accuracy_choice, lambda run: run.accuracy_name)
+    yield from _said(runs, "loss", lambda run: run.loss_choice, lambda run: run.loss_name)
+
+
+def _said(
+    runs: Sequence[Run], what: str, choice_of: Callable[[Run], Choice | None], name_of: Callable[[Run], str | None]
+) -> Iterator[str]:
+    alike: dict[Choice | None, list[str]] = {}
+    for run in runs:
+        choice = choice_of(run)
+        usual = choice is not None and choice.name.lower().rpartition("/")[2] in USUAL[what] and not choice.others
+        missing = choice is None and name_of(run) is not None
+        if missing or (choice is not None and name_of(run) is None and not usual):
+            alike.setdefault(choice, []).append(run.name)
+    for choice, names in alike.items():
+        who = f" of {_some(names)}" if len(names) < len(runs) else ""
+        if choice is None:
+            yield f"{what}{who}: no test output of that name"
+            continue
+        net = f" of test net {choice.net}" if choice.net else ""
+        equal = f"; {_some(choice.others)} could be meant as well" if choice.others else ""
+        yield f"{what}{who} is {choice.name}{net}{equal} (--{what} NAME chooses)"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
