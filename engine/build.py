@@ -22,7 +22,7 @@ from caffebench.engine.cuda import Kit
 from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
 from caffebench.engine.system import require_boost_python, require_space, require_system_packages
 
-__all__ = ["MANIFEST", "cache_folder", "cached_build", "is_whole", "lock", "source_package"]
+__all__ = ["MANIFEST", "cache_folder", "cached_build", "is_whole", "lock", "source_package", "unpack"]
 
 MANIFEST = "caffebench.json"
 Say = Callable[[str], None]
@@ -89,7 +89,7 @@ def cached_build(
         rooms.mkdir(exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=rooms))
         try:
-            source = _unpack(source_package(cache / "downloads", say), work)
+            source = unpack(source_package(cache / "downloads", say), work)
             with (cache / f"{recipe.key}.log").open("w") as log:
                 say(f"building Caffe {CAFFE_VERSION} ({recipe.options}, {jobs} jobs); the log is {log.name}")
                 built = _compile(recipe, kit, source, library, jobs, log, advance)
@@ -136,7 +136,11 @@ def source_package(downloads: Path, say: Say) -> Path:
     return path
 
 
-def _unpack(package: Path, work: Path) -> Path:
+def unpack(package: Path, work: Path) -> Path:
+    """Caffe's source, out of ``package`` into ``work``: its folder there.
+
+    Raises ``CaffebenchError`` where the package is damaged, and removes it.
+    """
     try:
         with tarfile.open(package) as archive:
             if hasattr(tarfile, "data_filter"):  # not yet in Python 3.11.2, Debian 12's

@@ -28,9 +28,12 @@ __all__ = ["main"]
 @click.option(
     "--arch", metavar="N[,N...]", help="The cards' compute capabilities, 90 for 9.0.  [default: the cards here]"
 )
+@click.option("--portable", is_flag=True, help="Fast layers for any processor of this kind, not for this one alone.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Compilers at a time.  [default: one a core]")
 @click.option("--force", is_flag=True, help="Build anew, and replace whatever Caffe is installed here.")
-def main(check: bool, cuda: bool, cudnn: bool, nccl: bool, arch: str | None, jobs: int | None, force: bool) -> None:
+def main(
+    check: bool, cuda: bool, cudnn: bool, nccl: bool, arch: str | None, portable: bool, jobs: int | None, force: bool
+) -> None:
     """Build real Caffe into the current Python environment: `import caffe` and the `caffe` tool.
 
     What was built is cached, so that the next environment takes seconds. A Caffe that already works and gives what
@@ -55,7 +58,10 @@ def main(check: bool, cuda: bool, cudnn: bool, nccl: bool, arch: str | None, job
             if not found.devices:
                 devices = "the card here needs a newer driver for it" if cards() else "no device here"
             mode = f"built for {' and '.join([f'CUDA {found.cuda}', *libraries])}, {devices}"
-        click.echo(f"Caffe {found.version}, {mode}, BLAS {found.blas}, {found.layers} layer types: {found.folder}")
+        fast = ", fast CPU layers" if found.fast else ""
+        click.echo(
+            f"Caffe {found.version}, {mode}, BLAS {found.blas}{fast}, {found.layers} layer types: {found.folder}"
+        )
 
     if check:
         found = probe()
@@ -76,7 +82,7 @@ def main(check: bool, cuda: bool, cudnn: bool, nccl: bool, arch: str | None, job
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("build", total=1.0, visible=False)
         found = install(
-            Asked(cuda, cudnn, nccl, architectures),
+            Asked(cuda, cudnn, nccl, architectures, portable),
             jobs or len(os.sched_getaffinity(0)),
             console.print,
             lambda fraction: progress.update(bar, completed=fraction, visible=True),

@@ -8,15 +8,17 @@ import os
 import shutil
 import sysconfig
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine.build import MANIFEST, cached_build, is_whole, lock
 from caffebench.engine.cards import cards
 from caffebench.engine.cuda import choose_architectures, find_kit, require_libraries, runs_on
+from caffebench.engine.fast import LIBRARY
+from caffebench.engine.fast.build import build_fast_layers
 from caffebench.engine.probe import Probe, probe
-from caffebench.engine.recipe import PYTHON_PACKAGES, Recipe
+from caffebench.engine.recipe import FAST_PACKAGES, PYTHON_PACKAGES, Recipe
 from caffebench.engine.system import pip_install, require_space, require_system_packages
 
 __all__ = ["Asked", "install"]
@@ -33,6 +35,8 @@ class Asked:
     nccl: bool = False
     arch: tuple[str, ...] = ()
     """The cards' architectures ("90"); empty for those of the cards present."""
+    portable: bool = False
+    """Whether the fast layers are to run on any processor of this kind, not on this one alone."""
 
 
 def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False) -> Probe:
@@ -55,8 +59,9 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
         return found
     if found.error is None and not force and is_whole(target) and _serves(target, asked):
         _link_tool(target, say)
+        added = _add_fast_layers(target, asked, jobs, say)
         say("already installed")
-        return found
+        return probe() if added else found
     if target.exists() and not ours and not force:
         raise CaffebenchError(
             f"{target} is there but is not from here and does not work ({found.error}): "
@@ -69,7 +74,7 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
     require_space(packages, 50)
     _require_python_packages(say)
     if not asked.cuda and not force and ours:
-        asked = _was(target)  # what is damaged is made again as it was
+        asked = replace(_was(target), portable=asked.portable)  # what is damaged is made again as it was
     recipe, kit = Recipe(), None
     if asked.cuda:
         kit = find_kit(say)
@@ -87,7 +92,29 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
         tried = _publish(product, target, say)
     if tried.error is not None:
         raise CaffebenchError(f"Caffe was built, but it does not work: {tried.error}")
-    return tried
+    return probe() if _add_fast_layers(target, asked, jobs, say) else tried
+
+
+def _add_fast_layers(target: Path, asked: Asked, jobs: int, say: Say) -> bool:
+    """Put the fast layers for the CPU beside the Caffe of ours in ``target``: True where they were not there.
+
+    A Caffe that is built for GPUs goes without.
+    """
+    if _was(target).cuda:
+        return False
+    try:
+        require_system_packages(say, FAST_PACKAGES)
+        built = build_fast_layers(target, jobs, say, portable=asked.portable)
+    except CaffebenchError as error:
+        say(f"without the fast layers for the CPU, Caffe's own do all: {error}")
+        return False
+    placed = target / LIBRARY
+    if placed.is_file() and placed.read_bytes() == built.read_bytes():
+        return False
+    arriving = placed.with_suffix(".arriving")
+    shutil.copy2(built, arriving)
+    arriving.replace(placed)
+    return True
 
 
 def _was(target: Path) -> Asked:

@@ -58,6 +58,12 @@ def right():
 
 caffe.set_mode_cpu()
 works = right()
+fast = os.path.join(os.path.dirname(caffe.__file__), "libcaffebench_fast.so")
+try:
+    ctypes.CDLL(fast, ctypes.RTLD_GLOBAL)
+except OSError:
+    fast = None
+works = works and (fast is None or right())
 if devices.value:
     caffe.set_device(0)
     caffe.set_mode_gpu()
@@ -76,6 +82,7 @@ json.dump({
     "cudnn": cudnn,
     "nccl": caffe.has_nccl(),
     "devices": devices.value,
+    "fast": fast is not None,
     "right": works,
 }, sys.stdout)
 """
@@ -97,6 +104,8 @@ class Probe:
     nccl: bool = False
     devices: int = 0
     """How many cards answer it."""
+    fast: bool = False
+    """Whether the fast layers for the CPU (`engine.fast`) are beside it and load."""
 
 
 def probe() -> Probe:

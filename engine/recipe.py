@@ -13,6 +13,7 @@ from caffebench.common.errors import CaffebenchError
 
 __all__ = [
     "CAFFE_VERSION",
+    "FAST_PACKAGES",
     "PYTHON_PACKAGES",
     "SOURCE",
     "SOURCE_SHA256",
@@ -45,6 +46,10 @@ _DEBIAN_PACKAGES = [
     "libhdf5-dev",
     "liblmdb-dev",
 ]
+
+# What the fast layers are built on (`engine.fast`), by Debian's names. Debian's oneDNN and not the package index's:
+# that one is a release of 2023, or wants the compiler runtime of its maker.
+FAST_PACKAGES = ["libdnnl-dev"]
 
 # What `import caffe` needs: import name -> package.
 PYTHON_PACKAGES = {"numpy": "numpy", "google.protobuf": "protobuf", "six": "six", "skimage": "scikit-image"}

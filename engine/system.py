@@ -19,13 +19,13 @@ __all__ = ["pip_install", "require_boost_python", "require_space", "require_syst
 Say = Callable[[str], None]
 
 
-def require_system_packages(say: Say) -> None:
-    """Install the missing ones of `debian_packages` when root on a Debian-like system, else say how.
+def require_system_packages(say: Say, packages: Sequence[str] | None = None) -> None:
+    """Install the missing ones of ``packages`` when root on a Debian-like system, else say how.
 
-    On a system without dpkg only the tools can be checked; CMake names a missing library there.
-    Raises ``CaffebenchError`` with the one line for the administrator.
+    They are `debian_packages` unless given. On a system without dpkg only the tools can be checked; CMake names a
+    missing library there. Raises ``CaffebenchError`` with the one line for the administrator.
     """
-    packages = debian_packages()
+    packages = debian_packages() if packages is None else packages
     if shutil.which("dpkg-query") is None:
         tools = [tool for tool in ("g++", "make", "cmake", "protoc") if shutil.which(tool) is None]
         if tools:
@@ -40,7 +40,7 @@ def require_system_packages(say: Say) -> None:
     line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise CaffebenchError(f"system packages are missing; have the administrator run: sudo {line}")
-    say(f"installing {len(missing)} system packages: {' '.join(missing)}")
+    say(f"installing system packages: {' '.join(missing)}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in ("apt-get update", line):
         done = subprocess.run(command.split(), env=environment, capture_output=True, text=True)

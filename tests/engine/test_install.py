@@ -42,7 +42,7 @@ def test_check_says_what_is_installed():
     assert done.returncode == 0
     assert done.stdout.startswith("Caffe 1.0.0, ")
     assert "blas" in done.stdout
-    assert "59 layer types" in done.stdout
+    assert "fast CPU layers, 59 layer types" in done.stdout
 
 
 def test_check_says_what_is_missing(environment):
