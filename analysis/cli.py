@@ -74,7 +74,7 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
     help="Of the table's figures: published cuts them.",
 )
 @click.option("--published", type=click.Path(path_type=Path), help="CSV of published figures to show beside ours.")
-@click.option("--sessions", is_flag=True, help="Tell the story of each run: sessions, crashes, what was lost.")
+@click.option("--sessions", is_flag=True, help="Report the sessions of each run: crashes, resumes, what was lost.")
 @click.option("--accuracy", metavar="NAME", help="The test output that is the accuracy, where several could be.")
 @click.option("--loss", metavar="NAME", help="The test output that is the loss; #1:NAME is of test net 1.")
 @click.option("--train-size", type=click.IntRange(min=1), help="Images of one epoch, where the logs do not tell.")
@@ -103,7 +103,7 @@ def main(
 
     PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
     """
-    from caffebench.analysis import choices, story
+    from caffebench.analysis import choices, story, terminal
     from caffebench.analysis.results import Wanted
 
     wanted = Wanted(
@@ -134,16 +134,16 @@ def main(
             )
         except KeyboardInterrupt:
             return  # how one ends it
-    runs = choices.with_names(story.read_with_progress(paths, train_size), accuracy, loss)
+    runs = choices.with_names(terminal.read_with_progress(paths, train_size), accuracy, loss)
     written = wanted.write(runs)
-    story.overview(runs)
+    click.echo(terminal.overview(runs))
     if sessions:
         for run in runs:
-            click.echo("\n" + "\n".join(story.story(run)))
+            click.echo("\n" + "\n".join(map(printable, story.session_report(run))))
     if table:
         from caffebench.analysis import publish
 
         click.echo(f"\n{publish.as_markdown(publish.lines(runs, style))}")
-    click.echo("\n".join(map(str, written.paths)))
+    click.echo("\n".join(printable(str(path)) for path in written.paths))
     for note in (*choices.said(runs), *written.notes):
         click.echo(printable(note), err=True)

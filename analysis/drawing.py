@@ -14,6 +14,7 @@ from caffebench.analysis.look import final, style
 from caffebench.analysis.model import Run
 from caffebench.analysis.thin import Numbers, smooth, thin
 from caffebench.common.errors import InputError
+from caffebench.common.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -264,5 +265,5 @@ def _short(value: float) -> str:
 
 def named(label: str) -> str:
     """A run's name for a legend: printable, and cut in the middle where it is long."""
-    clean = "".join(letter if letter.isprintable() else "?" for letter in label)
+    clean = printable(label)
     return clean if len(clean) <= LONGEST else f"{clean[: LONGEST * 2 // 3]}…{clean[-(LONGEST // 3) + 1 :]}"

@@ -21,6 +21,7 @@ from caffebench.analysis.sources import Source, find_runs
 from caffebench.analysis.stitch import in_order, pieces_of
 from caffebench.analysis.verdict import verdict
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.printable import printable
 
 __all__ = ["make_run", "read_run", "read_runs"]
 
@@ -38,7 +39,7 @@ def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size
     found = [
         piece
         for part, (path, one) in enumerate(zip(source.files, scans, strict=True))
-        for piece in pieces_of(one, path.name, part)
+        for piece in pieces_of(one, printable(path.name), part)
     ]
     header: dict[str, Any] = {}
     for mark in (mark for one in scans for mark in one.marks):
@@ -60,7 +61,7 @@ def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size
     status, reason = verdict(sessions, stitched, config, classes)
     return Run(
         name=source.name,
-        sources=[str(path) for path in source.files],
+        sources=[printable(str(path)) for path in source.files],
         sessions=sessions,
         config=config,
         header=header,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from caffebench.common.errors import InputError
+from caffebench.common.printable import printable
 
 __all__ = ["Source", "find_runs", "pour"]
 
@@ -91,7 +92,9 @@ def find_runs(paths: Iterable[Path]) -> list[Source]:
         (Path(name).name if kind == "glog" else name if kind == "part" else _run_name(parts[0][1]), parts)
         for (_, kind, name), parts in groups.items()
     ]
-    return [Source(name, files) for name, files in _unique([(name, _ordered(parts)) for name, parts in made])]
+    return [
+        Source(name, files) for name, files in _unique([(printable(name), _ordered(parts)) for name, parts in made])
+    ]
 
 
 def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
@@ -126,7 +129,7 @@ def _unique(made: list[tuple[str, tuple[Path, ...]]]) -> Iterator[tuple[str, tup
         count[name] = count.get(name, 0) + 1
     taken: dict[str, int] = {}
     for name, files in made:
-        full = f"{files[0].parent.name}/{name}" if count[name] > 1 and files[0].parent.name else name
+        full = f"{printable(files[0].parent.name)}/{name}" if count[name] > 1 and files[0].parent.name else name
         taken[full] = taken.get(full, 0) + 1
         yield (full if taken[full] == 1 else f"{full}~{taken[full]}"), files
 

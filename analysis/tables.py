@@ -17,6 +17,7 @@ from caffebench.analysis.model import COLUMNS, Run
 from caffebench.analysis.parts import Key, Part, Stretch
 from caffebench.analysis.rows import TEST
 from caffebench.common.files import write_whole
+from caffebench.common.printable import csv_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -149,7 +150,7 @@ def _lines(
 
 def _line(*fields: object) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(fields)
+    csv.writer(text, lineterminator="").writerow([csv_text(one) if isinstance(one, str) else one for one in fields])
     return text.getvalue().encode()
 
 
