@@ -5,6 +5,7 @@ Nothing heavy is imported here: this module is on the path of every ``--help``.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ class _Frame(click.Command):
         try:
             # A scheduler's SIGTERM ends a command like Ctrl-C does: what is open is closed, children are stopped.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            # No child of ours, and none that a library starts, takes a module from the current folder (Python 3.11).
+            os.environ["PYTHONSAFEPATH"] = "1"
             code = super().main(arguments, **extra)
             sys.exit(code if isinstance(code, int) else 0)
         except click.ClickException as error:

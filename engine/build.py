@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import TextIO
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.files import write_whole
+from caffebench.common.isolated import module_command
 from caffebench.engine.cuda import Kit
 from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
 from caffebench.engine.system import require_boost_python, require_space, require_system_packages
@@ -113,17 +113,7 @@ def source_package(downloads: Path, say: Say) -> Path:
     shutil.rmtree(arriving, ignore_errors=True)
     requirements = downloads / "requirements.txt"
     write_whole(requirements, f"{SOURCE} --hash=sha256:{SOURCE_SHA256}\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-binary",
-        ":all:",
-        "--require-hashes",
-    ]
+    command = module_command("pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes")
     command += ["--disable-pip-version-check", "--dest", str(arriving), "--requirement", str(requirements)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:

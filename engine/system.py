@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.isolated import module_command
 from caffebench.engine.recipe import debian_packages
 
 __all__ = ["pip_install", "require_boost_python", "require_space", "require_system_packages"]
@@ -86,7 +87,7 @@ def require_space(folder: Path, megabytes: int) -> None:
 
 def pip_install(packages: Sequence[str], way_out: str) -> None:
     """Install Python packages into this environment; ``CaffebenchError`` with pip's reason and ``way_out``."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+    command = module_command("pip", "install", "--quiet", "--disable-pip-version-check", *packages)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no word"]

@@ -62,6 +62,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 @click.option(
     "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Tries after a crash that may pass."
 )
+@click.option("--allow-python-layers", is_flag=True, help="Let Python layers run code that lies beside the prototxt.")
 @click.option("--keep-going", is_flag=True, help="Do not stop a run that diverges.")
 @click.option(
     "--executor",

@@ -21,6 +21,7 @@ __all__ = ["BUDGET", "forward_data"]
 BUDGET = 60.0
 """Seconds that an exact fast-forward may take before ``auto`` settles for the order of records."""
 SOURCES = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "Python")
+LOADER = "caffebench.launcher.loader"
 PROBE = 20
 RECORDS = 200_000
 """Of several processes each would take its own time and might choose otherwise, so ``auto`` counts records there."""
@@ -38,7 +39,8 @@ def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str, ran
         return "data layers start at record 0" if batches else ""
     layers = {layer.name: layer for layer in data_layers(solver, phase)}
     # Our own layer was told where to begin.
-    ours = {layer.name for layer in solver.net_param.layer if layer.python_param.layer == "DataLoader"}
+    nets = (solver.net_param, solver.train_net_param)
+    ours = {layer.name for one in nets for layer in one.layer if layer.python_param.module == LOADER}
     lost = []
     for index, layer in enumerate(net.layers):
         name = net._layer_names[index]

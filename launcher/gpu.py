@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from caffebench.common.isolated import module_command
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.solverfile import data_layers, parse_solver
 
@@ -59,7 +60,7 @@ def _gib(size: int) -> str:
 
 def _ask(solver_text: str, device: int) -> dict[str, Any] | None:
     environment = dict(os.environ, GLOG_minloglevel="3", OPENBLAS_NUM_THREADS="1")
-    command = [sys.executable, "-m", "caffebench.launcher.gpu", str(device)]
+    command = module_command("caffebench.launcher.gpu", str(device))
     done = subprocess.run(command, input=solver_text, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         return None

@@ -12,7 +12,6 @@ import json
 import mmap
 import os
 import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any
@@ -21,6 +20,7 @@ import caffe
 import numpy as np
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.isolated import module_command
 from caffebench.launcher.batches import BatchMaker, Recipe
 from caffebench.launcher.lifeline import sheltered
 
@@ -116,7 +116,7 @@ def _start(recipe: Recipe, shape: tuple[int, ...], first: int, step: int) -> _Wo
         os.ftruncate(descriptor, SLOTS * size * 4)
         with sheltered():
             process = subprocess.Popen(
-                [sys.executable, "-m", "caffebench.launcher.batches", str(descriptor)],
+                module_command("caffebench.launcher.batches", str(descriptor)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(descriptor,),

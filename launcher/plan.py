@@ -43,6 +43,8 @@ class Plan:
     """Seconds that the run may take, retries included."""
     retries: int = 0
     keep_going: bool = False
+    python_path: tuple[str, ...] = ()
+    """Folders that Python layers are taken from, beside Python's own."""
 
     @property
     def paths(self) -> RunPaths:
@@ -62,7 +64,7 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that ``to_json`` wrote."""
         data = json.loads(text)
-        return cls(**{**data, "gpus": tuple(data["gpus"]), "weights": tuple(data["weights"])})
+        return cls(**{**data, **{name: tuple(data[name]) for name in ("gpus", "weights", "python_path")}})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from caffebench.launcher.adjust import adjust_solver
 from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
 from caffebench.launcher.plan import Plan
+from caffebench.launcher.pythonlayers import check_python_layers
 from caffebench.launcher.schedule import learning_rate, parse_phases
 from caffebench.launcher.snapshots import BrokenSnapshotError, read_weights
 from caffebench.launcher.solverfile import SolverFile, data_layers, read_solver
@@ -89,6 +90,7 @@ def _make_plan(
     seed: int | None = None,
     max_iter: int | None = None,
     time_limit: str | None = None,
+    allow_python_layers: bool = False,
     **others: Any,
 ) -> Plan:
     solver, header = file.solver, file.header
@@ -109,6 +111,8 @@ def _make_plan(
         raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
     named = _check_weights(file, weights)
     notes += check_data(file)
+    code, python_path = check_python_layers(file, allow=allow_python_layers)
+    notes += code
     _check_header(file)
     said = adjust_solver(file, snapshots=str(snapshots / file.run), on_gpu=bool(gpus))
     notes += said
@@ -128,6 +132,7 @@ def _make_plan(
         notes=tuple(said),
         threads=1 if deterministic else None,
         time_limit=None if time_limit is None else parse_duration(time_limit),
+        python_path=python_path,
         **others,
     )
 

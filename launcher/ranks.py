@@ -21,6 +21,7 @@ from dataclasses import asdict
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.isolated import module_command
 from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher.lifeline import die_with, leave_signals_to_parent, sheltered
 from caffebench.launcher.logtail import glog_line, log_event
@@ -72,7 +73,7 @@ class Team:
             os.lseek(descriptor, 0, os.SEEK_SET)
             guarded, lifeline = os.pipe()
             die_with_reader(lifeline)
-            command = [sys.executable, "-m", "caffebench.launcher.ranks", str(descriptor)]
+            command = module_command("caffebench.launcher.ranks", str(descriptor))
             with sheltered():
                 self.guards.append(subprocess.Popen(command, stdin=guarded, pass_fds=(descriptor,)))
             self.lifelines.append(lifeline)
@@ -170,6 +171,7 @@ def _train(assignment: dict[str, Any]) -> None:
     from caffebench.launcher.start import start
 
     plan, phase, rank = Plan.from_json(assignment["plan"]), Phase(**assignment["phase"]), assignment["rank"]
+    sys.path += plan.python_path
     caffe = import_caffe()
     caffe.init_log(1, True)  # warnings and worse: the log is that of rank 0
     leave_signals_to_parent()  # glog has put its own handler of SIGTERM there

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.isolated import module_command
 from caffebench.launcher.plan import Outcome, Plan
 from caffebench.launcher.planning import make_plans, parse_duration
 from caffebench.launcher.supervise import Stopper, Watch, run_one
@@ -161,7 +163,9 @@ def submit(prototxt: Sequence[Path], settings: Sequence[str], *, jobs: int | Non
     # Whether a GPU answers is a matter of the node, all else can be checked now.
     checked = {**options, "jobs": 1 if jobs is None else jobs, "gpu": None, "cpu": True}
     _, _, plans, _ = make_plans(prototxt, **checked)
-    executor = submitit.SlurmExecutor(folder=Path(options["logs"]) / ".slurm", max_num_timeout=10**6)
+    # A task starts in the folder that it was submitted from, and must not take that folder's files for Python's own.
+    python = shlex.join(module_command())
+    executor = submitit.SlurmExecutor(folder=Path(options["logs"]) / ".slurm", max_num_timeout=10**6, python=python)
     executor.update_parameters(**parameters, array_parallelism=jobs or len(plans))
     try:
         with redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error as well

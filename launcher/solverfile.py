@@ -28,6 +28,8 @@ class SolverFile:
     """What ``read_header`` found."""
     header_lines: dict[str, int]
     """The line of each key of the header."""
+    folders: tuple[Path, ...]
+    """The folders of the file itself and of the nets that it names."""
 
     @property
     def run(self) -> str:
@@ -81,8 +83,9 @@ def read_solver(path: Path) -> SolverFile:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     header = read_header(text, path)
     solver = parse_solver(text, path)
-    _take_in_nets(solver, path)
-    return SolverFile(path, solver, header, header_lines(text))
+    nets = _take_in_nets(solver, path)
+    folders = tuple(dict.fromkeys(one.parent for one in (path, *nets)))
+    return SolverFile(path, solver, header, header_lines(text), folders)
 
 
 def parse_solver(text: str, path: Path | str) -> Any:
@@ -119,22 +122,28 @@ def _parses(text: str, message: Any) -> bool:
     return bool(message.ListFields())
 
 
-def _take_in_nets(solver: Any, path: Path) -> None:
-    """Replace ``net: FILE`` and its like by the file's content, so that a run's log and records say it all."""
+def _take_in_nets(solver: Any, path: Path) -> list[Path]:
+    """Replace ``net: FILE`` and its like by the file's content, so that a run's log and records say it all.
+
+    Returns the files.
+    """
+    files = []
     for name, inline in (("net", "net_param"), ("train_net", "train_net_param")):
         if solver.HasField(name):
-            net = _read_net(getattr(solver, name), path)
+            file, net = _read_net(getattr(solver, name), path)
+            files.append(file)
             if net is not None:
                 solver.ClearField(name)
                 getattr(solver, inline).CopyFrom(net)
     tests = [_read_net(name, path) for name in solver.test_net]
-    if tests and all(tests):
+    if tests and all(net for _, net in tests):
         solver.ClearField("test_net")
-        solver.test_net_param.extend(tests)
+        solver.test_net_param.extend(net for _, net in tests)
+    return [*files, *(file for file, _ in tests)]
 
 
-def _read_net(name: str, path: Path) -> Any:
-    """The net in file ``name``; None for one in the layout before ``layer``, which only Caffe can upgrade."""
+def _read_net(name: str, path: Path) -> tuple[Path, Any]:
+    """The file of the net ``name``, and the net; None for one before ``layer``, which only Caffe can upgrade."""
     from google.protobuf import text_format
 
     beside = path.parent / name
@@ -149,7 +158,7 @@ def _read_net(name: str, path: Path) -> Any:
         raise InputError(
             f"{file}, the net of {path}, is not a net prototxt that Caffe can read: line {error}"
         ) from None
-    return net if net.layer else None
+    return file, net if net.layer else None
 
 
 def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.isolated import module_command
 from caffebench.launcher.failures import Failure, disk_is_full, explain
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan, Status
@@ -177,7 +177,7 @@ class _Supervisor:
             os.write(descriptor, json.dumps(assignment).encode())
             os.lseek(descriptor, 0, os.SEEK_SET)
             return subprocess.Popen(
-                [sys.executable, "-m", "caffebench.launcher.worker", str(descriptor)],
+                module_command("caffebench.launcher.worker", str(descriptor)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -36,6 +36,7 @@ def main() -> NoReturn:
         assignment = json.load(file)
     die_with(assignment["parent"])
     plan = Plan.from_json(assignment["plan"])
+    sys.path += plan.python_path  # behind all others: what lies there takes nobody's place
     caffe = import_caffe()
     caffe.init_log(0, True)  # to standard error, with a stack trace on SIGSEGV as the caffe tool gives
     child = Child(plan, assignment, caffe)
