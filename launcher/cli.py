@@ -25,6 +25,13 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 @click.option("--gpu", metavar="ID[,ID...]|all", help="Train on these GPUs (default: the first that answers).")
 @click.option("--cpu", is_flag=True, help="Train on the CPU.")
 @click.option(
+    "--layers",
+    type=click.Choice(["caffe", "fast"]),
+    default="caffe",
+    show_default=True,
+    help="On the CPU: Caffe's own layers, or those that compute the same in less time, rounded differently.",
+)
+@click.option(
     "--init",
     type=click.Choice(["lsuv", "ortho", "ortho-lsuv", "none"]),
     help="Initialisation of the weights (default: what the file's header says).",

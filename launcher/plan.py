@@ -32,6 +32,8 @@ class Plan:
     weights: tuple[str, ...] = ()
     gpus: tuple[int, ...] = ()
     """The GPUs of this run; none means the CPU."""
+    layers: Literal["caffe", "fast"] = "caffe"
+    """Whose layers compute on the CPU: Caffe's own, or those of `engine.fast`."""
     notes: tuple[str, ...] = ()
     """Where the run differs from what its file asks for, a sentence each; its log says so too."""
     threads: int | None = None

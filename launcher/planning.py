@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.engine import fast
 from caffebench.launcher.adjust import adjust_solver
 from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
@@ -29,9 +30,13 @@ def make_plans(
     """
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: at least one run has to run at a time")
+    if options.get("layers") == "fast" and not fast.is_built():
+        raise InputError("--layers fast: the installed Caffe has no fast layers: run install-caffe, which builds them")
     built = caffe_has_gpu()
     gpus = choose_gpus(gpu, cpu, built=built, present=count_gpus() if built else 0)
     notes = [] if gpu is not None or cpu else [_device_note(gpus, built)]
+    if gpus and options.get("layers") == "fast":
+        raise InputError("--layers fast: the fast layers are for the CPU: add --cpu")
     files = [read_solver(path) for path in prototxt]
     seen: dict[str, Path] = {}
     for file in files:

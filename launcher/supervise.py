@@ -210,6 +210,9 @@ class _Supervisor:
         if self.plan.threads is not None:
             for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
                 environment[name] = str(self.plan.threads)
+        if self.plan.layers == "fast":
+            # Threads that spin while they wait take the cores from other runs, and lose much more than they gain.
+            environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         return environment
 
     def _follow(self, child: subprocess.Popen[bytes], tail: LogTail) -> None:

@@ -16,6 +16,7 @@ import traceback
 from typing import Any, NoReturn
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.engine import fast
 from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher import ranks
 from caffebench.launcher.lifeline import die_with, leave_signals_to_parent
@@ -120,6 +121,7 @@ class Child:
                 "prototxt": plan.prototxt,
                 "header": plan.header,
                 "seed": self.seed,
+                "layers": plan.layers,
                 "notes": plan.notes,
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
@@ -148,6 +150,8 @@ class Child:
         else:
             self.caffe.log("Use CPU.")
             self.caffe.set_mode_cpu()
+            if self.plan.layers == "fast":
+                fast.load()
 
     def _begin(self, phase: Phase, resume_from: int | None) -> Training:
         """Build the solver of a phase, in the place of the one before. Raises ``Stop`` where that is asked for."""
