@@ -75,6 +75,7 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
 )
 @click.option("--published", type=click.Path(path_type=Path), help="CSV of published figures to show beside ours.")
 @click.option("--sessions", is_flag=True, help="Report the sessions of each run: crashes, resumes, what was lost.")
+@click.option("--each", is_flag=True, help="Show single runs, not means over runs that differ in their seed.")
 @click.option("--accuracy", metavar="NAME", help="The test output that is the accuracy, where several could be.")
 @click.option("--loss", metavar="NAME", help="The test output that is the loss; #1:NAME is of test net 1.")
 @click.option("--train-size", type=click.IntRange(min=1), help="Images of one epoch, where the logs do not tell.")
@@ -95,6 +96,7 @@ def main(
     style: str,
     published: Path | None,
     sessions: bool,
+    each: bool,
     accuracy: str | None,
     loss: str | None,
     train_size: int | None,
@@ -118,6 +120,7 @@ def main(
         style,
         html,
         export,
+        each,
         published,
         reload=every if watch else None,
     )
@@ -143,7 +146,7 @@ def main(
     if table:
         from caffebench.analysis import publish
 
-        click.echo(f"\n{publish.as_markdown(publish.lines(runs, style))}")
+        click.echo(f"\n{publish.as_markdown(publish.lines(runs, style, each=each))}")
     click.echo("\n".join(printable(str(path)) for path in written.paths))
     for note in (*choices.said(runs), *written.notes):
         click.echo(printable(note), err=True)

@@ -146,6 +146,17 @@ class Run:
         return str(self.header.get("sweep") or "")
 
     @property
+    def variant(self) -> str:
+        """Name of the variant in its sweep, empty for logs that are not ours."""
+        return str(self.header.get("variant") or "")
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the solver; None where it is not said or taken by the clock."""
+        said = self.config.solver.get("random_seed", [None])[-1]
+        return said if isinstance(said, int) and said >= 0 else None
+
+    @property
     def label(self) -> str:
         """How the run is called in tables and legends."""
         return str(self.header.get("label") or self.name)

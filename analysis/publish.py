@@ -11,9 +11,10 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from caffebench.analysis.groups import Group, Spread, group_runs
 from caffebench.analysis.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.printable import csv_text, printable
@@ -36,7 +37,7 @@ ACCURACY_DIGITS, LOSS_DIGITS = 3, 2
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table, as text; ``best_...`` are those to be set in bold."""
+    """One line of the table, of one run or of a group of seeds, as text; ``best_...`` are those to be set in bold."""
 
     name: str
     accuracy: str
@@ -48,6 +49,13 @@ class Line:
     loss_difference: str = ""
     best_accuracy: bool = False
     best_loss: bool = False
+    runs: int = 1
+    accuracy_std: str = ""
+    """Standard deviation over the seeds; empty for a single run."""
+    loss_std: str = ""
+    accuracy_runs: int = 1
+    """Runs that ``accuracy`` is the mean of."""
+    loss_runs: int = 1
 
 
 def truncated(value: float | None, digits: int) -> str:
@@ -99,12 +107,18 @@ def _difference(ours: str, published: str) -> str:
     return "same" if gap == 0 else f"{gap:+.{digits}f}"
 
 
-def _comment(run: Run) -> str:
+def _comment(group: Group) -> str:
+    run = group.runs[0]
     said = [str(run.header["comment"])] if run.header.get("comment") else []
     if not said:
         rate = run.config.base_lr
         said = [f"lr={rate:g}"] if rate is not None else []
         said += [f"{run.max_iter / 1000:g}K iters"] if run.max_iter else []
+    if len(group.runs) > 1:
+        if len(group.converged) < len(group.runs):
+            said.append(f"{len(group.converged)} of {len(group.runs)} converged")
+        early = [one for one in group.converged if one.iteration is not None and one.iteration < (one.max_iter or 0)]
+        return ", ".join([*said, f"{len(early)} not at their end"] if early else said)
     if run.status in {"stopped", "crashed"} and run.iteration is not None and run.iteration < (run.max_iter or 0):
         word = "in progress" if run.status == "stopped" else "crashed"
         said.append(f"{word} at {run.iteration / 1000:g}K")
@@ -113,43 +127,75 @@ def _comment(run: Run) -> str:
     return ", ".join(said)
 
 
-def lines(runs: Sequence[Run], style: str = "rounded") -> list[Line]:
-    """A line a run, the best accuracy and the best loss of those that converged marked; ``style`` is of ``STYLES``."""
+def lines(runs: Sequence[Run], style: str = "rounded", *, each: bool = False) -> list[Line]:
+    """A line for each run, or for each group of runs that differ in their seed unless ``each``.
+
+    ``style`` is of ``STYLES``. The best accuracy and the best loss are marked, and what seeds do not tell from them.
+    """
     show_accuracy, show_loss = STYLES[style]
     cut_accuracy, cut_loss = STYLES["published"]
-    made: list[Line] = []
-    for run in runs:
-        accuracy, loss = (math.nan, math.nan) if run.status == "not_converged" else (run.accuracy, run.loss)
-        published_accuracy, published_loss = run.published
+    groups = [Group((run,)) for run in runs] if each else group_runs(runs)
+    accuracies, losses = [group.accuracy() for group in groups], [group.loss() for group in groups]
+    best_accuracies, best_losses = _best(accuracies, 1), _best(losses, -1)
+    made = []
+    for place, (group, accuracy, loss) in enumerate(zip(groups, accuracies, losses, strict=True)):
+        nothing = math.nan if all(run.status == "not_converged" for run in group.runs) else None
+        means = (nothing if accuracy is None else accuracy.mean), (nothing if loss is None else loss.mean)
+        published_accuracy, published_loss = group.runs[0].published
         made.append(
             Line(
-                name=run.label,
-                accuracy=show_accuracy(accuracy),
-                loss=show_loss(loss),
-                comment=_comment(run),
+                name=group.label,
+                accuracy=show_accuracy(means[0]),
+                loss=show_loss(means[1]),
+                comment=_comment(group),
                 published_accuracy=published_accuracy,
                 published_loss=published_loss,
-                accuracy_difference=_difference(cut_accuracy(accuracy), published_accuracy),
-                loss_difference=_difference(cut_loss(loss), published_loss),
+                accuracy_difference=_difference(cut_accuracy(means[0]), published_accuracy),
+                loss_difference=_difference(cut_loss(means[1]), published_loss),
+                best_accuracy=place in best_accuracies,
+                best_loss=place in best_losses,
+                runs=len(group.runs),
+                accuracy_std="" if accuracy is None or accuracy.std is None else show_accuracy(accuracy.std),
+                loss_std="" if loss is None or loss.std is None else show_loss(loss.std),
+                accuracy_runs=0 if accuracy is None else accuracy.count,
+                loss_runs=0 if loss is None else loss.count,
             )
         )
-    good = [k for k, run in enumerate(runs) if run.status not in {"not_converged", "empty"}]
-    accuracies = {k: value for k in good if (value := runs[k].accuracy) is not None and math.isfinite(value)}
-    losses = {k: value for k in good if (value := runs[k].loss) is not None and math.isfinite(value)}
-    for k, line in enumerate(made):
-        made[k] = replace(
-            line,
-            best_accuracy=k in accuracies and accuracies[k] == max(accuracies.values()),
-            best_loss=k in losses and losses[k] == min(losses.values()),
-        )
     return made
+
+
+CHANCE = 0.05
+"""A row is clearly below the best where chance alone makes such a difference more rarely than that."""
+
+
+def _best(figures: Sequence[Spread | None], sign: int) -> set[int]:
+    """Places of the best mean (the greatest times ``sign``), of its equals, and of what is not clearly below it.
+
+    Clearly: by Welch's t-test of the means, one-sided, which takes two runs of each.
+    """
+    known = {place: one for place, one in enumerate(figures) if one is not None}
+    if not known:
+        return set()
+    best = max(known.values(), key=lambda one: sign * one.mean)
+    return {place for place, one in known.items() if one.mean == best.mean or not _clearly_apart(one, best)}
+
+
+def _clearly_apart(one: Spread, best: Spread) -> bool:
+    if one.std is None or best.std is None or one.std == best.std == 0:
+        return True
+    from scipy.stats import ttest_ind_from_stats
+
+    found = ttest_ind_from_stats(one.mean, one.std, one.count, best.mean, best.std, best.count, equal_var=False)
+    return bool(found.pvalue / 2 < CHANCE)
 
 
 def _cells(table: Sequence[Line], bold: str, escape: Callable[[str], str]) -> list[list[str]]:
     def text(one: str) -> str:
         return escape(" ".join(printable(one).split()))
 
-    def figure(one: str, best: bool) -> str:
+    def figure(one: str, std: str, counted: tuple[int, int], best: bool) -> str:
+        if counted[0] > 1 and counted[1]:
+            one = escape(f"{one} ± {std} ({counted[1]})" if std else f"{one} ({counted[1]})")
         return bold.format(one) if best else one
 
     def beside(published: str, difference: str) -> str:
@@ -159,7 +205,11 @@ def _cells(table: Sequence[Line], bold: str, escape: Callable[[str], str]) -> li
     rows = [["Name", "Accuracy", "LogLoss", *(["Published accuracy", "Published LogLoss"] * published), "Comments"]]
     for line in table:
         name = re.sub(r"\bdefault\b", lambda found: bold.format(found[0]), text(line.name))
-        row = [name, figure(line.accuracy, line.best_accuracy), figure(line.loss, line.best_loss)]
+        row = [
+            name,
+            figure(line.accuracy, line.accuracy_std, (line.runs, line.accuracy_runs), line.best_accuracy),
+            figure(line.loss, line.loss_std, (line.runs, line.loss_runs), line.best_loss),
+        ]
         if published:
             row.append(beside(line.published_accuracy, line.accuracy_difference))
             row.append(beside(line.published_loss, line.loss_difference))
@@ -176,6 +226,7 @@ _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    "±": r"$\pm$",
 }
 
 
@@ -191,7 +242,18 @@ def as_markdown(table: Sequence[Line]) -> str:
     """Name | Accuracy | LogLoss | Comments; published figures and the difference, where known, before the comments."""
     head, *rows = _cells(table, "**{}**", _for_markdown)
     rule = [":---", *["---:"] * (len(head) - 2), ":---"]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+    below = "".join(f"\n{_for_markdown(note)}\n" for note in _notes(table))
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows)) + below
+
+
+def _notes(table: Sequence[Line]) -> list[str]:
+    """What is said below the table."""
+    if all(line.runs == 1 for line in table):
+        return []
+    return [
+        "Mean ± standard deviation over seeds (number of runs that converged). Bold: the best, and what Welch's t-test"
+        f" does not tell from it (one-sided p > {CHANCE:g})."
+    ]
 
 
 def as_latex(table: Sequence[Line]) -> str:
@@ -200,7 +262,8 @@ def as_latex(table: Sequence[Line]) -> str:
     columns = "l" + "r" * (len(head) - 2) + "l"
     body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
     top = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
-    return f"{top}{body}\\bottomrule\n\\end{{tabular}}\n"
+    below = "".join(f"% {note}\n" for note in _notes(table))
+    return f"{top}{body}\\bottomrule\n\\end{{tabular}}\n{below}"
 
 
 def as_csv(table: Sequence[Line]) -> str:
@@ -215,15 +278,17 @@ def as_csv(table: Sequence[Line]) -> str:
         "published_logloss",
         "logloss_difference",
         "comments",
+        "runs",
+        "accuracy_std",
+        "logloss_std",
     ]
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
     for line in table:
         ours = [line.name, line.accuracy, line.loss]
         theirs = [line.published_accuracy, line.accuracy_difference, line.published_loss, line.loss_difference]
-        writer.writerow(
-            [csv_text(cell) for cell in ("" if one == "-" else one for one in (*ours, *theirs, line.comment))]
-        )
+        cells = [*ours, *theirs, line.comment, str(line.runs), line.accuracy_std, line.loss_std]
+        writer.writerow(["" if cell == "-" else csv_text(cell) for cell in cells])
     return buffer.getvalue()
 
 

@@ -91,7 +91,10 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "version": version("caffebench"),
         "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-        "runs": [_run(run, line, place, nets) for place, (run, line) in enumerate(zip(runs, lines(runs), strict=True))],
+        "runs": [
+            _run(run, line, place, nets)
+            for place, (run, line) in enumerate(zip(runs, lines(runs, each=True), strict=True))
+        ],
         "metrics": metrics,
         "nets": nets,
         "differences": differences(runs) if len(runs) > 1 else [],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from caffebench.analysis.groups import group_runs
 from caffebench.analysis.model import Run
 
 __all__ = ["Wanted", "Written"]
@@ -37,6 +38,8 @@ class Wanted:
     """How the table's figures are shown: ``publish.STYLES``."""
     html: bool = False
     export: Sequence[str] = ()
+    each: bool = False
+    """Show single runs where there are groups of seeds."""
     published: Path | None = None
     reload: float | None = None
     """Seconds after which an open report looks for news."""
@@ -52,8 +55,12 @@ class Wanted:
         written = [self.out / "curves.csv", self.out / "summary.csv"]
         tables.write_curves(runs, written[0])
         tables.write_summary(runs, written[1])
+        groups = group_runs(runs)
+        if len(groups) < len(runs):
+            written.append(self.out / "groups.csv")
+            tables.write_groups(groups, written[-1])
         if self.table:
-            lines = publish.lines(runs, self.style)
+            lines = publish.lines(runs, self.style, each=self.each)
             made = {"md": publish.as_markdown, "tex": publish.as_latex, "csv": publish.as_csv}
             for kind, write in made.items():
                 write_whole(self.out / f"table.{kind}", write(lines))
@@ -90,7 +97,7 @@ class Wanted:
 
 def _of_earlier_calls(folder: Path) -> list[Path]:
     """Files of the kinds that calls write which are older than this call's first file."""
-    kinds = ["report.html", "table.md", "table.tex", "table.csv"]
+    kinds = ["groups.csv", "report.html", "table.md", "table.tex", "table.csv"]
     kinds += [f"{table}.{form}" for table in ("curves", "summary") for form in ("parquet", "json")]
     kinds += [f"plots/*.{form}" for form in ("png", "svg", "pdf")] + ["tensorboard/**/events.out.tfevents.caffebench"]
     first = (folder / "curves.csv").stat().st_mtime_ns

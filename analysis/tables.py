@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffebench.analysis._csv import print_rows, room_for
+from caffebench.analysis.groups import Group
 from caffebench.analysis.model import COLUMNS, Run
 from caffebench.analysis.parts import Key, Part, Stretch
 from caffebench.analysis.rows import TEST
@@ -22,7 +23,7 @@ from caffebench.common.printable import csv_text
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["SUMMARY", "summary", "write_curves", "write_summary"]
+__all__ = ["GROUPS", "SUMMARY", "summary", "write_curves", "write_groups", "write_summary"]
 
 SUMMARY = (
     "run",
@@ -44,15 +45,31 @@ SUMMARY = (
     "best_iteration",
     "published_accuracy",
     "published_logloss",
+    "variant",
+    "seed",
 )
 """Columns of ``summary.csv``."""
+
+GROUPS = (
+    "sweep",
+    "variant",
+    "label",
+    "runs",
+    "converged",
+    "accuracy_mean",
+    "accuracy_std",
+    "loss_mean",
+    "loss_std",
+    "best_accuracy_mean",
+)
+"""Columns of ``groups.csv``."""
 
 
 def summary(runs: Sequence[Run]) -> pl.DataFrame:
     """A row a run, columns ``SUMMARY``; null where a run has no such value."""
     import polars as pl
 
-    text = {"run", "sweep", "label", "status", "published_accuracy", "published_logloss"}
+    text = {"run", "sweep", "variant", "label", "status", "published_accuracy", "published_logloss"}
     real = {"seconds", "epochs", "base_lr", "accuracy", "loss", "best_accuracy"}
     types = {name: pl.String if name in text else pl.Float64 if name in real else pl.Int64 for name in SUMMARY}
     return pl.DataFrame(_summary(runs), schema=types)
@@ -83,6 +100,8 @@ def _summary(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 "best_iteration": best[1],
                 "published_accuracy": run.published[0] or None,
                 "published_logloss": run.published[1] or None,
+                "variant": run.variant or None,
+                "seed": run.seed,
             }
         )
     return rows
@@ -175,3 +194,16 @@ def write_summary(runs: Sequence[Run], path: Path) -> None:
     """Write a row a run."""
     rows = [_line(*(row[name] for name in SUMMARY)) for row in _summary(runs)]  # without polars, which takes its time
     write_whole(path, b"".join(row + b"\n" for row in (_line(*SUMMARY), *rows)))
+
+
+def write_groups(groups: Sequence[Group], path: Path) -> None:
+    """Write a row a group: figures of the runs that converged, standard deviations of the sample."""
+    rows = [_line(*GROUPS)]
+    for group in groups:
+        accuracy, loss, best = group.accuracy(), group.loss(), group.best_accuracy()
+        figures = [(one.mean, one.std) if one else (None, None) for one in (accuracy, loss)]
+        counts = (len(group.runs), len(group.converged))
+        means = [None if value is None else round(value, 6) for pair in figures for value in pair]
+        most = None if best is None else round(best.mean, 6)
+        rows.append(_line(group.runs[0].sweep, group.variant, group.label, *counts, *means, most))
+    write_whole(path, b"".join(row + b"\n" for row in rows))

@@ -33,7 +33,7 @@ def test_everything_is_written_where_it_says(make_session: Session, write: Write
         for suffix in ("svg", "pdf")
     }
     tables = {f"{name}.{suffix}" for name in ("curves", "summary") for suffix in ("csv", "parquet", "json")}
-    assert files == {"report.html", "tensorboard", *plots, *tables}
+    assert files == {"groups.csv", "report.html", "tensorboard", *plots, *tables}
     assert all(one.exists() for one in said)
     assert len(said) == len(files)
     assert "training time, minutes" in (tmp_path / "out/plots/test_loss.svg").read_text()

@@ -1,0 +1,111 @@
+"""Runs of one variant that differ only in their seed, as one: mean, spread, and how many converged."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+
+from caffebench.analysis.model import Run
+
+__all__ = ["Group", "Spread", "group_runs"]
+
+_SEED = re.compile(r"[-_. ]*(?:seed|rep|repeat|trial|run)?[-_. =]*$", re.IGNORECASE)
+_OWN = ("random_seed", "snapshot_prefix")
+"""Fields of the solver in which runs of one group differ."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of a figure over the runs of a group."""
+
+    mean: float
+    std: float | None
+    """Of the sample (n - 1); None where there is one run."""
+    count: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed at most; a run without its like is a group of one."""
+
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def converged(self) -> tuple[Run, ...]:
+        """Those that converged and were tested; figures of a group are theirs."""
+        return tuple(run for run in self.runs if run.status not in {"not_converged", "empty"})
+
+    @property
+    def variant(self) -> str:
+        """Of the header; else what the names of the runs have in common; empty for a single run without a header."""
+        said = self.runs[0].variant
+        return said or (_common(self.runs) if len(self.runs) > 1 else "")
+
+    @property
+    def label(self) -> str:
+        """How it is called in tables and legends."""
+        first = self.runs[0]
+        if len(self.runs) == 1 or first.header.get("label"):
+            return first.label
+        return self.variant
+
+    def accuracy(self) -> Spread | None:
+        """Over the last tests of the runs that converged; None where none was tested."""
+        return _spread([run.accuracy for run in self.converged])
+
+    def loss(self) -> Spread | None:
+        """The same of the loss."""
+        return _spread([run.loss for run in self.converged])
+
+    def best_accuracy(self) -> Spread | None:
+        """The same of the best accuracy of each run, whenever it was."""
+        return _spread([run.best[0] for run in self.converged if run.best is not None])
+
+
+def _spread(values: Sequence[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+
+
+def _common(runs: Sequence[Run]) -> str:
+    """``net`` of ``net_seed1`` and ``net_seed2``; the first run's name where nothing is left."""
+    letters = zip(*(run.name for run in runs), strict=False)
+    return _SEED.sub("", "".join(one[0] for one in takewhile(lambda one: len(set(one)) == 1, letters))) or runs[0].name
+
+
+def _kind(run: Run) -> str | None:
+    """What runs of one group have in common; None where too little is known of a run to say."""
+    config = run.config
+    if run.variant:
+        asked = [run.sweep, run.variant, run.header.get("profile"), config.max_iter, config.base_lr, config.batch_size]
+        return json.dumps(asked, default=str)
+    if not config.solver or not config.net:
+        return None
+    solver = {key: value for key, value in config.solver.items() if key not in (*_OWN, "net_param")}
+    return json.dumps([solver, config.net, run.sessions[0].weights], sort_keys=True, default=str)
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Groups in the order of their first runs. Of runs that have the same seed, too, only one is of a group.
+
+    Runs with a header are of one variant; others must have the same solver, net and first weights in their logs, but
+    for seed and snapshot prefix. Where no seed is said, Caffe takes one by the clock.
+    """
+    together: dict[str, list[Run]] = {}
+    seeds: dict[str, set[int]] = {}
+    for run in runs:
+        key = _kind(run)
+        if key is None or run.seed in seeds.get(key, ()):
+            key = f"alone {run.name}"
+        together.setdefault(key, []).append(run)
+        if run.seed is not None:
+            seeds.setdefault(key, set()).add(run.seed)
+    return [Group(tuple(some)) for some in together.values()]

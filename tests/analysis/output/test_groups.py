@@ -1,0 +1,111 @@
+"""Runs that differ only in their seed: one row with mean and spread, and what chance cannot tell from the best."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from caffebench.analysis import read_runs
+from caffebench.analysis.groups import group_runs
+from caffebench.analysis.publish import as_latex, lines
+
+Session = Callable[..., str]
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def run(make_session: Session, write: Write) -> Callable[..., Path]:
+    """A log: the accuracy at 300 is ``accuracy``, that of header and seed if there are such."""
+
+    def made(
+        name: str, accuracy: float, seed: int | None = None, header: dict[str, object] | None = None, **more: object
+    ) -> Path:
+        text = make_session(0, 300, **more).replace("accuracy = 0.3", f"accuracy = {accuracy}")
+        if seed is not None:
+            text = text.replace('type: "Data" top', 'type: "Data" top').replace(
+                "base_lr", f"random_seed: {seed}\nbase_lr", 1
+            )
+        text = text.replace('"snapshots/net"', f'"snapshots/{name}"')
+        if header:
+            event = json.dumps({"run": name, "header": header, "pid": 100})
+            text = f"I0406 04:34:52.000000   100 _caffe.cpp:68] caffebench: run {event}\n{text}"
+        return write(f"{name}.log", text)
+
+    return made
+
+
+def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("merge-logs")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_own_runs_of_one_variant(run: Callable[..., Path], tmp_path: Path) -> None:
+    header = {"sweep": "s", "variant": "good", "label": "Good"}
+    values = [0.81, 0.83, 0.82]
+    for seed, value in enumerate(values, 1):
+        run(f"good_seed{seed}", value, seed, header)
+    for seed, value in enumerate([0.79, 0.83], 1):
+        run(f"near_seed{seed}", value, seed, header | {"variant": "near", "label": "Near"})
+    for seed, value in enumerate([0.71, 0.72], 1):
+        path = run(f"bad_seed{seed}", value, seed, header | {"variant": "bad", "label": "Bad"})
+    done = merge(path.parent, "--out", tmp_path / "out", "--table")
+    assert done.returncode == 0, done.stderr
+    assert "| Good | **0.820 ± 0.010 (3)** |" in done.stdout
+    assert "| Near | **0.810 ± 0.028 (2)** |" in done.stdout
+    assert "| Bad | 0.715 ± 0.007 (2) |" in done.stdout
+    assert "Welch's t-test" in done.stdout
+    (bad, good, _) = sorted(csv.DictReader((tmp_path / "out/groups.csv").open()), key=lambda row: row["variant"])
+    assert (good["sweep"], good["label"], good["runs"], good["converged"]) == ("s", "Good", "3", "3")
+    assert float(good["accuracy_mean"]) == pytest.approx(0.82)
+    assert float(good["accuracy_std"]) == pytest.approx(statistics.stdev(values))
+    assert float(bad["best_accuracy_mean"]) == pytest.approx(0.715)
+    rows = list(csv.DictReader((tmp_path / "out/summary.csv").open()))
+    assert [(row["variant"], row["seed"]) for row in rows if row["run"].startswith("near")] == [
+        ("near", "1"),
+        ("near", "2"),
+    ]
+    each = merge(path.parent, "--out", tmp_path / "out", "--table", "--each")
+    assert "±" not in each.stdout
+    assert each.stdout.count("| Good | ") == 3
+
+
+def test_runs_that_did_not_converge_are_counted(run: Callable[..., Path]) -> None:
+    header = {"sweep": "s", "variant": "v", "label": "V"}
+    run("a", 0.8, 1, header)
+    run("b", 0.7, 2, header)
+    path = run("c", 0.1, 3, header, loss=lambda _: float("nan"))
+    (line,) = lines(read_runs([path.parent]))
+    assert (line.accuracy, line.accuracy_runs, line.runs) == ("0.750", 2, 3)
+    assert line.comment.endswith("2 of 3 converged, 2 not at their end")
+    assert r"0.750 $\pm$ 0.071 (2)" in as_latex([line])
+
+
+def test_strangers_runs_that_differ_only_in_their_seed(run: Callable[..., Path], write: Write) -> None:
+    run("net_s1", 0.8, 1)
+    run("net_s2", 0.7, 2)
+    path = run("net_s2_again", 0.7, 2)
+    other = run("wide_s1", 0.9, 1)
+    other.write_text(other.read_text().replace("num_output: 10", "num_output: 20"))
+    groups = group_runs(read_runs([path.parent]))
+    assert sorted([run.name for run in group.runs] for group in groups) == [
+        ["net_s1", "net_s2"],
+        ["net_s2_again"],
+        ["wide_s1"],
+    ]
+    assert [group.label for group in groups if len(group.runs) > 1] == ["net_s"]
+
+
+def test_runs_of_which_too_little_is_known_stay_apart(write: Write, tmp_path: Path) -> None:
+    line = "I0406 04:34:53.000000   100 solver.cpp:237] Iteration {}, loss = 1\n"
+    for name in ("a", "b"):
+        path = write(f"{name}.log", "".join(line.format(at) for at in (0, 20, 40)))
+    assert [len(group.runs) for group in group_runs(read_runs([path.parent]))] == [1, 1]
+    assert merge(path.parent, "--out", tmp_path / "out").returncode == 0
+    assert not (tmp_path / "out/groups.csv").exists()
