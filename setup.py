@@ -4,6 +4,8 @@ Everything else about the package is declared in ``pyproject.toml``. The mapping
 lives here because it is computed: a sub-package added to a room needs no edit.
 """
 
+from pathlib import Path
+
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
@@ -15,8 +17,9 @@ for room in ROOMS:
     for inner in find_packages(room):
         folders[f"caffebench.{room}.{inner}"] = f"{room}/{inner.replace('.', '/')}"
 
-# The inner loops of reading and writing curves.
-compiled = [Extension(f"caffebench.analysis.{name}", [f"analysis/{name}.pyx"]) for name in ("_csv", "_rows", "_shaped")]
+# The inner loops of reading and writing curves: analysis/read/_rows.pyx is caffebench.analysis.read._rows.
+sources = sorted(Path("analysis").rglob("*.pyx"))
+compiled = [Extension(".".join(("caffebench", *one.with_suffix("").parts)), [str(one)]) for one in sources]
 
 setup(
     packages=list(folders),

@@ -18,19 +18,21 @@ a resume from iteration R, rows past R are gone; at one iteration the later sess
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from caffebench.analysis.model import COLUMNS, Run, Session
-    from caffebench.analysis.runs import read_runs
+    from caffebench.analysis.runs.model import COLUMNS, Run, Session
+    from caffebench.analysis.runs.reading import read_runs
 
 __all__ = ["COLUMNS", "Run", "Session", "read", "read_runs"]
 
-_HOMES = {"COLUMNS": "model", "Run": "model", "Session": "model", "read_runs": "runs"}
+_HOMES = {"COLUMNS": "runs.model", "Run": "runs.model", "Session": "runs.model", "read_runs": "runs.reading"}
 
 
 def __getattr__(name: str) -> Any:
@@ -47,6 +49,17 @@ def read(*paths: Path | str, train_size: int | None = None) -> pl.DataFrame:
     """
     import polars as pl
 
-    from caffebench.analysis.runs import read_runs
+    from caffebench.analysis.runs.reading import read_runs
 
     return pl.concat([run.curves for run in read_runs(paths, train_size)])
+
+
+class _Package(ModuleType):
+    """The package; importing its room ``read/`` leaves the function of that name where it is."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "read" or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.scores import Choice, find_output
 

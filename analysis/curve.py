@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.parts import Chunk
-from caffebench.analysis.rows import Aligned
+from caffebench.analysis.read.columns import Aligned
+from caffebench.analysis.stitch.parts import Chunk
 
 __all__ = ["MANY", "Curve", "Drawn", "added", "drawn", "rates_of"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from caffebench.analysis.curve import Curve, Drawn
 from caffebench.analysis.look import final, style
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 from caffebench.analysis.thin import Numbers, smooth, thin
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable

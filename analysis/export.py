@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
 
@@ -44,7 +44,7 @@ def export_parquet(runs: Sequence[Run], folder: Path) -> list[Path]:
     """``curves.parquet`` and ``summary.parquet``: the same tables with their types, a tenth of the size."""
     import polars as pl
 
-    from caffebench.analysis.stitched import empty_frame
+    from caffebench.analysis.stitch.curves import empty_frame
     from caffebench.analysis.tables import summary, write_curves
 
     paths = [folder / "curves.parquet", folder / "summary.parquet"]

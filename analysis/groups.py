@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 
 __all__ = ["Group", "Spread", "group_runs"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 
 __all__ = ["COLORS", "DASHES", "final", "style", "window_of"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from caffebench.analysis.curve import rates_of
 from caffebench.analysis.drawing import COLUMN, MOST, draw, fit, fit_to_ends, lines_of, named
 from caffebench.analysis.look import window_of
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
 

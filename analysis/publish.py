@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffebench.analysis.groups import Group, Spread, group_runs
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.printable import csv_text, printable
 

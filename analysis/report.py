@@ -20,8 +20,8 @@ import numpy as np
 
 from caffebench.analysis.curve import Curve, Drawn, rates_of
 from caffebench.analysis.look import final, style, window_of
-from caffebench.analysis.model import Run, Session
 from caffebench.analysis.publish import Line, lines
+from caffebench.analysis.runs.model import Run, Session
 from caffebench.analysis.settings import differences, net_text, settings
 from caffebench.analysis.thin import smooth, thin
 from caffebench.common.errors import InputError

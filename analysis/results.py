@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffebench.analysis.groups import group_runs
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 
 __all__ = ["Wanted", "Written"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from caffebench.analysis.model import Run
-from caffebench.analysis.text_format import Message, first
+from caffebench.analysis.runs.model import Run
+from caffebench.analysis.runs.text_format import Message, first
 
 __all__ = ["Settings", "differences", "net_text", "settings"]
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from caffebench.analysis._csv import print_rows, room_for
 from caffebench.analysis.groups import Group
-from caffebench.analysis.model import COLUMNS, Run
-from caffebench.analysis.parts import Key, Part, Stretch
-from caffebench.analysis.rows import TEST
+from caffebench.analysis.read.columns import TEST
+from caffebench.analysis.runs.model import COLUMNS, Run
+from caffebench.analysis.stitch.parts import Key, Part, Stretch
 from caffebench.common.files import write_whole
 from caffebench.common.printable import csv_text
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import click
 
-from caffebench.analysis.model import Run
 from caffebench.analysis.publish import rounded_accuracy, rounded_loss
-from caffebench.analysis.runs import read_runs
+from caffebench.analysis.runs.model import Run
+from caffebench.analysis.runs.reading import read_runs
 from caffebench.common.printable import printable
 
 __all__ = ["clock", "overview", "read_with_progress"]

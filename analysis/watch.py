@@ -9,11 +9,11 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from caffebench.analysis.model import Run
-from caffebench.analysis.rows import Metrics
-from caffebench.analysis.runs import make_run, natural
-from caffebench.analysis.scan import Scan, Scanner
-from caffebench.analysis.sources import Source, find_runs, pour
+from caffebench.analysis.read.columns import Metrics
+from caffebench.analysis.read.files import Source, find_runs, pour
+from caffebench.analysis.read.parser import Scan, Scanner
+from caffebench.analysis.runs.model import Run
+from caffebench.analysis.runs.reading import make_run, natural
 
 __all__ = ["Watcher", "watch"]
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from caffebench.analysis import scan as scanning
-from caffebench.analysis.model import Run
-from caffebench.analysis.rows import Metrics
-from caffebench.analysis.runs import make_run
-from caffebench.analysis.scan import Scanner, scan
-from caffebench.analysis.sources import Source
-from caffebench.analysis.stitch import _most
+from caffebench.analysis.read import parser as scanning
+from caffebench.analysis.read.columns import Metrics
+from caffebench.analysis.read.files import Source
+from caffebench.analysis.read.parser import Scanner, scan
+from caffebench.analysis.runs.model import Run
+from caffebench.analysis.runs.reading import make_run
+from caffebench.analysis.stitch.sessions import _most
 
 SOLVER = 'max_iter: 9000\nnet_param { layer { name: "d" type: "Data" top: "data" data_param { batch_size: 32 } } }'
 PHASES = (
@@ -185,7 +185,9 @@ PREFIX = b"I0411 08:54:06.202049 10647 solver.cpp:237] "
 def test_long_lines_of_other_programs_take_no_more_time_than_others(log: bytes) -> None:
     """Where a pattern goes back and forth in a line, each of these takes minutes or more."""
     code = (
-        "import sys; from caffebench.analysis.scan import scan; from caffebench.analysis.rows import Metrics\n"
+        "import sys\n"
+        "from caffebench.analysis.read.parser import scan\n"
+        "from caffebench.analysis.read.columns import Metrics\n"
         "scan([sys.stdin.buffer.read()], Metrics(), 1)"
     )
     subprocess.run([sys.executable, "-c", code], input=log, check=True, timeout=60)

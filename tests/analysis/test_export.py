@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from caffebench.analysis import COLUMNS, read, read_runs
 from caffebench.analysis.export import export
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 
 Session = Callable[..., str]

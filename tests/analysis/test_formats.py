@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caffebench.analysis import read_runs
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 
 Write = Callable[..., Path]
 P = "I0411 08:54:06.202049 10647 solver.cpp:237] "

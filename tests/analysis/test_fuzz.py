@@ -16,12 +16,12 @@ from unittest import mock
 import pytest
 from polars.testing import assert_frame_equal
 
-from caffebench.analysis import scan as scan_module
-from caffebench.analysis.model import Run
-from caffebench.analysis.rows import Metrics
-from caffebench.analysis.runs import make_run
-from caffebench.analysis.scan import Scan, scan
-from caffebench.analysis.sources import Source
+from caffebench.analysis.read import parser as scan_module
+from caffebench.analysis.read.columns import Metrics
+from caffebench.analysis.read.files import Source
+from caffebench.analysis.read.parser import Scan, scan
+from caffebench.analysis.runs.model import Run
+from caffebench.analysis.runs.reading import make_run
 
 Damage = Callable[[random.Random, bytes], bytes]
 

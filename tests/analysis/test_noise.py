@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from caffebench.analysis.rows import Metrics
-from caffebench.analysis.runs import read_run
-from caffebench.analysis.scan import scan
-from caffebench.analysis.sources import Source
+from caffebench.analysis.read.columns import Metrics
+from caffebench.analysis.read.files import Source
+from caffebench.analysis.read.parser import scan
+from caffebench.analysis.runs.reading import read_run
 
 FRAGMENTS = st.sampled_from(
     [

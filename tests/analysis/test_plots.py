@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from caffebench.analysis import read_runs
 from caffebench.analysis.look import COLORS, DASHES, style
-from caffebench.analysis.model import Run
 from caffebench.analysis.plots import (
     PLOTS,
     draw_learning_rate,
@@ -27,6 +26,7 @@ from caffebench.analysis.plots import (
     save_plots,
     usual_x,
 )
+from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 
 Session = Callable[..., str]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from caffebench.analysis.lines import FORMATS, HINT, Format
-from caffebench.analysis.rows import Metrics
-from caffebench.analysis.scan import scan
-from caffebench.analysis.shapes import Shapes
+from caffebench.analysis.read.columns import Metrics
+from caffebench.analysis.read.lines import FORMATS, HINT, Format
+from caffebench.analysis.read.parser import scan
+from caffebench.analysis.read.templates import Shapes
 
 
 def bits(value: float) -> bytes:

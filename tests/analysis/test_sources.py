@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from caffebench.analysis import read, read_runs
 from caffebench.analysis.cli import main
-from caffebench.analysis.sources import find_runs
+from caffebench.analysis.read.files import find_runs
 from caffebench.common.errors import InputError
 
 Session = Callable[..., str]
@@ -93,7 +93,7 @@ def test_what_may_not_be_read_is_left_out_and_named(make_session: Session, write
     # As root every file can be read: so another user does the reading.
     code = f"""
 import os
-from caffebench.analysis.runs import read_runs
+from caffebench.analysis.runs.reading import read_runs
 read_runs([{str(path.parent)!r}])  # so that everything is imported, which another user might not read either
 if os.getuid() == 0:
     os.setuid(65534)
@@ -141,7 +141,7 @@ def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) ->
     pipes = [str(tmp_path / f"net{number}.log") for number in range(20)]
     for pipe in pipes:
         os.mkfifo(pipe)
-    code = f"from caffebench.analysis.runs import read_runs\nread_runs({pipes}, workers=2)"
+    code = f"from caffebench.analysis.runs.reading import read_runs\nread_runs({pipes}, workers=2)"
     script = tmp_path / "script.py"
     script.write_text(f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n")
     with subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True) as reading:

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from caffebench.analysis import read_runs
-from caffebench.analysis.model import Run
+from caffebench.analysis.runs.model import Run
 
 Session = Callable[..., str]
 Write = Callable[..., Path]

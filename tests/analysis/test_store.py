@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from polars.testing import assert_frame_equal
 
-from caffebench.analysis import read_runs, store
-from caffebench.analysis import scan as scanning
-from caffebench.analysis.store import Store
+from caffebench.analysis import read_runs
+from caffebench.analysis.read import parser as scanning
+from caffebench.analysis.read import store
+from caffebench.analysis.read.store import Store
 
 ARRAYS = [np.arange(5), np.linspace(0, 1, 5), np.array([1, 2, 3, 4, 250], "u1")]
 
@@ -91,8 +92,8 @@ def test_a_full_disk_is_said_in_one_line(
     try:
         path = write("net.log", make_session(0, 200_000))
         code = (
-            "from caffebench.analysis import scan, store\n"
-            "store.LIMIT, scan._WORTH, scan._BLOCK = 0, 32, 65536\n"
+            "from caffebench.analysis.read import parser, store\n"
+            "store.LIMIT, parser._WORTH, parser._BLOCK = 0, 32, 65536\n"
             "from caffebench.analysis.cli import main\nmain()"
         )
         done = subprocess.run(

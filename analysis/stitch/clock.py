@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.rows import NO_TIME, Rows
+from caffebench.analysis.read.columns import NO_TIME, Rows
 
 __all__ = ["Reckoning", "Timeline"]
 

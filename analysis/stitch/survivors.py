@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.model import Session
-from caffebench.analysis.parts import Part, Stretch
-from caffebench.analysis.piece import Piece, snapshot_times
-from caffebench.analysis.rows import NO_TIME, Metric, Rows, Values
-from caffebench.analysis.stitched import Stitched
-from caffebench.analysis.store import Store
-from caffebench.analysis.timeline import Points, Reckoning, Timeline
+from caffebench.analysis.read.columns import NO_TIME, Metric, Rows, Values
+from caffebench.analysis.read.store import Store
+from caffebench.analysis.runs.model import Session
+from caffebench.analysis.stitch.clock import Points, Reckoning, Timeline
+from caffebench.analysis.stitch.curves import Stitched
+from caffebench.analysis.stitch.parts import Part, Stretch
+from caffebench.analysis.stitch.session_rows import Piece, snapshot_times
 
 __all__ = ["stitch"]
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from caffebench.analysis._rows import regular
-from caffebench.analysis.block import Mark, read_block
-from caffebench.analysis.lines import UNKNOWN_YEAR, since_1970
-from caffebench.analysis.rows import LOSS, LR, Metrics, Rows
-from caffebench.analysis.shapes import PAD, Shapes
-from caffebench.analysis.sources import pour
-from caffebench.analysis.store import Store
+from caffebench.analysis.read._rows import regular
+from caffebench.analysis.read.block import Mark, read_block
+from caffebench.analysis.read.columns import LOSS, LR, Metrics, Rows
+from caffebench.analysis.read.files import pour
+from caffebench.analysis.read.lines import UNKNOWN_YEAR, since_1970
+from caffebench.analysis.read.store import Store
+from caffebench.analysis.read.templates import PAD, Shapes
 
 __all__ = ["Hidden", "Scan", "Scanner", "scan", "scan_file"]
 

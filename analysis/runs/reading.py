@@ -11,15 +11,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from caffebench.analysis.config import TRAIN_SIZES, Config
-from caffebench.analysis.curves import stitch
-from caffebench.analysis.model import Run
-from caffebench.analysis.piece import to_session
-from caffebench.analysis.rows import Metrics
-from caffebench.analysis.scan import Scan, scan_file
-from caffebench.analysis.sources import Source, find_runs
-from caffebench.analysis.stitch import in_order, pieces_of
-from caffebench.analysis.verdict import verdict
+from caffebench.analysis.read.columns import Metrics
+from caffebench.analysis.read.files import Source, find_runs
+from caffebench.analysis.read.parser import Scan, scan_file
+from caffebench.analysis.runs.config import TRAIN_SIZES, Config
+from caffebench.analysis.runs.convergence import verdict
+from caffebench.analysis.runs.model import Run
+from caffebench.analysis.stitch.session_rows import to_session
+from caffebench.analysis.stitch.sessions import in_order, pieces_of
+from caffebench.analysis.stitch.survivors import stitch
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.printable import printable
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from caffebench.analysis.text_format import Message, first, parse
+from caffebench.analysis.runs.text_format import Message, first, parse
 
 __all__ = ["TRAIN_SIZES", "Config", "read_config"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis._rows import pairs
+from caffebench.analysis.read._rows import pairs
 
 if TYPE_CHECKING:
     from typing_extensions import Self

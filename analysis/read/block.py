@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis._rows import settle
-from caffebench.analysis.lines import FORMATS, HINT, PREFIX, microseconds
-from caffebench.analysis.rows import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, Metric, Rows
-from caffebench.analysis.shapes import NONE, PAD, Shapes, output_metric, read_shaped
+from caffebench.analysis.read._rows import settle
+from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, Metric, Rows
+from caffebench.analysis.read.lines import FORMATS, HINT, PREFIX, microseconds
+from caffebench.analysis.read.templates import NONE, PAD, Shapes, output_metric, read_shaped
 
 __all__ = ["Mark", "read_block"]
 

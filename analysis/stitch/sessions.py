@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from caffebench.analysis.block import Mark
-from caffebench.analysis.lines import UNKNOWN_YEAR, moment
-from caffebench.analysis.mend import YEAR, into_year, mend
-from caffebench.analysis.piece import Piece, Told, told
-from caffebench.analysis.rows import Rows
-from caffebench.analysis.scan import Hidden, Scan
+from caffebench.analysis.read.block import Mark
+from caffebench.analysis.read.columns import Rows
+from caffebench.analysis.read.lines import UNKNOWN_YEAR, moment
+from caffebench.analysis.read.parser import Hidden, Scan
+from caffebench.analysis.stitch.repair import YEAR, into_year, mend
+from caffebench.analysis.stitch.session_rows import Piece, Told, told
 
 __all__ = ["in_order", "pieces_of"]
 

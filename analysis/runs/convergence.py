@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.config import Config
-from caffebench.analysis.model import Session
-from caffebench.analysis.stitched import Stitched
+from caffebench.analysis.runs.config import Config
+from caffebench.analysis.runs.model import Session
+from caffebench.analysis.stitch.curves import Stitched
 
 __all__ = ["DEAD_SOFTMAX", "verdict"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis import _shaped
-from caffebench.analysis.lines import PREFIX, UNKNOWN_YEAR
-from caffebench.analysis.rows import LOSS, LR, TEST, TESTING, TRAIN, Metric, Metrics
+from caffebench.analysis.read import _shaped
+from caffebench.analysis.read.columns import LOSS, LR, TEST, TESTING, TRAIN, Metric, Metrics
+from caffebench.analysis.read.lines import PREFIX, UNKNOWN_YEAR
 
 Array = npt.NDArray[Any]
 

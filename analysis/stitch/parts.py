@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.rows import Values
-from caffebench.analysis.store import Store
-from caffebench.analysis.timeline import Reckoning
+from caffebench.analysis.read.columns import Values
+from caffebench.analysis.read.store import Store
+from caffebench.analysis.stitch.clock import Reckoning
 
 __all__ = ["Chunk", "Part", "Stretch"]
 

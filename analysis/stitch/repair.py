@@ -8,9 +8,9 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.lines import UNKNOWN_YEAR, moment, since_1970
-from caffebench.analysis.piece import Piece, told
-from caffebench.analysis.rows import LOSS, NO_TIME
+from caffebench.analysis.read.columns import LOSS, NO_TIME
+from caffebench.analysis.read.lines import UNKNOWN_YEAR, moment, since_1970
+from caffebench.analysis.stitch.session_rows import Piece, told
 
 __all__ = ["YEAR", "into_year", "mend"]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.block import Mark
-from caffebench.analysis.config import Config, read_config
-from caffebench.analysis.lines import moment
-from caffebench.analysis.model import Session
-from caffebench.analysis.rows import LOSS, NO_TIME, Rows
-from caffebench.analysis.scan import Hidden
-from caffebench.analysis.store import Store
+from caffebench.analysis.read.block import Mark
+from caffebench.analysis.read.columns import LOSS, NO_TIME, Rows
+from caffebench.analysis.read.lines import moment
+from caffebench.analysis.read.parser import Hidden
+from caffebench.analysis.read.store import Store
+from caffebench.analysis.runs.config import Config, read_config
+from caffebench.analysis.runs.model import Session
 
 __all__ = ["Piece", "Told", "snapshot_times", "to_session", "told"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.curve import Drawn, drawn
-from caffebench.analysis.parts import Chosen, Chunk, Part
-from caffebench.analysis.rows import TEST, TRAIN, Metric, Values
+from caffebench.analysis.read.columns import TEST, TRAIN, Metric, Values
+from caffebench.analysis.stitch.parts import Chosen, Chunk, Part
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffebench.analysis.config import Config
+from caffebench.analysis.runs.config import Config
 from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose_loss, find_output
 
 if TYPE_CHECKING:
     import polars as pl
 
     from caffebench.analysis.curve import Drawn
-    from caffebench.analysis.stitched import Stitched
+    from caffebench.analysis.stitch.curves import Stitched
 
 __all__ = ["COLUMNS", "Run", "Session"]
 

@@ -1,0 +1,1 @@
+"""Log files to parsed columns and events."""

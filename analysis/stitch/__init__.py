@@ -1,0 +1,1 @@
+"""Parsed logs to sessions, and to the curve that survives of them."""
