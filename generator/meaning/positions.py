@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Node", "read_positions", "unknown_fields"]
+__all__ = ["Node", "PrototxtSyntaxError", "read_positions", "unknown_fields"]
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|\#[^\n]*)
       |(?P<token>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[{}<>\[\]:;,]|[^\s{}<>\[\]:;,\#"']+|.)""",
     re.VERBOSE,
 )
+_NAME = re.compile(r"[A-Za-z_]\w*|\[")
 _CLOSING = {"{": "}", "<": ">", "[": "]"}
 
 
@@ -54,18 +55,36 @@ class Node:
         return " ".join(inner)
 
 
+class PrototxtSyntaxError(ValueError):
+    """Text that no parser of prototxt takes: the token where it stops making sense, with its line and column."""
+
+    def __init__(self, what: str, line: int, column: int) -> None:
+        """Keep the place beside the message."""
+        super().__init__(what)
+        self.line, self.column = line, column
+
+
 class _Reader:
     """The tokens of a text, with the line of each."""
 
     def __init__(self, text: str) -> None:
         self.tokens: list[tuple[str, int]] = []
-        line = 1
+        self.columns: list[int] = []
+        line, start = 1, 0
         for match in _TOKEN.finditer(text):
             if match["token"] is not None:
                 self.tokens.append((match["token"], line))
-            line += match[0].count("\n")
+                self.columns.append(match.start() - start + 1)
+            elif "\n" in match[0]:
+                line += match[0].count("\n")
+                start = match.start() + match[0].rindex("\n") + 1
         self.tokens.append(("", line))
+        self.columns.append(len(text) - start + 1)
         self.next = 0
+
+    def refuse(self, what: str) -> None:
+        """Raise for the token that is next."""
+        raise PrototxtSyntaxError(what, self.tokens[self.next][1], self.columns[self.next])
 
     def take(self) -> tuple[str, int]:
         token = self.tokens[self.next]
@@ -77,15 +96,22 @@ class _Reader:
 
     def message(self, node: Node, closing: str) -> None:
         while self.peek() not in (closing, ""):
-            name, line = self.take()
-            if name in ",;":
+            if self.peek() in (",", ";"):
+                self.take()
                 continue
+            if not _NAME.fullmatch(self.peek()):
+                self.refuse(f"{self.peek()!r} where the name of a field should be")
+            name, line = self.take()
             if name == "[":  # an extension's name
                 while self.peek() not in ("]", ""):
                     name += self.take()[0]
                 name += self.take()[0]
             if self.peek() == ":":
                 self.take()
+                if self.peek() in ("}", ">", "]", ",", ";", ":", ""):
+                    self.refuse(f"no value for {name}")
+            elif self.peek() not in ("{", "<", "["):
+                self.refuse(f"no ':' between {name} and its value")
             if self.peek() == "[":
                 self.take()
                 while self.peek() not in ("]", ""):
@@ -112,7 +138,10 @@ class _Reader:
 
 
 def read_positions(text: str) -> Node:
-    """The tree of fields of a whole prototxt; its root stands for the file."""
+    """The tree of fields of a whole prototxt; its root stands for the file.
+
+    Raises ``PrototxtSyntaxError`` at the first token that can be in no prototxt.
+    """
     root = Node(1)
     _Reader(text).message(root, "")
     return root

@@ -12,10 +12,12 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
-from caffebench.generator.meaning.positions import Node, read_positions, unknown_fields
+from caffebench.generator.meaning.positions import Node, PrototxtSyntaxError, read_positions, unknown_fields
 from caffebench.generator.meaning.upgrade import upgrade_layers, upgrade_solver
 
-__all__ = ["Layer", "PhaseNet", "Prototxt", "load_prototxt"]
+__all__ = ["Layer", "PhaseNet", "Prototxt", "load_prototxt", "net_in_state"]
+
+_PHASES = ("TRAIN", "TEST")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +48,15 @@ class Layer:
 class PhaseNet:
     """The net that Caffe builds for one phase: ``TRAIN``, ``TEST``, or ``TEST#1`` for a second test net.
 
-    ``test_iter`` is the number of batches of one test, None where no solver says it.
+    ``test_iter`` is the number of batches of one test, None where no solver says it; ``path`` is the file that
+    the net is written in, and ``state`` the ``NetState`` that it is built in.
     """
 
     name: str
     layers: list[Layer]
     test_iter: int | None = None
+    path: Path = Path()
+    state: Any = None
 
     @property
     def phase(self) -> str:
@@ -64,7 +69,8 @@ class Prototxt:
     """A prototxt file as Caffe understands it. ``solver`` is None for a bare net.
 
     ``unknown`` are the fields that BVLC Caffe has not, as (file, dotted path, field); ``missing`` are the
-    net files that the solver names and that are not there.
+    net files that the solver names and that are not there. ``home`` is the folder that a solver is run from, from
+    which its net files are where it says; None where there is no such folder.
     """
 
     path: Path
@@ -76,6 +82,7 @@ class Prototxt:
     layers: list[Layer] = field(default_factory=list)
     unknown: list[tuple[Path, str, Node]] = field(default_factory=list)
     missing: list[tuple[str, Node]] = field(default_factory=list)
+    home: Path | None = Path()
 
     @property
     def staged(self) -> bool:
@@ -96,12 +103,14 @@ class _Net:
 
     state: Any
     layers: list[Layer]
+    path: Path
 
 
 def load_prototxt(path: Path) -> Prototxt:
     """Read a solver (net inside, or in a file of its own) or a bare net.
 
-    A net file is looked for as Caffe does, from the working folder, then beside the solver. Raises
+    A net file is looked for as Caffe does, from the working folder, then from the solver's folder and those above it
+    (it may be meant to be run from there), and last by its bare name beside the solver. Raises
     ``InputError`` in one line, with the position, for a file that is missing, no text, or no prototxt.
     """
     from caffebench.common.header import read_header
@@ -120,9 +129,8 @@ def load_prototxt(path: Path) -> Prototxt:
     _note_unknown(file, path, root, message.DESCRIPTOR)
     if of_net > of_solver:
         net = _net(file, message, root, path, pb)
-        file.phases = [
-            PhaseNet(phase, _included(net.layers, _state(pb, phase, net.state))) for phase in ("TRAIN", "TEST")
-        ]
+        states = [_state(pb, phase, net.state) for phase in ("TRAIN", "TEST")]
+        file.phases = [net_in_state(net.layers, state, path, _PHASES[index]) for index, state in enumerate(states)]
     else:
         upgrade_solver(message)
         file.solver = message
@@ -133,6 +141,8 @@ def load_prototxt(path: Path) -> Prototxt:
 def _positions(path: Path, text: str) -> Node:
     try:
         return read_positions(text)
+    except PrototxtSyntaxError as error:
+        raise InputError(f"{path}:{error.line}:{error.column}: {error} (not a prototxt of Caffe's)") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deep (not a prototxt of Caffe's)") from None
 
@@ -172,20 +182,26 @@ def _net(file: Prototxt, net: Any, node: Node, path: Path, pb: Any) -> _Net:
         for message, index in upgrade_layers(net, pb)
     ]
     file.layers += layers
-    return _Net(net.state, layers)
+    return _Net(net.state, layers, path)
 
 
 def _net_file(file: Prototxt, name: str, node: Node, pb: Any) -> _Net | None:
-    places = (Path(name), file.path.parent / name)
-    path = next((place for place in places if place.exists() and not place.is_dir()), None)
-    if path is None:
+    homes = [Path(), *file.path.parents, *file.path.absolute().parents]
+    home = next((home for home in homes if _is_file(home / name)), None)
+    path = file.path.parent / Path(name).name if home is None else home / name
+    if not _is_file(path):
         file.missing.append((name, node))
         return None
+    file.home = home
     text = _read_text(path)
     net = _parse(path, text, pb.NetParameter())
     root = _positions(path, text)
     _note_unknown(file, path, root, net.DESCRIPTOR)
     return _net(file, net, root, path, pb)
+
+
+def _is_file(path: Path) -> bool:
+    return path.exists() and not path.is_dir()
 
 
 def _phases(file: Prototxt, pb: Any) -> Iterator[PhaseNet]:
@@ -209,13 +225,18 @@ def _phases(file: Prototxt, pb: Any) -> Iterator[PhaseNet]:
     tests += [both] * (len(solver.test_iter) - len(tests))
     if train is not None:
         state = _state(pb, "TRAIN", train.state, solver.train_state)
-        yield PhaseNet("TRAIN", _included(train.layers, state))
+        yield net_in_state(train.layers, state, train.path, "TRAIN")
     for index, test in enumerate(tests):
         if test is not None:
             own = solver.test_state[index] if index < len(solver.test_state) else None
-            layers = _included(test.layers, _state(pb, "TEST", test.state, own))
+            state = _state(pb, "TEST", test.state, own)
             iterations = solver.test_iter[index] if index < len(solver.test_iter) else None
-            yield PhaseNet(f"TEST#{index}" if index else "TEST", layers, iterations)
+            yield net_in_state(test.layers, state, test.path, f"TEST#{index}" if index else "TEST", iterations)
+
+
+def net_in_state(layers: list[Layer], state: Any, path: Path, name: str, test_iter: int | None = None) -> PhaseNet:
+    """The net that Caffe builds of a file's layers in a ``NetState``."""
+    return PhaseNet(name, _included(layers, state), test_iter, path, state)
 
 
 def _state(pb: Any, phase: str, *states: Any) -> Any:
