@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.datacheck import count_records
-from caffebench.launcher.solverfile import data_layers
 
 __all__ = ["BUDGET", "forward_data"]
 
@@ -27,41 +27,43 @@ RECORDS = 200_000
 """Of several processes each would take its own time and might choose otherwise, so ``auto`` counts records there."""
 
 
-def forward_data(net: Any, solver: Any, phase: str, batches: int, mode: str, ranks: int = 1) -> str:
+def forward_data(
+    net: Any, layers: Mapping[str, Any], batches: int, mode: str, *, train: bool = False, ranks: int = 1
+) -> str:
     """Run the data layers of ``net`` forward to where ``batches`` batches have been used.
 
-    ``solver`` is the ``SolverParameter`` that the net was built from, ``mode`` one of ``exact``, ``order`` (whole
-    records only, within one pass over the data), ``auto`` (exact if it takes less than ``BUDGET`` seconds) and
-    ``caffe`` (leave them at record 0, as Caffe does). ``ranks`` processes share the training data.
+    ``layers`` are the ``LayerParameter`` by name that the net was built from, ``mode`` one of ``exact``, ``order``
+    (whole records only, within one pass over the data), ``auto`` (exact if it takes less than ``BUDGET`` seconds) and
+    ``caffe`` (leave them at record 0, as Caffe does). ``train`` says that it is the train net, whose data ``ranks``
+    processes share.
     Returns what could not be restored, in words; else nothing.
     """
     if mode == "caffe":
         return "data layers start at record 0" if batches else ""
-    layers = {layer.name: layer for layer in data_layers(solver, phase)}
-    # Our own layer was told where to begin.
-    nets = (solver.net_param, solver.train_net_param)
-    ours = {layer.name for one in nets for layer in one.layer if layer.python_param.module == LOADER}
     lost = []
     for index, layer in enumerate(net.layers):
         name = net._layer_names[index]
-        if layer.type not in SOURCES or len(net._bottom_ids(index)) or name in ours:
+        parameter = layers.get(name)
+        if layer.type not in SOURCES or len(net._bottom_ids(index)):
             continue
-        if what := _forward_layer(net, index, layers.get(name), phase, batches, mode, ranks):
+        if parameter is not None and parameter.python_param.module == LOADER:
+            continue  # our own layer was told where to begin
+        if what := _forward_layer(net, index, parameter, batches, mode, train, ranks):
             lost.append(f"{name}: {what}")
     return "; ".join(lost)
 
 
-def _forward_layer(net: Any, index: int, layer: Any, phase: str, batches: int, mode: str, ranks: int) -> str:
+def _forward_layer(net: Any, index: int, layer: Any, batches: int, mode: str, train: bool, ranks: int) -> str:
     """Run one data layer forward; what could not be restored, in words."""
-    if layer is None or layer.data_param.backend != caffe_pb2().DataParameter.LMDB:
+    if layer is None or layer.type != "Data" or layer.data_param.backend != caffe_pb2().DataParameter.LMDB:
         for _ in range(batches):
             net._forward(index, index)
         return ""
     # Of several processes that train one net, each reads past the records of the others.
-    size = int(layer.data_param.batch_size) * (ranks if phase == "TRAIN" else 1)
+    size = int(layer.data_param.batch_size) * ranks
     records = count_records(Path(layer.data_param.source))
     transform = layer.transform_param
-    random = bool(transform.mirror or (transform.crop_size and phase == "TRAIN"))
+    random = bool(transform.mirror or (transform.crop_size and train))
     # Without random transforms the layer's state is its cursor, which comes round.
     needed = batches if random else batches % (records // math.gcd(records, size))
     if mode == "auto" and ranks > 1:

@@ -30,6 +30,21 @@ SLOTS = 2
 """Batches that each worker may be ahead."""
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What a layer is to load: every ``step``-th batch of a recipe, from number ``first`` on."""
+
+    recipe: Recipe
+    workers: int
+    first: int
+    step: int
+
+
+_TASKS: dict[str, _Task] = {}
+"""By the layer's name. Caffe keeps a layer's parameters in the ``.caffemodel``, where it must not stand at which batch
+a session began, nor with how many workers."""
+
+
 def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, rank: int = 0, ranks: int = 1) -> None:
     """Turn a ``LayerParameter`` of type Data, of the phase TRAIN, into this layer, to begin with batch ``start``.
 
@@ -53,9 +68,8 @@ def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, rank:
     layer.type = "Python"
     layer.python_param.module = __name__
     layer.python_param.layer = DataLoader.__name__
-    layer.python_param.param_str = json.dumps(
-        {"recipe": asdict(recipe), "workers": workers, "first": start * ranks + rank, "step": ranks}
-    )
+    layer.python_param.param_str = layer.name
+    _TASKS[layer.name] = _Task(recipe, workers, first=start * ranks + rank, step=ranks)
     layer.ClearField("data_param")
     layer.ClearField("transform_param")
 
@@ -75,14 +89,15 @@ class DataLoader(caffe.Layer):  # type: ignore[misc]
 
     def setup(self, bottom: Any, top: Any) -> None:
         """Start the workers."""
-        parameters = json.loads(self.param_str)
-        recipe = Recipe.from_dict(parameters["recipe"])
+        task = _TASKS[self.param_str]
         self.turn = 0
-        maker = BatchMaker(recipe)
+        maker = BatchMaker(task.recipe)
         self.shape = maker.shape
         maker.close()
-        count, first, step = (int(parameters[name]) for name in ("workers", "first", "step"))
-        self.workers = [_start(recipe, self.shape, first + number * step, count * step) for number in range(count)]
+        self.workers = [
+            _start(task.recipe, self.shape, task.first + number * task.step, task.workers * task.step)
+            for number in range(task.workers)
+        ]
 
     def reshape(self, bottom: Any, top: Any) -> None:
         """Shape the tops; the shapes never change."""

@@ -66,7 +66,7 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that ``to_json`` wrote."""
         data = json.loads(text)
-        return cls(**{**data, **{name: tuple(data[name]) for name in ("gpus", "weights", "python_path")}})
+        return cls(**{**data, **{name: tuple(data[name]) for name in ("gpus", "weights", "notes", "python_path")}})
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.pythonlayers import check_python_layers
+from caffebench.launcher.record import BrokenSnapshotError
 from caffebench.launcher.schedule import learning_rate, parse_phases
-from caffebench.launcher.snapshots import BrokenSnapshotError, read_weights
+from caffebench.launcher.snapshots import read_weights
 from caffebench.launcher.solverfile import SolverFile, data_layers, read_solver
 
 __all__ = ["make_plans", "parse_duration"]

@@ -6,51 +6,25 @@ writes into ``.partial``; the files are checked, made durable and only then rena
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from caffebench.common.errors import CaffebenchError
-from caffebench.common.files import write_whole
+from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.paths import RunPaths, SnapshotPaths
+from caffebench.launcher.record import BrokenSnapshotError, Record, checksum, read_record, write_record
 
 __all__ = [
-    "BrokenSnapshotError",
-    "Record",
     "Weights",
     "newest_whole",
     "publish",
-    "read_record",
     "read_weights",
     "restorable",
 ]
-
-
-class BrokenSnapshotError(CaffebenchError):
-    """A snapshot file is not what its name says, or not all of it."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """What Caffe's own two files do not keep of a run's state, and what tells whether they are whole."""
-
-    iteration: int
-    seed: int
-    train_batches: int
-    """Batches that the train net's data layers have given out."""
-    test_batches: tuple[int, ...]
-    """The same for each test net, not counting a test at this very iteration: a resumed run repeats that one."""
-    batch_size: int
-    """Records in one such batch of the train net; phases change it."""
-    state_bytes: int
-    model_bytes: int
-    solver: str
-    """The solver prototxt that was trained."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +39,22 @@ def read_weights(path: Path) -> Weights:
 
     Raises ``BrokenSnapshotError`` for an empty, cut-off or foreign file, ``OSError`` where it cannot be read.
     """
-    try:
-        net = _parse(path, caffe_pb2().NetParameter())
-        layers = list(net.layer) or list(net.layers)
-    except BrokenSnapshotError:
-        layers = []
+    return _parse_weights(path, _content(path))
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    if not content:
+        raise BrokenSnapshotError(f"{path} is empty")
+    return content
+
+
+def _parse_weights(path: Path, content: bytes) -> Weights:
+    net = _parse(content, caffe_pb2().NetParameter())
+    layers = [] if net is None else list(net.layer) or list(net.layers)
     if not layers:
-        if _is_state(path):
+        state = _parse(content, caffe_pb2().SolverState())
+        if state is not None and state.HasField("iter") and state.history:
             raise BrokenSnapshotError(f"{path} is a solver state, not weights: give the .caffemodel beside it")
         raise BrokenSnapshotError(f"{path} holds no whole Caffe weights: it is cut off, or something else")
     shapes = {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
@@ -93,81 +76,86 @@ def _shape(blob: Any) -> tuple[int, ...]:
     return (blob.num, blob.channels, blob.height, blob.width)
 
 
-def _is_state(path: Path) -> bool:
-    try:
-        state = _parse(path, caffe_pb2().SolverState())
-    except BrokenSnapshotError:
-        return False
-    return bool(state.HasField("iter") and state.history)
-
-
-def _parse(path: Path, message: Any) -> Any:
+def _parse(content: bytes, message: Any) -> Any:
+    """The message in a file's content; None where it is cut off, or was not written by Caffe."""
     from google.protobuf.message import DecodeError
 
-    data = path.read_bytes()
-    if not data:
-        raise BrokenSnapshotError(f"{path} is empty")
     try:
-        message.ParseFromString(data)
+        message.ParseFromString(content)
     except DecodeError:
-        raise BrokenSnapshotError(f"{path} is cut off, or was not written by Caffe") from None
+        return None
     return message
 
 
-def _check_state(path: Path, iteration: int) -> str:
+def _check_state(path: Path, content: bytes, iteration: int) -> str:
     """Check a ``.solverstate``: the ``.caffemodel`` path that it names. Raises ``BrokenSnapshotError``."""
-    if path.stat().st_size:
+    state = _parse(content, caffe_pb2().SolverState())
+    # Caffe writes current_step last: where it is missing, so is an unknown number of blobs.
+    if state is None or not (state.HasField("iter") and state.HasField("current_step")):
         try:
-            state = _parse(path, caffe_pb2().SolverState())
-            # Caffe writes current_step last: where it is missing, so is an unknown number of blobs.
-            whole = state.HasField("iter") and state.HasField("current_step")
+            _parse_weights(path, content)
         except BrokenSnapshotError:
-            whole = False
-        if not whole:
-            try:
-                read_weights(path)
-            except BrokenSnapshotError:
-                raise BrokenSnapshotError(f"{path} is cut off, or was not written by Caffe") from None
-            raise BrokenSnapshotError(f"{path} holds weights (a .caffemodel), not a solver state")
-    else:
-        raise BrokenSnapshotError(f"{path} is empty")
+            raise BrokenSnapshotError(f"{path} is cut off, or was not written by Caffe") from None
+        raise BrokenSnapshotError(f"{path} holds weights (a .caffemodel), not a solver state")
     if state.iter != iteration:
         raise BrokenSnapshotError(f"{path} is the state of iteration {state.iter}, not of {iteration}")
     return str(state.learned_net)
 
 
-def read_record(path: Path) -> Record | None:
-    """Our record of a snapshot; None where there is none that can be read (one of ``caffe train``, say)."""
-    try:
-        data = json.loads(path.read_text())
-        return Record(**{**data, "test_batches": tuple(data["test_batches"])})
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+def check(snapshot: SnapshotPaths, iteration: int) -> Record | None:
+    """Make sure that a snapshot is whole: its record, None for one that has none.
 
-
-def check(snapshot: SnapshotPaths, iteration: int) -> None:
-    """Make sure that a snapshot is whole. Raises ``BrokenSnapshotError`` or ``OSError``."""
+    Raises ``BrokenSnapshotError`` or ``OSError``.
+    """
     record = read_record(snapshot.record)
+    if record is not None and record.iteration != iteration:
+        raise BrokenSnapshotError(
+            f"{snapshot.record} is the record of iteration {record.iteration}, not of {iteration}"
+        )
     if not snapshot.model.is_file():
         raise BrokenSnapshotError(f"{snapshot.state} has no {snapshot.model.name} beside it")
+    state, model = _content(snapshot.state), _content(snapshot.model)
     if record is not None:
-        for path, size in ((snapshot.state, record.state_bytes), (snapshot.model, record.model_bytes)):
-            if path.stat().st_size != size:
+        for path, content, size, expected in (
+            (snapshot.state, state, record.state_bytes, record.state_sha256),
+            (snapshot.model, model, record.model_bytes, record.model_sha256),
+        ):
+            if len(content) != size:
                 raise BrokenSnapshotError(
-                    f"{path} has {path.stat().st_size} bytes where {size} were written: cut off or replaced"
+                    f"{path} has {len(content)} bytes where {size} were written: cut off or replaced"
                 )
-    _check_state(snapshot.state, iteration)
-    read_weights(snapshot.model)
+            if checksum(content) != expected:
+                raise BrokenSnapshotError(f"{path} is damaged: its SHA-256 is not that of what was written")
+    _check_state(snapshot.state, state, iteration)
+    _parse_weights(snapshot.model, model)
+    return record
 
 
 def newest_whole(paths: RunPaths, say: Callable[[str], None]) -> int | None:
-    """The iteration of the newest whole snapshot; ``say`` hears about every one that was passed over."""
-    for iteration in paths.iterations():
+    """The iteration of the newest whole snapshot, None where there is no snapshot at all.
+
+    ``say`` hears about every one that was passed over, and about one that is without a record. Raises ``InputError``
+    where there are snapshots and none is whole: to begin anew would overwrite them, and is for the user to decide.
+    """
+    iterations = paths.iterations()
+    for place, iteration in enumerate(iterations):
+        snapshot = paths.snapshot(iteration)
         try:
-            check(paths.snapshot(iteration), iteration)
-        except BrokenSnapshotError as error:
-            say(f"{error}; taking the one before")
+            record = check(snapshot, iteration)
+        except (BrokenSnapshotError, OSError) as error:
+            problem = str(error) if isinstance(error, BrokenSnapshotError) else f"{error.filename}: {error.strerror}"
+            if place + 1 == len(iterations):
+                raise InputError(
+                    f"{problem}; no snapshot of {paths.run} in {paths.snapshots} is whole: put one back from a copy, "
+                    "or start over with --fresh, which moves these aside"
+                ) from None
+            say(f"{problem}; taking the one before")
         else:
+            if record is None:
+                say(
+                    f"{snapshot.state} has no {snapshot.record.name} beside it and is taken for a snapshot of plain "
+                    "Caffe: there are no checksums, and its seed and its place in the data are not known"
+                )
             return iteration
     return None
 
@@ -183,26 +171,38 @@ def publish(paths: RunPaths, record: Record, *, keep: int | None) -> Record:
     name = str(final.model).encode()
     with new.state.open("ab") as file:
         file.write(b"\x12" + _varint(len(name)) + name)
-    _check_state(new.state, record.iteration)
-    read_weights(new.model)
+    state, model = _content(new.state), _content(new.model)
+    _check_state(new.state, state, record.iteration)
+    _parse_weights(new.model, model)
+    record = replace(
+        record,
+        state_bytes=len(state),
+        model_bytes=len(model),
+        state_sha256=checksum(state),
+        model_sha256=checksum(model),
+    )
     for path in (new.model, new.state):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    sizes = {"state_bytes": new.state.stat().st_size, "model_bytes": new.model.stat().st_size}
-    record = Record(**{**vars(record), **sizes})
+        _sync(path)
     final.state.unlink(missing_ok=True)
-    write_whole(final.record, json.dumps(asdict(record)))
+    write_record(final.record, record)
     new.model.replace(final.model)
     new.state.replace(final.state)
+    _sync(paths.snapshots)  # the names too
     if keep is not None:
         # Only older ones: a broken newer one that was passed over must not count in place of a whole one.
         older = [iteration for iteration in paths.iterations() if iteration < record.iteration]
         for iteration in older[max(keep - 1, 0) :]:
             paths.snapshot(iteration).remove()
     return record
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _varint(number: int) -> bytes:
@@ -217,7 +217,7 @@ def _varint(number: int) -> bytes:
 def restorable(paths: RunPaths, iteration: int) -> Path:
     """A ``.solverstate`` that Caffe can restore from where it is: a copy, if its files were moved since."""
     snapshot = paths.snapshot(iteration)
-    if Path(_check_state(snapshot.state, iteration)) == snapshot.model:
+    if Path(_check_state(snapshot.state, _content(snapshot.state), iteration)) == snapshot.model:
         return snapshot.state
     copy = paths.partial / f"{snapshot.state.name}.{os.getpid()}"  # each rank of several makes its own
     shutil.copyfile(snapshot.state, copy)

@@ -12,7 +12,7 @@ from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["SolverFile", "data_layers", "differences", "parse_solver", "read_solver"]
+__all__ = ["SolverFile", "built_layers", "data_layers", "differences", "parse_solver", "read_solver"]
 
 DATA_ROOT = "data"
 """The data root that generated files are written for."""
@@ -173,6 +173,43 @@ def _included(layer: Any, phase: int) -> bool:
     if layer.include:
         return any(not rule.HasField("phase") or rule.phase == phase for rule in layer.include)
     return not any(rule.HasField("phase") and rule.phase == phase for rule in layer.exclude)
+
+
+def built_layers(solver: Any, test: int | None = None) -> dict[str, Any]:
+    """The layers by name that Caffe builds of a solver's train net, or of its test net number ``test``.
+
+    As ``Solver::InitTrainNet``, ``InitTestNets`` and ``Net::FilterNet`` choose them; empty where the net is in a file.
+    """
+    pb2 = caffe_pb2()
+    state = pb2.NetState(phase=pb2.TRAIN if test is None else pb2.TEST)
+    if test is None:
+        net = solver.train_net_param if solver.HasField("train_net_param") else solver.net_param
+        states = [net.state, solver.train_state]
+    else:
+        own = len(solver.test_net_param)
+        named = range(own, own + len(solver.test_net))
+        net = solver.test_net_param[test] if test < own else pb2.NetParameter() if test in named else solver.net_param
+        states = [net.state, *solver.test_state[test : test + 1]]
+    for one in states:
+        state.MergeFrom(one)
+    return {layer.name: layer for layer in net.layer if _is_built(layer, state)}
+
+
+def _is_built(layer: Any, state: Any) -> bool:
+    if layer.include:
+        return any(_meets(state, rule) for rule in layer.include)
+    return not any(_meets(state, rule) for rule in layer.exclude)
+
+
+def _meets(state: Any, rule: Any) -> bool:
+    """Whether a net's state meets a rule (``Net::StateMeetsRule``)."""
+    return (
+        (not rule.HasField("phase") or rule.phase == state.phase)
+        and (not rule.HasField("min_level") or state.level >= rule.min_level)
+        and (not rule.HasField("max_level") or state.level <= rule.max_level)
+        and all(stage in state.stage for stage in rule.stage)
+        and all(stage not in state.stage for stage in rule.not_stage)
+    )
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:

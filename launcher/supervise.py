@@ -19,8 +19,9 @@ from caffebench.common.isolated import module_command
 from caffebench.launcher.failures import Failure, disk_is_full, explain
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan, Status
+from caffebench.launcher.record import read_record
 from caffebench.launcher.seeds import new_seed
-from caffebench.launcher.snapshots import newest_whole, read_record
+from caffebench.launcher.snapshots import newest_whole
 from caffebench.launcher.solverfile import differences, parse_solver
 from caffebench.launcher.training import StopRequest
 from caffebench.launcher.worker import EXIT_CODES
@@ -217,7 +218,7 @@ class _Supervisor:
 
     def _follow(self, child: subprocess.Popen[bytes], tail: LogTail) -> None:
         """Wait for the child, passing on what it logs and what is asked of it."""
-        told = False
+        told = resumed = False
         ended = os.pidfd_open(child.pid)
         with select.epoll() as news:  # asleep between two looks, but for an end and a request to stop
             try:
@@ -232,6 +233,10 @@ class _Supervisor:
                         child.send_signal(signal.SIGTERM)
                     self.iteration = tail.iteration or self.iteration
                     self.watch.look(tail)
+                    if not resumed and (resume := tail.events.get("resume")) is not None:
+                        resumed = True
+                        if lost := resume["not_restored"]:
+                            self.watch.say(f"{self.plan.run}: not restored: {', '.join(lost)}")
                     news.poll(POLL)
             finally:
                 os.close(ended)

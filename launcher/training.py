@@ -17,8 +17,9 @@ from typing import Any
 from caffebench.launcher.divergence import Divergence, LossReader, TestLoss, layer_not_finite, watch_interval
 from caffebench.launcher.final_test import run_tests
 from caffebench.launcher.paths import RunPaths
+from caffebench.launcher.record import DataState, Record
 from caffebench.launcher.seeds import derive_seed
-from caffebench.launcher.snapshots import Record, publish
+from caffebench.launcher.snapshots import publish
 
 __all__ = ["TIME_IS_UP", "Stop", "StopRequest", "StopSign", "Training"]
 
@@ -64,7 +65,8 @@ class Training:
     train_batches: int
     """Batches that the train net's data layers have given out so far."""
     test_batches: list[int]
-    batch_size: int
+    data: tuple[DataState, ...] = ()
+    """The data that the nets read."""
     keep: int | None = None
     learning_rate: Callable[[int], float] | None = None
     divergence: Divergence | None = None
@@ -74,6 +76,11 @@ class Training:
     rank: int = 0
     """Which of several GPUs' processes this is."""
     sign: StopSign = field(default_factory=StopSign)
+
+    @property
+    def batch_size(self) -> int:
+        """Records in a batch of the train net; 0 where that is not known."""
+        return next((one.batch_size for one in self.data if one.net == "TRAIN"), 0)
 
     def begin(self) -> None:
         """Hook into the solver; call it once the solver stands where training is to begin."""
@@ -229,10 +236,8 @@ class Training:
                 seed=self.seed,
                 train_batches=self._batches_at_start + (iteration - self.start) * self.parameter.iter_size,
                 test_batches=tuple(self.test_batches),
-                batch_size=self.batch_size,
-                state_bytes=0,
-                model_bytes=0,
                 solver=self.text,
+                data=self.data,
             ),
             keep=self.keep,
         )

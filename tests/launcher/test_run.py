@@ -9,11 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from caffebench.engine.locate import caffe_tool
+from caffebench.launcher.record import read_record, write_record
 
 
 def events(log: str, name: str) -> list[dict[str, Any]]:
@@ -193,9 +195,10 @@ def test_a_long_way_to_the_first_iteration_can_be_stopped(bench: Any) -> None:
     """Running the data forward can take hours; nothing is lost when that is left off, on request or in time."""
     solver = bench.solver(max_iter=100)
     bench.run(solver)
-    record = bench.folder / "snapshots/small_iter_100.json"
-    far = {**json.loads(record.read_text()), "train_batches": 10**9}
-    record.write_text(json.dumps(far))
+    path = bench.folder / "snapshots/small_iter_100.json"
+    record = read_record(path)
+    assert record is not None
+    write_record(path, replace(record, train_batches=10**9))
     launcher = bench.start(bench.solver(max_iter=200), "--resume", "exact")
     bench.wait_for("Resuming from", 2)
     time.sleep(0.3)
