@@ -276,7 +276,7 @@ def test_what_grows_without_end_or_out_of_range_is_refused_at_once(tmp_path: Pat
     head = "" if text.startswith("settings") else "settings: {architecture: caffenet}\n"
     start = time.process_time()
     assert message in refused(tmp_path, f"{head}name: n\n{text}\n")
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 3  # a third of a second where nothing else runs
 
 
 HOSTILE = st.text(st.sampled_from("ab \"'\\\n\r\x85\u2028{}[]:#;,é\x00\t"), min_size=1, max_size=12)
