@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffebench.analysis.curve import Curve, Drawn
+from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.look import final, style
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.thin import Numbers, smooth, thin
@@ -19,7 +20,7 @@ from caffebench.common.printable import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "lines_of", "named"]
+__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "lines_of", "members", "named"]
 
 AXES = {"iteration": "iterations", "epoch": "epochs", "seconds": "training time"}
 DASHES: dict[str, Any] = {"solid": "solid", "dash": (0, (5, 1.8)), "dot": (0, (1.2, 1.5))}
@@ -39,12 +40,16 @@ RUNAWAY = 1.5
 class Line:
     """One curve, ready to be drawn: ``x`` in the unit of the axis, and the raw values behind a smoothed line."""
 
-    run: Run
+    run: Run | Group
     place: int
     x: Numbers
     y: Numbers
     iteration: Numbers
     raw: tuple[Numbers, Numbers] | None = None
+    spread: Numbers | None = None
+    """Standard deviation over the runs of a group, at each point."""
+    runs: int = 1
+    """Runs that it is the mean of."""
 
     @property
     def rough(self) -> tuple[Numbers, Numbers]:
@@ -57,31 +62,30 @@ class Line:
         return final(float(self.y[-1]), self.run)
 
 
+def members(run: Run | Group) -> tuple[Run, ...]:
+    """The runs that the curve of a run or of a group is the mean of: those that converged, if any did."""
+    return (run,) if isinstance(run, Run) else run.converged or run.runs
+
+
 def lines_of(
     ax: Axes,
-    runs: Sequence[Run],
-    curves: Iterable[Drawn | None],
+    runs: Sequence[Run | Group],
+    curves: Iterable[Sequence[Drawn | None]],
     x: str,
     smoothed: Callable[[Drawn], int] = lambda _: 1,
 ) -> list[Line]:
     """The curves against ``x``, in the unit that suits the longest of them, which is named at the axis.
 
-    ``smoothed`` says over how many points a curve is to be smoothed. Raises ``InputError`` for an unknown ``x``.
+    Each of ``runs`` has the curves of its ``members``, of which the mean is drawn. ``smoothed`` says over how many
+    points a curve is to be smoothed. Raises ``InputError`` for an unknown ``x``.
     """
     if x not in AXES:
         raise InputError(f"a plot cannot be against {x!r}: choose from {', '.join(AXES)}")
     lines = []
-    for place, (run, curve) in enumerate(zip(runs, curves, strict=True)):
-        if curve is None:
-            continue
-        shown, size = _known(curve.raw, x), smoothed(curve) // curve.group
-        rough = None
-        if size > 1:
-            rough = (getattr(shown, x).astype("f8"), shown.value)
-            shown = _known(curve.even, x)
-            shown.value = smooth(shown.value, size)
-        if len(shown):
-            lines.append(Line(run, place, getattr(shown, x).astype("f8"), shown.value, shown.iteration, rough))
+    for place, (run, some) in enumerate(zip(runs, curves, strict=True)):
+        line = _mean([_line(run, place, curve, x, smoothed) for curve in some if curve is not None])
+        if line is not None:
+            lines.append(line)
     ax.set_xlabel(AXES[x])
     if x == "seconds":
         longest = max((float(line.x[-1]) for line in lines), default=0.0)
@@ -91,6 +95,36 @@ def lines_of(
             line.x = line.x / unit
             line.raw = line.raw and (line.raw[0] / unit, line.raw[1])
     return lines
+
+
+def _line(run: Run | Group, place: int, curve: Drawn, x: str, smoothed: Callable[[Drawn], int]) -> Line | None:
+    shown, size = _known(curve.raw, x), smoothed(curve) // curve.group
+    rough = None
+    if size > 1:
+        rough = (getattr(shown, x).astype("f8"), shown.value)
+        shown = _known(curve.even, x)
+        shown.value = smooth(shown.value, size)
+    if not len(shown):
+        return None
+    return Line(run, place, getattr(shown, x).astype("f8"), shown.value, shown.iteration, rough)
+
+
+def _mean(lines: Sequence[Line | None]) -> Line | None:
+    """The mean of the lines of a group at the iterations that all have, and its standard deviation."""
+    known = [line for line in lines if line is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    shared = known[0].iteration
+    for line in known[1:]:
+        shared = np.intersect1d(shared, line.iteration)
+    if not len(shared):
+        return known[0]
+    places = [np.unique(line.iteration, return_index=True) for line in known]
+    at = [index[np.searchsorted(iterations, shared)] for iterations, index in places]
+    values = np.stack([line.y[index] for line, index in zip(known, at, strict=True)])
+    along = np.mean([line.x[index] for line, index in zip(known, at, strict=True)], axis=0)
+    spread = values.std(axis=0, ddof=1)
+    return Line(known[0].run, known[0].place, along, values.mean(axis=0), shared, None, spread, len(known))
 
 
 def _known(curve: Curve, x: str) -> Curve:
@@ -119,7 +153,8 @@ def fit(ax: Axes, lines: Sequence[Line], log: bool) -> None:
 def fit_to_ends(ax: Axes, lines: Sequence[Line]) -> None:
     """Open the axis on where the curves that converged end, from half of each on: not on guessing, where they begin."""
     good = [line for line in lines if line.run.status != "not_converged"] or lines
-    ends = [line.y[line.x >= line.x[-1] / 2] for line in good if len(line.y) > 1]
+    bands = [(line, 0.0 if line.spread is None else line.spread) for line in good if len(line.y) > 1]
+    ends = [(line.y + side * band)[line.x >= line.x[-1] / 2] for line, band in bands for side in (-1, 1)]
     ends = [values for values in (one[np.isfinite(one)] for one in ends) if len(values)]
     if not ends:
         return
@@ -164,6 +199,9 @@ def draw(
             gid="curve",
             label=line.run.name,
         )
+        if line.spread is not None:
+            low, high = line.y - line.spread, line.y + line.spread
+            ax.fill_between(line.x, low, high, color=color, alpha=0.18, lw=0, zorder=1.8, gid="band")
         _mark_runaway(ax, line, color)
         if resumes:
             _mark_resumes(ax, line, color)
@@ -173,15 +211,18 @@ def draw(
     sign = -1 if best is max else 1
     last = {line.place: line.last if failed else float(line.y[-1]) for line in lines}
     order = sorted(lines, key=lambda line: (last[line.place] is None, sign * (last[line.place] or 0.0), line.place))
-    handles = [drawn[line.place] for line in order]
+    handles: list[Any] = [drawn[line.place] for line in order]
     values = ["n/c" if last[line.place] is None else form.format(last[line.place]).rstrip(".") for line in order]
-    labels = [f"{value}  {named(line.run.label)}" for value, line in zip(values, order, strict=True)]
+    labels = [_label(line, value) for value, line in zip(values, order, strict=True)]
     if len(handles) > MOST:
         labels = [*labels[:MOST], f"and {len(handles) - MOST} more"]
         handles = [*handles[:MOST], ax.plot([], [], "", gid="key")[0]]
     if resumes and any(one.get_gid() == "resumes" for one in ax.lines):
         handles.append(ax.plot([], [], "o", mfc="white", mec="#555555", ms=5, gid="key")[0])
         labels.append("resumed")
+    if any(line.spread is not None for line in lines):
+        handles.append(ax.fill_between([], [], [], color="#555555", alpha=0.25, lw=0, gid="key"))
+        labels.append("± standard deviation over seeds")
     if handles:
         box = ax.legend(
             handles,
@@ -202,6 +243,15 @@ def draw(
     return ax
 
 
+def _label(line: Line, value: str) -> str:
+    """Last value and name; of a group the spread and the number of runs too."""
+    if line.spread is None:
+        return f"{value}  {named(line.run.label)}"
+    decimals = len(value.partition(".")[2])
+    spread = f" ± {float(line.spread[-1]):.{decimals}f}" if value != "n/c" else ""
+    return f"{value}{spread}  {named(line.run.label)} ({line.runs})"
+
+
 def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
     """A triangle at the edge wherever the curve leaves the picture; at the lower one where all of it is below."""
     if ax.get_autoscaley_on():
@@ -219,7 +269,7 @@ def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
 
 def _mark_resumes(ax: Axes, line: Line, color: str) -> None:
     places = []
-    for session in line.run.sessions:
+    for session in line.run.sessions if isinstance(line.run, Run) else ():
         if session.resumed_from is not None and session.trained:
             place = int(np.searchsorted(line.iteration, session.resumed_from))
             if place < len(line.x):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import Run
 
 __all__ = ["COLORS", "DASHES", "final", "style", "window_of"]
@@ -26,6 +27,6 @@ def window_of(rows: int) -> int:
     return max(rows // 100, 5 if rows >= 50 else 1)
 
 
-def final(value: float | None, run: Run) -> float | None:
+def final(value: float | None, run: Run | Group) -> float | None:
     """``value`` as a run's final one: None where it did not converge, or is no number."""
     return None if value is None or not math.isfinite(value) or run.status == "not_converged" else value

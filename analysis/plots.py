@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffebench.analysis.curve import rates_of
-from caffebench.analysis.drawing import COLUMN, MOST, draw, fit, fit_to_ends, lines_of, named
+from caffebench.analysis.drawing import COLUMN, MOST, draw, fit, fit_to_ends, lines_of, members, named
+from caffebench.analysis.runs.groups import Group, group_runs
 from caffebench.analysis.look import window_of
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
@@ -39,7 +40,7 @@ FORMATS = ("png", "svg", "pdf")
 
 def draw_test_accuracy(
     ax: Axes,
-    runs: Sequence[Run],
+    runs: Sequence[Run | Group],
     x: str = "iteration",
     *,
     log_x: bool = False,
@@ -50,7 +51,7 @@ def draw_test_accuracy(
 
     The axis opens on where the curves end; a curve that is below all the time has a mark at the lower edge.
     """
-    rows = [run.drawn_choice(run.accuracy_choice) for run in runs]
+    rows = [[one.drawn_choice(one.accuracy_choice) for one in members(run)] for run in runs]
     lines = lines_of(ax, runs, rows, x)
     fit_to_ends(ax, lines)
     return draw(ax, lines, "test accuracy", "{:.3f}", log_x, log_y, resumes, best=max)
@@ -58,7 +59,7 @@ def draw_test_accuracy(
 
 def draw_test_loss(
     ax: Axes,
-    runs: Sequence[Run],
+    runs: Sequence[Run | Group],
     x: str = "iteration",
     *,
     log_x: bool = False,
@@ -66,7 +67,7 @@ def draw_test_loss(
     resumes: bool = False,
 ) -> Axes:
     """Loss of test net 0. What runs away or never converged leaves the picture at the top, with a mark there."""
-    rows = [run.drawn_choice(run.loss_choice) for run in runs]
+    rows = [[one.drawn_choice(one.loss_choice) for one in members(run)] for run in runs]
     lines = lines_of(ax, runs, rows, x)
     fit(ax, lines, log_y)
     return draw(ax, lines, "test loss", "{:#.3g}", log_x, log_y, resumes, best=min)
@@ -74,7 +75,7 @@ def draw_test_loss(
 
 def draw_train_loss(
     ax: Axes,
-    runs: Sequence[Run],
+    runs: Sequence[Run | Group],
     x: str = "iteration",
     *,
     log_x: bool = False,
@@ -86,7 +87,7 @@ def draw_train_loss(
 
     The default window is a hundredth of each run, at least 5 values; 1 draws the raw line alone.
     """
-    curves = [run.drawn("loss", "train") for run in runs]
+    curves = [[one.drawn("loss", "train") for one in members(run)] for run in runs]
     lines = lines_of(ax, runs, curves, x, smoothed=lambda curve: window or window_of(curve.count))
     fit(ax, lines, log_y)
     return draw(ax, lines, "train loss", "{:#.3g}", log_x, log_y, resumes, best=min)
@@ -94,7 +95,7 @@ def draw_train_loss(
 
 def draw_learning_rate(
     ax: Axes,
-    runs: Sequence[Run],
+    runs: Sequence[Run | Group],
     x: str = "iteration",
     *,
     log_x: bool = False,
@@ -102,7 +103,7 @@ def draw_learning_rate(
     resumes: bool = False,
 ) -> Axes:
     """The learning rate. Of runs that share a schedule the later ones are drawn thinner, so that all are seen."""
-    rates = [rates_of(run.drawn("loss", "train")) for run in runs]
+    rates = [[rates_of(members(run)[0].drawn("loss", "train"))] for run in runs]
     lines = lines_of(ax, runs, rates, x)
     draw(ax, lines, "learning rate", "{:.2g}", log_x, log_y, resumes, best=max, failed=False)
     for place, drawn in enumerate(one for one in ax.lines if one.get_gid() == "curve"):
@@ -137,29 +138,33 @@ def save_plots(
     log_y: bool = False,
     resumes: bool = False,
     window: int | None = None,
+    each: bool = False,
     left_out: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Save every plot in each of ``formats`` (``FORMATS``); returns the paths.
 
     ``x`` is ``usual_x`` unless it is said. ``log_y`` concerns the losses; the learning rate is always on a logarithmic
-    axis. ``left_out`` is told which runs have nothing to be drawn in a plot. Raises ``InputError`` for an unknown
-    format or ``x``.
+    axis. Runs that differ only in their seed are one line with a band, unless ``each``. ``left_out`` is told which runs
+    have nothing to be drawn in a plot. Raises ``InputError`` for an unknown format or ``x``.
     """
     x = x or usual_x(runs)
+    shown: list[Run | Group] = list(runs)
+    if not each:
+        shown = [group if len(group.runs) > 1 else group.runs[0] for group in group_runs(runs)]
     missing: dict[str, list[str]] = {}
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     chosen = list(dict.fromkeys(formats))
-    for one in chosen:
-        if one not in FORMATS:
-            raise InputError(f"no plot can be saved as {one!r}: choose from {', '.join(FORMATS)}")
-    longest = max((len(named(run.label)) for run in runs), default=0)
-    columns = math.ceil(min(len(runs), MOST) / COLUMN)
+    for form in chosen:
+        if form not in FORMATS:
+            raise InputError(f"no plot can be saved as {form!r}: choose from {', '.join(FORMATS)}")
+    longest = max((len(named(one.label)) + 14 * isinstance(one, Group) for one in shown), default=0)
+    columns = math.ceil(min(len(shown), MOST) / COLUMN)
     # The legend stands beside the axes, which keep their size: 0.07 inch a letter, 0.19 a line.
     width = 6.4 + columns * (1.2 + 0.07 * longest)
-    height = min(max(4.2, 0.9 + 0.19 * len(runs)), 9.0)
+    height = min(max(4.2, 0.9 + 0.19 * len(shown)), 9.0)
     paths = []
     # Text of PDF as TrueType, which publishers ask for; no dates or random names, so that equal runs give equal files.
     with rc_context({"font.size": 10, "pdf.fonttype": 42, "svg.hashsalt": "caffebench"}):
@@ -169,16 +174,16 @@ def save_plots(
             more = {"window": window} if name == "train_loss" else {}
             if name in ("test_loss", "train_loss"):
                 more["log_y"] = log_y
-            axes = plot(figure.add_subplot(), runs, x, log_x=log_x, resumes=resumes, **more)
-            shown = {line.get_label() for line in axes.lines if line.get_gid() == "curve"}
-            for run in runs:
-                if run.name not in shown:
-                    missing.setdefault(run.name, []).append(name)
-            for one in chosen:
+            axes = plot(figure.add_subplot(), shown, x, log_x=log_x, resumes=resumes, **more)
+            drawn = {line.get_label() for line in axes.lines if line.get_gid() == "curve"}
+            for one in shown:
+                if one.name not in drawn:
+                    missing.setdefault(one.name, []).append(name)
+            for form in chosen:
                 buffer = io.BytesIO()
-                metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(one)
-                figure.savefig(buffer, format=one, dpi=200, metadata=metadata)
-                paths.append(folder / f"{name}.{one}")
+                metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+                figure.savefig(buffer, format=form, dpi=200, metadata=metadata)
+                paths.append(folder / f"{name}.{form}")
                 write_whole(paths[-1], buffer.getvalue())
     if left_out is not None:
         _say_missing(missing, x, left_out)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffebench.analysis.groups import Group, Spread, group_runs
+from caffebench.analysis.runs.groups import Group, Spread, group_runs
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.printable import csv_text, printable
@@ -155,13 +155,21 @@ def lines(runs: Sequence[Run], style: str = "rounded", *, each: bool = False) ->
                 best_accuracy=place in best_accuracies,
                 best_loss=place in best_losses,
                 runs=len(group.runs),
-                accuracy_std="" if accuracy is None or accuracy.std is None else show_accuracy(accuracy.std),
-                loss_std="" if loss is None or loss.std is None else show_loss(loss.std),
+                accuracy_std=_std(accuracy, show_accuracy),
+                loss_std=_std(loss, show_loss),
                 accuracy_runs=0 if accuracy is None else accuracy.count,
                 loss_runs=0 if loss is None else loss.count,
             )
         )
     return made
+
+
+def _std(figure: Spread | None, show: Format) -> str:
+    """The standard deviation with the decimals that the mean is shown with."""
+    if figure is None or figure.std is None:
+        return ""
+    mean = show(figure.mean)
+    return f"{figure.std:.2e}" if "e" in mean else f"{figure.std:.{len(mean.partition('.')[2])}f}"
 
 
 CHANCE = 0.05

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffebench.analysis.groups import group_runs
+from caffebench.analysis.runs.groups import group_runs
 from caffebench.analysis.runs.model import Run
 
 __all__ = ["Wanted", "Written"]
@@ -77,6 +77,7 @@ class Wanted:
                 log_y="y" in self.log,
                 resumes=self.resumes,
                 window=self.window,
+                each=self.each,
                 left_out=notes.append,
             )
         if self.html:

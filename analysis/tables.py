@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffebench.analysis._csv import print_rows, room_for
-from caffebench.analysis.groups import Group
+from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.read.columns import TEST
 from caffebench.analysis.runs.model import COLUMNS, Run
 from caffebench.analysis.stitch.parts import Key, Part, Stretch

@@ -238,7 +238,7 @@ def test_what_a_plot_lacks_is_said(make_session: Session, write: Write, tmp_path
     write("empty.log", make_session(0, -1))
     write("good.log", make_session(0, 200))
     said: list[str] = []
-    save_plots(read_runs([path.parent]), tmp_path, left_out=said.append)
+    save_plots(read_runs([path.parent]), tmp_path, each=True, left_out=said.append)
     some = ", ".join(f"untested{number}" for number in range(5))
     assert said == [
         "left out of test_accuracy, test_loss, train_loss, learning_rate: empty (no such values in the log)",

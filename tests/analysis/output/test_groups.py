@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from caffebench.analysis import read_runs
-from caffebench.analysis.groups import group_runs
+from caffebench.analysis.runs.groups import group_runs
+from caffebench.analysis.plots import draw_test_accuracy, save_plots
 from caffebench.analysis.publish import as_latex, lines
 
 Session = Callable[..., str]
@@ -109,3 +111,26 @@ def test_runs_of_which_too_little_is_known_stay_apart(write: Write, tmp_path: Pa
     assert [len(group.runs) for group in group_runs(read_runs([path.parent]))] == [1, 1]
     assert merge(path.parent, "--out", tmp_path / "out").returncode == 0
     assert not (tmp_path / "out/groups.csv").exists()
+
+
+def test_a_group_is_one_line_with_a_band(run: Callable[..., Path], tmp_path: Path) -> None:
+    header = {"sweep": "s", "variant": "v", "label": "V"}
+    for seed, value in enumerate([0.5, 0.7, 0.9], 1):
+        path = run(f"v_seed{seed}", value, seed, header)
+    run("never", 0.1, 4, header, loss=lambda _: float("nan"))
+    runs = read_runs([path.parent])
+    (group,) = group_runs(runs)
+    ax = draw_test_accuracy(Figure().add_subplot(), [group])
+    (line,) = [one for one in ax.lines if one.get_gid() == "curve"]
+    assert line.get_xdata().tolist() == [0, 100, 200, 300]
+    assert line.get_ydata()[-1] == pytest.approx(0.7)
+    (band,) = [one for one in ax.collections if one.get_gid() == "band"]
+    edges = [y for x, y in band.get_paths()[0].vertices if x == 300]
+    assert (min(edges), max(edges)) == pytest.approx((0.5, 0.9))
+    assert [one.get_text() for one in ax.get_legend().get_texts()] == [
+        "0.700 ± 0.200  V (3)",
+        "± standard deviation over seeds",
+    ]
+    for each, count in ((False, 1), (True, 4)):
+        save_plots(runs, tmp_path, formats=["svg"], each=each)
+        assert (tmp_path / "train_loss.svg").read_text().count('id="curve') == count

@@ -42,6 +42,16 @@ class Group:
         return tuple(run for run in self.runs if run.status not in {"not_converged", "empty"})
 
     @property
+    def name(self) -> str:
+        """The name of its run, or what it is a group of."""
+        return self.runs[0].name if len(self.runs) == 1 else self.variant
+
+    @property
+    def status(self) -> str:
+        """``not_converged`` where no run converged; else that of the first which did."""
+        return self.converged[0].status if self.converged else "not_converged"
+
+    @property
     def variant(self) -> str:
         """Of the header; else what the names of the runs have in common; empty for a single run without a header."""
         said = self.runs[0].variant
