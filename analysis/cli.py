@@ -105,10 +105,10 @@ def main(
 
     PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
     """
-    from caffebench.analysis import choices, story, terminal
-    from caffebench.analysis.results import Wanted
+    from caffebench.analysis.output import choices, session_report, terminal
+    from caffebench.analysis.output.options import OutputOptions
 
-    wanted = Wanted(
+    wanted = OutputOptions(
         out,
         plot,
         x,
@@ -125,8 +125,8 @@ def main(
         reload=every if watch else None,
     )
     if watch:
-        from caffebench.analysis.watch import Watcher
-        from caffebench.analysis.watch import watch as keep_watching
+        from caffebench.analysis.output.watch import Watcher
+        from caffebench.analysis.output.watch import watch as keep_watching
 
         try:
             keep_watching(
@@ -142,11 +142,9 @@ def main(
     click.echo(terminal.overview(runs))
     if sessions:
         for run in runs:
-            click.echo("\n" + "\n".join(map(printable, story.session_report(run))))
+            click.echo("\n" + "\n".join(map(printable, session_report.session_report(run))))
     if table:
-        from caffebench.analysis import publish
-
-        click.echo(f"\n{publish.as_markdown(publish.lines(runs, style, each=each))}")
+        click.echo(f"\n{written.table}")
     click.echo("\n".join(printable(str(path)) for path in written.paths))
     for note in (*choices.said(runs), *written.notes):
         click.echo(printable(note), err=True)

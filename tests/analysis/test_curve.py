@@ -13,8 +13,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from caffebench.analysis import curve, read_runs
-from caffebench.analysis.plots import draw_learning_rate, draw_train_loss
-from caffebench.analysis.report import report_data
+from caffebench.analysis.output.plots import draw_learning_rate, draw_train_loss
+from caffebench.analysis.output.report import report_data
 
 Session = Callable[..., str]
 Write = Callable[[str, str], Path]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from caffebench.analysis import Run, read_runs
-from caffebench.analysis.choices import said, with_names
-from caffebench.analysis.report import report_data
+from caffebench.analysis.output.choices import said, with_names
+from caffebench.analysis.output.report import report_data
 from caffebench.common.errors import InputError
 
 Session = Callable[..., str]

@@ -14,9 +14,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from caffebench.analysis import read_runs
+from caffebench.analysis.output.plots import draw_test_accuracy, save_plots
+from caffebench.analysis.output.table.formats import as_latex
+from caffebench.analysis.output.table.results_table import table_rows
 from caffebench.analysis.runs.groups import group_runs
-from caffebench.analysis.plots import draw_test_accuracy, save_plots
-from caffebench.analysis.publish import as_latex, lines
 
 Session = Callable[..., str]
 Write = Callable[..., Path]
@@ -83,7 +84,7 @@ def test_runs_that_did_not_converge_are_counted(run: Callable[..., Path]) -> Non
     run("a", 0.8, 1, header)
     run("b", 0.7, 2, header)
     path = run("c", 0.1, 3, header, loss=lambda _: float("nan"))
-    (line,) = lines(read_runs([path.parent]))
+    (line,) = table_rows(read_runs([path.parent]))
     assert (line.accuracy, line.accuracy_runs, line.runs) == ("0.750", 2, 3)
     assert line.comment.endswith("2 of 3 converged, 2 not at their end")
     assert r"0.750 $\pm$ 0.071 (2)" in as_latex([line])

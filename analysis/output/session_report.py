@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from caffebench.analysis.output.terminal import clock
 from caffebench.analysis.read.lines import UNKNOWN_YEAR
 from caffebench.analysis.runs.model import Run, Session
-from caffebench.analysis.terminal import clock
 
 __all__ = ["session_report"]
 

@@ -32,7 +32,7 @@ def export(runs: Sequence[Run], folder: Path, formats: Iterable[str]) -> list[Pa
 
 def export_csv(runs: Sequence[Run], folder: Path) -> list[Path]:
     """``curves.csv`` and ``summary.csv``."""
-    from caffebench.analysis.tables import write_curves, write_summary
+    from caffebench.analysis.output.csv_files import write_curves, write_summary
 
     paths = [folder / "curves.csv", folder / "summary.csv"]
     write_curves(runs, paths[0])
@@ -44,8 +44,8 @@ def export_parquet(runs: Sequence[Run], folder: Path) -> list[Path]:
     """``curves.parquet`` and ``summary.parquet``: the same tables with their types, a tenth of the size."""
     import polars as pl
 
+    from caffebench.analysis.output.csv_files import summary, write_curves
     from caffebench.analysis.stitch.curves import empty_frame
-    from caffebench.analysis.tables import summary, write_curves
 
     paths = [folder / "curves.parquet", folder / "summary.parquet"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def export_json(runs: Sequence[Run], folder: Path) -> list[Path]:
 
     JSON has no NaN and no infinity: they are null there, as missing values are.
     """
-    from caffebench.analysis.tables import summary
+    from caffebench.analysis.output.csv_files import summary
 
     paths = [folder / "curves.json", folder / "summary.json"]
     folder.mkdir(parents=True, exist_ok=True)

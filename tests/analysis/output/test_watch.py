@@ -19,7 +19,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from caffebench.analysis import read, read_runs
-from caffebench.analysis.watch import Watcher
+from caffebench.analysis.output.watch import Watcher
 from caffebench.common.errors import InputError
 
 Session = Callable[..., str]

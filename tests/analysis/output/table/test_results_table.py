@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from caffebench.analysis import Run, read_runs
-from caffebench.analysis.publish import as_csv, as_latex, as_markdown, lines, rounded_accuracy, rounded_loss
+from caffebench.analysis.output.table.formats import as_csv, as_latex, as_markdown
+from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss, table_rows
 
 Session = Callable[..., str]
 Write = Callable[..., Path]
@@ -51,7 +52,7 @@ def hostile(make_session: Session, write: Write) -> Run:
 
 
 def test_text_is_escaped_for_markdown(hostile: Run) -> None:
-    row = as_markdown(lines([hostile])).splitlines()[2]
+    row = as_markdown(table_rows([hostile])).splitlines()[2]
     assert row.startswith(r"| a_b \| \*\*x\*\* \<img src=x\> \\input{y} 50% $z$ |")
     assert r"| \\textbf{9} \| +1 |" in row
     assert "\x1b" not in row
@@ -59,14 +60,14 @@ def test_text_is_escaped_for_markdown(hostile: Run) -> None:
 
 
 def test_text_is_escaped_for_latex(hostile: Run) -> None:
-    row = as_latex(lines([hostile])).splitlines()[4]
+    row = as_latex(table_rows([hostile])).splitlines()[4]
     name = r"a\_b \textbar{} **x** \textless{}img src=x\textgreater{} \textbackslash{}input\{y\} 50\% \$z\$"
     assert row.startswith(f"{name} & ")
     assert r"\textbackslash{}textbf\{9\}" in row
 
 
 def test_text_is_escaped_for_spreadsheets_and_numbers_stay(hostile: Run) -> None:
-    (row,) = csv.DictReader(as_csv(lines([hostile])).splitlines())
+    (row,) = csv.DictReader(as_csv(table_rows([hostile])).splitlines())
     assert row["comments"].startswith("'=HYPERLINK")
     assert float(row["accuracy"]) == 0.3
     assert row["published_logloss"] == "2.5"

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caffebench.analysis._csv import print_rows, room_for
-from caffebench.analysis.runs.groups import Group
+from caffebench.analysis.output._csv import print_rows, room_for
 from caffebench.analysis.read.columns import TEST
+from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import COLUMNS, Run
 from caffebench.analysis.stitch.parts import Key, Part, Stretch
 from caffebench.common.files import write_whole

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffebench.analysis.curve import Curve, Drawn
+from caffebench.analysis.output.drawing.downsample import Numbers, downsample, smooth
+from caffebench.analysis.output.drawing.plot_style import final, style
 from caffebench.analysis.runs.groups import Group
-from caffebench.analysis.look import final, style
 from caffebench.analysis.runs.model import Run
-from caffebench.analysis.thin import Numbers, smooth, thin
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "lines_of", "members", "named"]
+__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "legend_label", "lines_of", "members"]
 
 AXES = {"iteration": "iterations", "epoch": "epochs", "seconds": "training time"}
 DASHES: dict[str, Any] = {"solid": "solid", "dash": (0, (5, 1.8)), "dot": (0, (1.2, 1.5))}
@@ -52,7 +52,7 @@ class Line:
     """Runs that it is the mean of."""
 
     @property
-    def rough(self) -> tuple[Numbers, Numbers]:
+    def raw_line(self) -> tuple[Numbers, Numbers]:
         """Its raw line, or itself where it is not smoothed."""
         return self.raw or (self.x, self.y)
 
@@ -99,14 +99,14 @@ def lines_of(
 
 def _line(run: Run | Group, place: int, curve: Drawn, x: str, smoothed: Callable[[Drawn], int]) -> Line | None:
     shown, size = _known(curve.raw, x), smoothed(curve) // curve.group
-    rough = None
+    raw = None
     if size > 1:
-        rough = (getattr(shown, x).astype("f8"), shown.value)
+        raw = (getattr(shown, x).astype("f8"), shown.value)
         shown = _known(curve.even, x)
         shown.value = smooth(shown.value, size)
     if not len(shown):
         return None
-    return Line(run, place, getattr(shown, x).astype("f8"), shown.value, shown.iteration, rough)
+    return Line(run, place, getattr(shown, x).astype("f8"), shown.value, shown.iteration, raw)
 
 
 def _mean(lines: Sequence[Line | None]) -> Line | None:
@@ -135,7 +135,7 @@ def _known(curve: Curve, x: str) -> Curve:
 def fit(ax: Axes, lines: Sequence[Line], log: bool) -> None:
     """Fit the loss axis to the runs that converged: one that did not must not press them flat."""
     good = [line for line in lines if line.run.status != "not_converged"] or lines
-    every = [line.rough[1] for line in good]
+    every = [line.raw_line[1] for line in good]
     every = [values for values in (one[np.isfinite(one) & ((one > 0) | (not log))] for one in every) if len(values)]
     if not every:
         return
@@ -184,9 +184,9 @@ def draw(
         color, dash = style(line.place)
         if line.raw is not None:
             along, raw = line.raw
-            kept = thin(along, raw, PIXELS, log=log_x)
+            kept = downsample(along, raw, PIXELS, log=log_x)
             ax.plot(along[kept], raw[kept], color=color, alpha=faint, lw=0.6, zorder=1.5, gid="raw", rasterized=True)
-        kept = thin(line.x, line.y, PIXELS, log=log_x)
+        kept = downsample(line.x, line.y, PIXELS, log=log_x)
         (drawn[line.place],) = ax.plot(
             line.x[kept],
             line.y[kept],
@@ -246,10 +246,10 @@ def draw(
 def _label(line: Line, value: str) -> str:
     """Last value and name; of a group the spread and the number of runs too."""
     if line.spread is None:
-        return f"{value}  {named(line.run.label)}"
+        return f"{value}  {legend_label(line.run.label)}"
     decimals = len(value.partition(".")[2])
     spread = f" ± {float(line.spread[-1]):.{decimals}f}" if value != "n/c" else ""
-    return f"{value}{spread}  {named(line.run.label)} ({line.runs})"
+    return f"{value}{spread}  {legend_label(line.run.label)} ({line.runs})"
 
 
 def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
@@ -257,11 +257,11 @@ def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
     if ax.get_autoscaley_on():
         return
     bottom, top = ax.get_ylim()
-    along, values = line.rough
+    along, values = line.raw_line
     outside = ~(values <= top) & ~np.isnan(values)
     leaves = np.flatnonzero(outside & ~np.concatenate([[False], outside[:-1]]))
     if len(leaves):
-        marks = leaves[thin(along[leaves], values[leaves], 40)]
+        marks = leaves[downsample(along[leaves], values[leaves], 40)]
         ax.plot(along[marks], np.full(len(marks), top), "^", color=color, ms=4, clip_on=False, zorder=4, gid="runaway")
     elif len(values) and not (values >= bottom).any():
         ax.plot(along[-1:], [bottom], "v", color=color, ms=4, clip_on=False, zorder=4, gid="runaway")
@@ -313,7 +313,7 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def named(label: str) -> str:
+def legend_label(label: str) -> str:
     """A run's name for a legend: printable, and cut in the middle where it is long."""
     clean = printable(label)
     return clean if len(clean) <= LONGEST else f"{clean[: LONGEST * 2 // 3]}…{clean[-(LONGEST // 3) + 1 :]}"

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from caffebench.analysis.curve import Curve, Drawn, rates_of
-from caffebench.analysis.look import final, style, window_of
-from caffebench.analysis.publish import Line, lines
+from caffebench.analysis.output.configurations import differences, net_text, settings
+from caffebench.analysis.output.drawing.downsample import downsample, smooth
+from caffebench.analysis.output.drawing.plot_style import final, style, window_of
+from caffebench.analysis.output.table.results_table import TableRow, table_rows
 from caffebench.analysis.runs.model import Run, Session
-from caffebench.analysis.settings import differences, net_text, settings
-from caffebench.analysis.thin import smooth, thin
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
 
@@ -55,7 +55,7 @@ def report_html(runs: Sequence[Run], *, x: str = "iteration", reload: float | No
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise InputError("the report needs Plotly: pip install 'caffebench[web]'") from error
-    parts = resources.files("caffebench.analysis") / "page"
+    parts = resources.files("caffebench.analysis.output") / "page"
     page = Environment(autoescape=True, keep_trailing_newline=True).from_string(
         (parts / "report.html.j2").read_text("utf-8")
     )
@@ -93,7 +93,7 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
         "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         "runs": [
             _run(run, line, place, nets)
-            for place, (run, line) in enumerate(zip(runs, lines(runs, each=True), strict=True))
+            for place, (run, line) in enumerate(zip(runs, table_rows(runs, each=True), strict=True))
         ],
         "metrics": metrics,
         "nets": nets,
@@ -138,14 +138,14 @@ def _series(curve: Drawn, title: str, buckets: int) -> tuple[dict[str, Any], boo
         # Of a rate that stays, both ends are enough.
         turns = np.flatnonzero(np.diff(rows.value))
         rows = rows[np.unique(np.concatenate([[0], turns, turns + 1, [len(rows) - 1]]))]
-        places = thin(rows.iteration, rows.value, buckets)
+        places = downsample(rows.iteration, rows.value, buckets)
         return _columns(rows[places]), len(places) < len(rows)
-    places = thin(rows.iteration, rows.value, buckets)
+    places = downsample(rows.iteration, rows.value, buckets)
     made = _columns(rows[places])
     window = window_of(curve.count)
     if title.startswith("train") and window // curve.group > 1:
         smoothed = replace(curve.even, value=smooth(curve.even.value, window // curve.group))
-        made["smooth"] = _columns(smoothed[thin(smoothed.iteration, smoothed.value, buckets)])
+        made["smooth"] = _columns(smoothed[downsample(smoothed.iteration, smoothed.value, buckets)])
         made["window"] = round(window * int(rows.iteration[-1] - rows.iteration[0]) / (curve.count - 1))
     return made, len(places) < curve.count
 
@@ -167,7 +167,7 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
-def _run(run: Run, line: Line, place: int, nets: Sequence[str]) -> dict[str, Any]:
+def _run(run: Run, line: TableRow, place: int, nets: Sequence[str]) -> dict[str, Any]:
     color, dash = style(place)
     best = run.best or (None, None)
     return {

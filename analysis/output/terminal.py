@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from caffebench.analysis.publish import rounded_accuracy, rounded_loss
+from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
 from caffebench.common.printable import printable

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from caffebench.analysis import read_runs
-from caffebench.analysis.report import write_report
+from caffebench.analysis.output.report import write_report
 
 Session = Callable[..., str]
 Write = Callable[..., Path]

@@ -1,4 +1,4 @@
-"""Everything that ``merge-logs`` writes into its folder."""
+"""What ``merge-logs`` is to write into its folder, and writing it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from caffebench.analysis.runs.groups import group_runs
 from caffebench.analysis.runs.model import Run
 
-__all__ = ["Wanted", "Written"]
+__all__ = ["OutputOptions", "Written"]
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,12 @@ class Written:
 
     paths: tuple[Path, ...]
     notes: tuple[str, ...]
+    table: str = ""
+    """The results table in Markdown, where it was asked for."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputOptions:
     """What is to be written, as the options of ``merge-logs`` say it."""
 
     out: Path
@@ -35,7 +37,7 @@ class Wanted:
     resumes: bool = False
     table: bool = False
     style: str = "rounded"
-    """How the table's figures are shown: ``publish.STYLES``."""
+    """How the table's figures are shown: ``results_table.STYLES``."""
     html: bool = False
     export: Sequence[str] = ()
     each: bool = False
@@ -46,27 +48,34 @@ class Wanted:
 
     def write(self, runs: Sequence[Run]) -> Written:
         """Write it all. Raises ``InputError`` where an extra that is needed is not installed."""
-        from caffebench.analysis import publish, tables
+        from caffebench.analysis.output import csv_files
         from caffebench.common.files import write_whole
 
         notes: list[str] = []
+        table = ""
         if self.published is not None:
-            publish.read_published(self.published, runs)
+            from caffebench.analysis.output.table.published import read_published
+
+            read_published(self.published, runs)
         written = [self.out / "curves.csv", self.out / "summary.csv"]
-        tables.write_curves(runs, written[0])
-        tables.write_summary(runs, written[1])
+        csv_files.write_curves(runs, written[0])
+        csv_files.write_summary(runs, written[1])
         groups = group_runs(runs)
         if len(groups) < len(runs):
             written.append(self.out / "groups.csv")
-            tables.write_groups(groups, written[-1])
+            csv_files.write_groups(groups, written[-1])
         if self.table:
-            lines = publish.lines(runs, self.style, each=self.each)
-            made = {"md": publish.as_markdown, "tex": publish.as_latex, "csv": publish.as_csv}
+            from caffebench.analysis.output.table import formats
+            from caffebench.analysis.output.table.results_table import table_rows
+
+            rows = table_rows(runs, self.style, each=self.each)
+            table = formats.as_markdown(rows)
+            made = {"md": formats.as_markdown, "tex": formats.as_latex, "csv": formats.as_csv}
             for kind, write in made.items():
-                write_whole(self.out / f"table.{kind}", write(lines))
+                write_whole(self.out / f"table.{kind}", write(rows))
                 written.append(self.out / f"table.{kind}")
         if self.plot:
-            from caffebench.analysis.plots import save_plots
+            from caffebench.analysis.output.plots import save_plots
 
             written += save_plots(
                 runs,
@@ -81,19 +90,19 @@ class Wanted:
                 left_out=notes.append,
             )
         if self.html:
-            from caffebench.analysis.plots import usual_x
-            from caffebench.analysis.report import write_report
+            from caffebench.analysis.output.plots import usual_x
+            from caffebench.analysis.output.report import write_report
 
             write_report(runs, self.out / "report.html", x=self.x or usual_x(runs), reload=self.reload)
             written.append(self.out / "report.html")
         # The CSV files are there already.
         if others := [one for one in self.export if one != "csv"]:
-            from caffebench.analysis.export import export
+            from caffebench.analysis.output.export import export
 
             written += export(runs, self.out, others)
         if old := _of_earlier_calls(self.out):
             notes.append(f"of an earlier call, not renewed by this one: {', '.join(map(str, old))}")
-        return Written(tuple(written), tuple(notes))
+        return Written(tuple(written), tuple(notes), table)
 
 
 def _of_earlier_calls(folder: Path) -> list[Path]:

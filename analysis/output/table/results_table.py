@@ -1,4 +1,4 @@
-"""The results table as people publish it, in Markdown, LaTeX and CSV, with published figures beside ours.
+"""The rows of the results table, as people publish it, with published figures beside ours.
 
 Figures are rounded; ``STYLES["published"]`` cuts them as the published tables did (0.4657 stands there as 0.465). What
 is compared with a published figure is cut in the same way in any case. ``summary.csv`` has every digit.
@@ -6,37 +6,20 @@ is compared with a published figure is cut in the same way in any case. ``summar
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from caffebench.analysis.runs.groups import Group, Spread, group_runs
 from caffebench.analysis.runs.model import Run
-from caffebench.common.errors import InputError
-from caffebench.common.printable import csv_text, printable
 
-__all__ = [
-    "STYLES",
-    "Line",
-    "as_csv",
-    "as_latex",
-    "as_markdown",
-    "lines",
-    "read_published",
-    "rounded_accuracy",
-    "rounded_loss",
-    "truncated",
-]
+__all__ = ["CHANCE", "STYLES", "TableRow", "rounded_accuracy", "rounded_loss", "table_rows", "truncated"]
 
 ACCURACY_DIGITS, LOSS_DIGITS = 3, 2
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One line of the table, of one run or of a group of seeds, as text; ``best_...`` are those to be set in bold."""
 
     name: str
@@ -127,7 +110,7 @@ def _comment(group: Group) -> str:
     return ", ".join(said)
 
 
-def lines(runs: Sequence[Run], style: str = "rounded", *, each: bool = False) -> list[Line]:
+def table_rows(runs: Sequence[Run], style: str = "rounded", *, each: bool = False) -> list[TableRow]:
     """A line for each run, or for each group of runs that differ in their seed unless ``each``.
 
     ``style`` is of ``STYLES``. The best accuracy and the best loss are marked, and what seeds do not tell from them.
@@ -143,7 +126,7 @@ def lines(runs: Sequence[Run], style: str = "rounded", *, each: bool = False) ->
         means = (nothing if accuracy is None else accuracy.mean), (nothing if loss is None else loss.mean)
         published_accuracy, published_loss = group.runs[0].published
         made.append(
-            Line(
+            TableRow(
                 name=group.label,
                 accuracy=show_accuracy(means[0]),
                 loss=show_loss(means[1]),
@@ -195,162 +178,3 @@ def _clearly_apart(one: Spread, best: Spread) -> bool:
 
     found = ttest_ind_from_stats(one.mean, one.std, one.count, best.mean, best.std, best.count, equal_var=False)
     return bool(found.pvalue / 2 < CHANCE)
-
-
-def _cells(table: Sequence[Line], bold: str, escape: Callable[[str], str]) -> list[list[str]]:
-    def text(one: str) -> str:
-        return escape(" ".join(printable(one).split()))
-
-    def figure(one: str, std: str, counted: tuple[int, int], best: bool) -> str:
-        if counted[0] > 1 and counted[1]:
-            one = escape(f"{one} ± {std} ({counted[1]})" if std else f"{one} ({counted[1]})")
-        return bold.format(one) if best else one
-
-    def beside(published: str, difference: str) -> str:
-        return f"{text(published)} ({difference})" if difference else text(published)
-
-    published = any(line.published_accuracy or line.published_loss for line in table)
-    rows = [["Name", "Accuracy", "LogLoss", *(["Published accuracy", "Published LogLoss"] * published), "Comments"]]
-    for line in table:
-        name = re.sub(r"\bdefault\b", lambda found: bold.format(found[0]), text(line.name))
-        row = [
-            name,
-            figure(line.accuracy, line.accuracy_std, (line.runs, line.accuracy_runs), line.best_accuracy),
-            figure(line.loss, line.loss_std, (line.runs, line.loss_runs), line.best_loss),
-        ]
-        if published:
-            row.append(beside(line.published_accuracy, line.accuracy_difference))
-            row.append(beside(line.published_loss, line.loss_difference))
-        rows.append([*row, text(line.comment)])
-    return rows
-
-
-_MARKDOWN = re.compile(r"[\\|<>*`\[\]~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
-_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "±": r"$\pm$",
-}
-
-
-def _for_markdown(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\g<0>", text)
-
-
-def _for_latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
-
-def as_markdown(table: Sequence[Line]) -> str:
-    """Name | Accuracy | LogLoss | Comments; published figures and the difference, where known, before the comments."""
-    head, *rows = _cells(table, "**{}**", _for_markdown)
-    rule = [":---", *["---:"] * (len(head) - 2), ":---"]
-    below = "".join(f"\n{_for_markdown(note)}\n" for note in _notes(table))
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows)) + below
-
-
-def _notes(table: Sequence[Line]) -> list[str]:
-    """What is said below the table."""
-    if all(line.runs == 1 for line in table):
-        return []
-    return [
-        "Mean ± standard deviation over seeds (number of runs that converged). Bold: the best, and what Welch's t-test"
-        f" does not tell from it (one-sided p > {CHANCE:g})."
-    ]
-
-
-def as_latex(table: Sequence[Line]) -> str:
-    """The same as a ``tabular``, with the rules of the package booktabs."""
-    head, *rows = _cells(table, r"\textbf{{{}}}", _for_latex)
-    columns = "l" + "r" * (len(head) - 2) + "l"
-    body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
-    top = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
-    below = "".join(f"% {note}\n" for note in _notes(table))
-    return f"{top}{body}\\bottomrule\n\\end{{tabular}}\n{below}"
-
-
-def as_csv(table: Sequence[Line]) -> str:
-    """The same, a column a figure, nothing set in bold."""
-    buffer = io.StringIO()
-    names = [
-        "name",
-        "accuracy",
-        "logloss",
-        "published_accuracy",
-        "accuracy_difference",
-        "published_logloss",
-        "logloss_difference",
-        "comments",
-        "runs",
-        "accuracy_std",
-        "logloss_std",
-    ]
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
-    for line in table:
-        ours = [line.name, line.accuracy, line.loss]
-        theirs = [line.published_accuracy, line.accuracy_difference, line.published_loss, line.loss_difference]
-        cells = [*ours, *theirs, line.comment, str(line.runs), line.accuracy_std, line.loss_std]
-        writer.writerow(["" if cell == "-" else csv_text(cell) for cell in cells])
-    return buffer.getvalue()
-
-
-_SETTING = re.compile(r"(?:bs|lr|drop)\d")
-
-
-def _words(name: str) -> set[str]:
-    """Parts of a name, numbers without their dots: ``bs512_lr0.02`` and ``..._bs512_lr002`` have the same."""
-    return {word.replace(".", "") for word in re.split(r"[^a-z0-9.]+", name.lower()) if word}
-
-
-def read_published(path: Path, runs: Iterable[Run]) -> None:
-    """Give runs the published figures of a CSV file with the columns ``variant,label,accuracy,logloss,comment``.
-
-    A run is the variant of its name; failing that, the one all of whose words (``bs512``, ``lr0.02``) are in the
-    run's name or folder, if the run's name states no other batch size or learning rate. What a run's own header says
-    is not replaced. Raises ``InputError`` where the file is not such a table.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}") from error
-    missing = {"variant", "accuracy", "logloss"} - set(rows[0] if rows else ())
-    if missing:
-        raise InputError(
-            f"{path} has no column {' and no column '.join(sorted(missing))}: give variant,accuracy,logloss"
-        )
-    for run in runs:
-        row = _variant(run, rows)
-        if row is not None:
-            told = {
-                "variant": row["variant"],
-                "label": row.get("label"),
-                "comment": row.get("comment"),
-                "sweep": row.get("sweep"),
-                "published_accuracy": row["accuracy"],
-                "published_logloss": row["logloss"],
-            }
-            run.header = {key: value for key, value in told.items() if value} | run.header
-
-
-def _variant(run: Run, rows: Sequence[dict[str, str]]) -> dict[str, str] | None:
-    for row in rows:
-        if row["variant"] in (run.name, run.header.get("variant")):
-            return row
-    own = _words(run.name)
-    around = own | _words(Path(run.sources[0]).parent.name)
-    settings = {word for word in own if _SETTING.match(word)}
-    fitting = [
-        (len(words), -place)
-        for place, row in enumerate(rows)
-        if (words := _words(row["variant"])) <= around
-        and settings == {word for word in words if _SETTING.match(word)}
-        and settings
-    ]
-    return rows[-max(fitting)[1]] if fitting else None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caffebench.analysis.thin import smooth, thin
+from caffebench.analysis.output.drawing.downsample import downsample, smooth
 
 VALUES = st.lists(st.one_of(st.floats(-1e6, 1e6), st.sampled_from([np.nan, np.inf, -np.inf])), max_size=400)
 
@@ -18,7 +18,7 @@ def test_each_bucket_keeps_its_first_last_least_and_greatest(
 ) -> None:
     size = min(len(values), len(steps))
     x, y = np.cumsum(steps[:size], dtype="f8"), np.array(values[:size], "f8")
-    kept = thin(x, y, buckets, log=log)
+    kept = downsample(x, y, buckets, log=log)
     assert (np.diff(kept) > 0).all()
     assert len(kept) <= max(5 * buckets, min(size, 4 * buckets))
     if not size:
@@ -34,20 +34,20 @@ def test_each_bucket_keeps_its_first_last_least_and_greatest(
 def test_a_million_points_with_one_spike_of_one_point() -> None:
     x, y = np.arange(1e6), np.sin(np.arange(1e6) / 1e5)
     y[654_321], y[123_456] = 40, -40
-    kept = set(thin(x, y, 1000).tolist())
+    kept = set(downsample(x, y, 1000).tolist())
     assert {654_321, 123_456} <= kept
     assert len(kept) <= 4000
 
 
 def test_on_a_logarithmic_axis_the_beginning_keeps_its_points() -> None:
     x, y = np.arange(100_000.0), np.random.default_rng(0).normal(size=100_000)
-    early = [(thin(x, y, 500, log=log) < 100).sum() for log in (False, True)]
+    early = [(downsample(x, y, 500, log=log) < 100).sum() for log in (False, True)]
     assert early[0] < 10 < 100 == early[1]
 
 
 def test_no_buckets_and_no_window_are_refused() -> None:
     with pytest.raises(ValueError, match="buckets is 0"):
-        thin([1], [1], 0)
+        downsample([1], [1], 0)
     with pytest.raises(ValueError, match="window is 0"):
         smooth([1], 0)
 

@@ -2,7 +2,7 @@
 
     ax = draw_train_loss(plt.subplots()[1], read_runs("logs"), x="epoch")
 
-Curves may have millions of rows: what is drawn is thinned (``caffebench.analysis.thin``), no spike is lost.
+Curves may have millions of rows: what is drawn is downsampled (``drawing.downsample``), and no spike is lost.
 """
 
 from __future__ import annotations
@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffebench.analysis.curve import rates_of
-from caffebench.analysis.drawing import COLUMN, MOST, draw, fit, fit_to_ends, lines_of, members, named
+from caffebench.analysis.output.drawing.lines import (
+    COLUMN,
+    MOST,
+    draw,
+    fit,
+    fit_to_ends,
+    legend_label,
+    lines_of,
+    members,
+)
+from caffebench.analysis.output.drawing.plot_style import window_of
 from caffebench.analysis.runs.groups import Group, group_runs
-from caffebench.analysis.look import window_of
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
@@ -160,7 +169,7 @@ def save_plots(
     for form in chosen:
         if form not in FORMATS:
             raise InputError(f"no plot can be saved as {form!r}: choose from {', '.join(FORMATS)}")
-    longest = max((len(named(one.label)) + 14 * isinstance(one, Group) for one in shown), default=0)
+    longest = max((len(legend_label(one.label)) + 14 * isinstance(one, Group) for one in shown), default=0)
     columns = math.ceil(min(len(shown), MOST) / COLUMN)
     # The legend stands beside the axes, which keep their size: 0.07 inch a letter, 0.19 a line.
     width = 6.4 + columns * (1.2 + 0.07 * longest)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["smooth", "thin"]
+__all__ = ["downsample", "smooth"]
 
 Numbers = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
 
-def thin(x: npt.ArrayLike, y: npt.ArrayLike, buckets: int, *, log: bool = False) -> Places:
+def downsample(x: npt.ArrayLike, y: npt.ArrayLike, buckets: int, *, log: bool = False) -> Places:
     """Indexes, ascending, of the points that draw the same line as all points do, ``buckets`` pixels wide.
 
     Of each bucket of equal width in ``x`` (in its logarithm if ``log``) the first, the last, the least and the

@@ -16,8 +16,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from caffebench.analysis import read_runs
-from caffebench.analysis.look import COLORS, DASHES, style
-from caffebench.analysis.plots import (
+from caffebench.analysis.output.drawing.plot_style import COLORS, DASHES, style
+from caffebench.analysis.output.plots import (
     PLOTS,
     draw_learning_rate,
     draw_test_accuracy,

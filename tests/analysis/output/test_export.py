@@ -15,13 +15,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from caffebench.analysis import COLUMNS, read, read_runs
-from caffebench.analysis.export import export
+from caffebench.analysis.output.export import export
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 
 Session = Callable[..., str]
 Write = Callable[..., Path]
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture

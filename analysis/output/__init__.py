@@ -1,0 +1,1 @@
+"""Runs to what people and other programs look at: CSV files, table, plots, report, exports, the terminal."""

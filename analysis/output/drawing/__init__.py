@@ -1,0 +1,1 @@
+"""What the plots have in common: curves, axes that fit them, marks, legend, colours, and fewer points."""
