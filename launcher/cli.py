@@ -54,6 +54,13 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Runs at a time.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed (default: the file's, else a new one).")
+@click.option(
+    "--seeds", metavar="N|LIST", help="Train each file once for each seed, as runs RUN_seed1, ...: 3 (1, 2, 3) or 5,7."
+)
+@click.option(
+    "--name",
+    help="Name of the run and its files (default: the file's); {stem} and {folder} stand for parts of the path.",
+)
 @click.option("--fresh", is_flag=True, help="Start over; earlier logs and snapshots of the run are moved aside.")
 @click.option("--max-iter", type=click.IntRange(min=1), help="Train up to this iteration.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.devices import caffe_has_opencv
 from caffebench.launcher.solverfile import SolverFile, data_layers
 
 __all__ = ["check_data", "count_records"]
@@ -27,7 +28,7 @@ def check_data(file: SolverFile) -> list[str]:
             if layer.data_param.backend == caffe_pb2().DataParameter.LMDB:
                 shapes[phase] = _check_layer(layer, phase, file)
     train, test = shapes.get("TRAIN"), shapes.get("TEST")
-    if train and test and train[1:] != test[1:]:
+    if train and test and train[1:] != test[1:] and all((*train, *test)):  # the sizes of encoded images are unknown
         raise InputError(
             f"{file.path}: the training images come out as {_size(train[1:])} and the test images as "
             f"{_size(test[1:])}, so one net cannot read both: make both databases of one size, or set crop_size"
@@ -52,7 +53,13 @@ def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, in
     channels, height, width = datum.channels, datum.height, datum.width
     transform = layer.transform_param
     if datum.encoded:
-        return count, channels, height, width  # only decoding tells the size
+        if not caffe_has_opencv() and not (phase == "TRAIN" and file.header.get("loader")):
+            raise InputError(
+                f"the images in {source} are stored as files (JPEG, PNG), which this Caffe, built without OpenCV, "
+                f"cannot decode: make the LMDB again with {_how_to_make(source, file)} and raw pixels"
+                + (', or let "# caffebench: loader: {workers: 2}" decode them' if phase == "TRAIN" else "")
+            )
+        return count, 0, 0, 0  # only decoding tells the size
     if crop := transform.crop_size:
         if crop > min(height, width):
             raise InputError(

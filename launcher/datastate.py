@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.nets import built_layers
 from caffebench.launcher.record import DataState
-from caffebench.launcher.solverfile import built_layers
 
 __all__ = ["data_states", "in_batches_of", "what_changed"]
 

@@ -8,7 +8,7 @@ from functools import cache
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_folder
 
-__all__ = ["caffe_has_gpu", "caffe_has_nccl", "choose_gpus", "count_gpus"]
+__all__ = ["caffe_has_gpu", "caffe_has_leveldb", "caffe_has_nccl", "caffe_has_opencv", "choose_gpus", "count_gpus"]
 
 
 @cache
@@ -24,6 +24,16 @@ def caffe_has_gpu() -> bool:
 def caffe_has_nccl() -> bool:
     """Whether the installed Caffe can train one net on several GPUs."""
     return b"ncclAllReduce" in _libraries()
+
+
+def caffe_has_opencv() -> bool:
+    """Whether the installed Caffe can decode images."""
+    return b"_ZN2cv" in _libraries()
+
+
+def caffe_has_leveldb() -> bool:
+    """Whether the installed Caffe can read LevelDB."""
+    return b"7leveldb" in _libraries()
 
 
 def count_gpus() -> int:

@@ -15,6 +15,15 @@ __all__ = ["Failure", "disk_is_full", "explain"]
 DEVICE = re.compile(r"cuda\w*|cublas|curand|cudnn|nccl|out of memory", re.IGNORECASE)
 """Failed checks that are the device's or the moment's fault, not the file's."""
 ALMOST_FULL = 1 << 20
+CAUSES = (
+    (re.compile(r"Unknown layer type: (\S+) \(known types"), r"this Caffe has no layer type \1"),
+    (
+        re.compile("Incorrect length of history blobs"),
+        "the solver state is of another solver type, or of another net: start over with --fresh, or from its weights "
+        "with --weights",
+    ),
+)
+"""What some checks of Caffe's mean."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ def explain(code: int, tail: LogTail, paths: RunPaths) -> Failure:
             return Failure(full, iteration, retry=False, fatal=True)
         # A check that fails while the net is built fails every time, unless the device is to blame.
         device = DEVICE.search(tail.fatal) is not None
-        return Failure(f"Caffe gave up: {tail.fatal.strip()}", iteration, retry=device or tail.started, fatal=True)
+        return Failure(f"Caffe gave up: {_cause(tail.fatal)}", iteration, retry=device or tail.started, fatal=True)
     if code == -signal.SIGIO:  # one of several GPUs' processes has ended (ranks.py); its guard says how, if it is left
         rank = tail.events.get("rank")
         how = f"GPU {rank['gpu']} {rank['how']}" if rank else "another GPU ended"
@@ -48,6 +57,12 @@ def explain(code: int, tail: LogTail, paths: RunPaths) -> Failure:
         return Failure(f"Caffe was ended by {name}{hint}", iteration, retry=True)
     last = f": {tail.last_line}" if tail.last_line else ""
     return Failure(f"the training process ended with code {code}{last}", iteration, retry=False, fatal=True)
+
+
+def _cause(fatal: str) -> str:
+    """What a failed check means, else its own words."""
+    meant = (match.expand(text) for pattern, text in CAUSES if (match := pattern.search(fatal)))
+    return next(meant, fatal.strip())
 
 
 def disk_is_full(paths: RunPaths) -> str:

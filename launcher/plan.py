@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from caffebench.launcher.identity import Identity
+from caffebench.launcher.labels import LabelUse
 from caffebench.launcher.paths import RunPaths
 
 __all__ = ["Outcome", "Plan", "Status"]
@@ -23,6 +25,8 @@ class Plan:
     solver: str
     """The solver as Caffe gets it: a ``SolverParameter`` in text format, data root and seed filled in."""
     max_iter: int
+    identity: Identity
+    """What the run is of."""
     seed: int | None = None
     """None: the seed of the run that is resumed, else a new one."""
     header: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +40,8 @@ class Plan:
     """Whose layers compute on the CPU: Caffe's own, or those of `engine.fast`."""
     notes: tuple[str, ...] = ()
     """Where the run differs from what its file asks for, a sentence each; its log says so too."""
+    label_uses: tuple[LabelUse, ...] = ()
+    """Labels whose number of outputs only the built net will tell."""
     threads: int | None = None
     """BLAS threads; None leaves the choice to the BLAS."""
     resume: Literal["auto", "exact", "order", "caffe"] = "auto"
@@ -66,7 +72,9 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that ``to_json`` wrote."""
         data = json.loads(text)
-        return cls(**{**data, **{name: tuple(data[name]) for name in ("gpus", "weights", "notes", "python_path")}})
+        tuples = {name: tuple(data[name]) for name in ("gpus", "weights", "notes", "python_path")}
+        uses = tuple(LabelUse(**use) for use in data["label_uses"])
+        return cls(**{**data, **tuples, "label_uses": uses, "identity": Identity(**data["identity"])})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from caffebench.engine import fast
 from caffebench.launcher.adjust import adjust_solver
 from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
+from caffebench.launcher.feasible import check_feasible
+from caffebench.launcher.identity import identify
+from caffebench.launcher.labels import check_labels
+from caffebench.launcher.naming import RunRequest, request_runs
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.pythonlayers import check_python_layers
 from caffebench.launcher.record import BrokenSnapshotError
@@ -23,7 +27,15 @@ __all__ = ["make_plans", "parse_duration"]
 
 
 def make_plans(
-    prototxt: Sequence[Path], *, gpu: str | None = None, cpu: bool = False, jobs: int = 1, **options: Any
+    prototxt: Sequence[Path],
+    *,
+    gpu: str | None = None,
+    cpu: bool = False,
+    jobs: int = 1,
+    name: str | None = None,
+    seed: int | None = None,
+    seeds: str | None = None,
+    **options: Any,
 ) -> tuple[int, tuple[int, ...], list[Plan], list[str]]:
     """The number of jobs, the GPUs, a plan for each file, and notes for the user.
 
@@ -38,16 +50,10 @@ def make_plans(
     notes = [] if gpu is not None or cpu else [_device_note(gpus, built)]
     if gpus and options.get("layers") == "fast":
         raise InputError("--layers fast: the fast layers are for the CPU: add --cpu")
-    files = [read_solver(path) for path in prototxt]
-    seen: dict[str, Path] = {}
-    for file in files:
-        if file.run in seen:
-            raise InputError(
-                f"{seen[file.run]} and {file.path} are both the run {file.run}, and would write the same files: "
-                "give each run once, or rename one"
-            )
-        seen[file.run] = file.path
-    plans = [_make_plan(file, gpus, notes, **options) for file in files]
+    requests = request_runs(prototxt, name=name, seed=seed, seeds=seeds)
+    files = [read_solver(request.prototxt) for request in requests]
+    plans = [_make_plan(file, request, gpus, notes, **options) for file, request in zip(files, requests, strict=True)]
+    notes = list(dict.fromkeys(notes))  # runs of one file that differ in the seed alone
     jobs = min(jobs, len(plans))
     if len(gpus) > 1 and jobs == 1:
         if not caffe_has_nccl():
@@ -85,6 +91,7 @@ def _same_images(file: SolverFile, gpus: int) -> list[str]:
 
 def _make_plan(
     file: SolverFile,
+    request: RunRequest,
     gpus: tuple[int, ...],
     notes: list[str],
     *,
@@ -93,19 +100,24 @@ def _make_plan(
     logs: Path = Path("logs"),
     snapshots: Path = Path("snapshots"),
     data_root: Path | None = None,
-    seed: int | None = None,
     max_iter: int | None = None,
     time_limit: str | None = None,
     allow_python_layers: bool = False,
     **others: Any,
 ) -> Plan:
     solver, header = file.solver, file.header
+    chosen = init or header.get("init", "none")
+    if weights is not None and init not in (None, "none"):
+        raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
+    named = _check_weights(file, weights)
+    identity = identify(file, init="none" if named else chosen, weights=named, seed=request.seed)
     if data_root is not None:
         file.move_data(data_root)
     if max_iter is not None:
         solver.max_iter = max_iter
     if solver.max_iter <= 0:
         raise InputError(f"{file.path} has no max_iter above 0, so it would train nothing: add it, or use --max-iter")
+    seed = request.seed
     if seed is None:
         seed = header.get("seed", solver.random_seed if solver.random_seed >= 0 else None)
     deterministic = bool(header.get("deterministic"))
@@ -113,18 +125,17 @@ def _make_plan(
         seed = 0 if seed is None else seed
         if gpus:
             _prefer_caffe_engine(file)
-    if weights is not None and init not in (None, "none"):
-        raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
-    named = _check_weights(file, weights)
+    check_feasible(file)
     notes += check_data(file)
+    label_uses = check_labels(file)
     code, python_path = check_python_layers(file, allow=allow_python_layers)
     notes += code
     _check_header(file)
-    said = adjust_solver(file, snapshots=str(snapshots / file.run), on_gpu=bool(gpus))
+    said = adjust_solver(file, snapshots=str(snapshots / request.run), on_gpu=bool(gpus))
     notes += said
-    chosen = init or header.get("init", "none")
     return Plan(
-        run=file.run,
+        run=request.run,
+        identity=identity,
         prototxt=str(file.path),
         solver=file.text(),
         max_iter=solver.max_iter,
@@ -136,6 +147,7 @@ def _make_plan(
         weights=named,
         gpus=gpus,
         notes=tuple(said),
+        label_uses=label_uses,
         threads=1 if deterministic else None,
         time_limit=None if time_limit is None else parse_duration(time_limit),
         python_path=python_path,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from caffebench.common.errors import InputError
 from caffebench.engine.pythonlayers import find_module
 from caffebench.launcher.solverfile import SolverFile
 
-__all__ = ["check_python_layers"]
+__all__ = ["check_python_layers", "import_python_layers"]
 
 
 def check_python_layers(file: SolverFile, *, allow: bool) -> tuple[list[str], tuple[str, ...]]:
@@ -38,3 +41,21 @@ def check_python_layers(file: SolverFile, *, allow: bool) -> tuple[list[str], tu
         beside = beside or module.beside
         notes.append(f"{what} runs the Python module {name} ({module.file})")
     return notes, tuple(str(folder.absolute()) for folder in file.folders) if beside else ()
+
+
+def import_python_layers(parameter: Any) -> None:
+    """Import the classes of all Python layers of a ``SolverParameter``, in the training process.
+
+    Caffe prints a failed import and then says only that something failed.
+    Raises ``InputError`` with the exception that ends the import, or that there is no such class.
+    """
+    nets = [parameter.net_param, parameter.train_net_param, *parameter.test_net_param]
+    for layer in (layer for net in nets for layer in net.layer if layer.type == "Python"):
+        module, name = layer.python_param.module, layer.python_param.layer
+        what = f"the Python layer {layer.name} ({module}.{name}) cannot be made"
+        try:
+            found = importlib.import_module(module)
+        except Exception as error:  # whatever a module raises
+            raise InputError(f"{what}: {type(error).__name__}: {error}") from error
+        if not hasattr(found, name):
+            raise InputError(f"{what}: {found.__file__} has no class {name}")

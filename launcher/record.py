@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Record:
     solver: str
     """The solver prototxt that was trained."""
     data: tuple[DataState, ...] = ()
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What the run is of (``identity.Identity``)."""
     state_bytes: int = 0
     model_bytes: int = 0
     state_sha256: str = ""

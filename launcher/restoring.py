@@ -13,10 +13,10 @@ from typing import Any
 from caffebench.common.errors import InputError
 from caffebench.launcher.cursor import forward_data
 from caffebench.launcher.datastate import in_batches_of, what_changed
+from caffebench.launcher.nets import built_layers
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.record import DataState, read_record
 from caffebench.launcher.snapshots import read_weights, restorable
-from caffebench.launcher.solverfile import built_layers
 from caffebench.launcher.training import Training
 
 __all__ = ["ResumePoint", "check_shapes", "find_point", "restore"]

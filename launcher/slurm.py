@@ -169,7 +169,7 @@ def submit(prototxt: Sequence[Path], settings: Sequence[str], *, jobs: int | Non
     executor.update_parameters(**parameters, array_parallelism=jobs or len(plans))
     try:
         with redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error as well
-            tasks = [executor.submit(Task(path, options)) for path in prototxt]
+            tasks = [executor.submit(Task(Path(plan.prototxt), _options_of(plan, options))) for plan in plans]
     except (FailedJobError, FailedSubmissionError) as error:
         said = str(error).strip().splitlines()[-1].removeprefix("sbatch: error: ")
         raise CaffebenchError(f"Slurm refused the job: {said}") from None
@@ -179,6 +179,11 @@ def submit(prototxt: Sequence[Path], settings: Sequence[str], *, jobs: int | Non
         f"submitted {runs} as Slurm job {number}: squeue --job {number} shows them, scancel {number} stops them with "
         f"a snapshot, their logs go to {options['logs']}"
     )
+
+
+def _options_of(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with which its task plans this run alone."""
+    return {**options, "name": plan.run, "seed": plan.identity.seed, "seeds": None}
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -12,10 +12,27 @@ from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["SolverFile", "built_layers", "data_layers", "differences", "parse_solver", "read_solver"]
+__all__ = [
+    "SOLVERS",
+    "NetFile",
+    "SolverFile",
+    "data_layers",
+    "differences",
+    "parse_solver",
+    "read_solver",
+    "solver_type",
+]
 
 DATA_ROOT = "data"
 """The data root that generated files are written for."""
+
+
+@dataclass(frozen=True)
+class NetFile:
+    """A file that a solver names for a net, and the ``NetParameter`` in it."""
+
+    path: Path
+    net: Any
 
 
 @dataclass
@@ -28,13 +45,18 @@ class SolverFile:
     """What ``read_header`` found."""
     header_lines: dict[str, int]
     """The line of each key of the header."""
-    folders: tuple[Path, ...]
-    """The folders of the file itself and of the nets that it names."""
+    net_files: dict[str, NetFile]
+    """The nets that it has, or had, as files, by the names in it."""
 
     @property
-    def run(self) -> str:
-        """The name of the run: the file's name without its ending."""
-        return self.path.stem
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the file itself and of the nets that it names."""
+        return tuple(dict.fromkeys(path.parent for path in (self.path, *(one.path for one in self.net_files.values()))))
+
+    @property
+    def old_nets(self) -> dict[str, Any]:
+        """Nets in the layout before ``layer``, which only Caffe can take in."""
+        return {name: one.net for name, one in self.net_files.items() if not one.net.layer}
 
     def header_place(self, key: str) -> str:
         """``FILE:LINE`` of a key of the header."""
@@ -83,9 +105,7 @@ def read_solver(path: Path) -> SolverFile:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     header = read_header(text, path)
     solver = parse_solver(text, path)
-    nets = _take_in_nets(solver, path)
-    folders = tuple(dict.fromkeys(one.parent for one in (path, *nets)))
-    return SolverFile(path, solver, header, header_lines(text), folders)
+    return SolverFile(path, solver, header, header_lines(text), _take_in_nets(solver, path))
 
 
 def parse_solver(text: str, path: Path | str) -> Any:
@@ -122,34 +142,34 @@ def _parses(text: str, message: Any) -> bool:
     return bool(message.ListFields())
 
 
-def _take_in_nets(solver: Any, path: Path) -> list[Path]:
+def _take_in_nets(solver: Any, path: Path) -> dict[str, NetFile]:
     """Replace ``net: FILE`` and its like by the file's content, so that a run's log and records say it all.
 
-    Returns the files.
+    What cannot be taken in are nets in the layout before ``layer``, which Caffe upgrades in files only. Returns the
+    files of all nets, by the names that the solver has or had for them.
     """
-    files = []
+    files = {}
     for name, inline in (("net", "net_param"), ("train_net", "train_net_param")):
         if solver.HasField(name):
-            file, net = _read_net(getattr(solver, name), path)
-            files.append(file)
-            if net is not None:
+            file = files[getattr(solver, name)] = _read_net(getattr(solver, name), path)
+            if file.net.layer:
                 solver.ClearField(name)
-                getattr(solver, inline).CopyFrom(net)
-    tests = [_read_net(name, path) for name in solver.test_net]
-    if tests and all(net for _, net in tests):
+                getattr(solver, inline).CopyFrom(file.net)
+    tests = {name: _read_net(name, path) for name in solver.test_net}
+    if tests and all(file.net.layer for file in tests.values()):
+        solver.test_net_param.extend([tests[name].net for name in solver.test_net])
         solver.ClearField("test_net")
-        solver.test_net_param.extend(net for _, net in tests)
-    return [*files, *(file for file, _ in tests)]
+    return files | tests
 
 
-def _read_net(name: str, path: Path) -> tuple[Path, Any]:
-    """The file of the net ``name``, and the net; None for one before ``layer``, which only Caffe can upgrade."""
+def _read_net(name: str, path: Path) -> NetFile:
+    """The net that the solver at ``path`` calls ``name``."""
     from google.protobuf import text_format
 
     beside = path.parent / name
     file = Path(name) if Path(name).is_file() or not beside.exists() else beside
     try:
-        net = text_format.Parse(read_text(file), caffe_pb2().NetParameter())
+        return NetFile(file, text_format.Parse(read_text(file), caffe_pb2().NetParameter()))
     except OSError as error:
         raise InputError(f"{path} names the net {name}, which cannot be read: {error.strerror}") from None
     except RecursionError:
@@ -158,7 +178,6 @@ def _read_net(name: str, path: Path) -> tuple[Path, Any]:
         raise InputError(
             f"{file}, the net of {path}, is not a net prototxt that Caffe can read: line {error}"
         ) from None
-    return file, net if net.layer else None
 
 
 def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:
@@ -175,53 +194,27 @@ def _included(layer: Any, phase: int) -> bool:
     return not any(rule.HasField("phase") and rule.phase == phase for rule in layer.exclude)
 
 
-def built_layers(solver: Any, test: int | None = None) -> dict[str, Any]:
-    """The layers by name that Caffe builds of a solver's train net, or of its test net number ``test``.
-
-    As ``Solver::InitTrainNet``, ``InitTestNets`` and ``Net::FilterNet`` choose them; empty where the net is in a file.
-    """
-    pb2 = caffe_pb2()
-    state = pb2.NetState(phase=pb2.TRAIN if test is None else pb2.TEST)
-    if test is None:
-        net = solver.train_net_param if solver.HasField("train_net_param") else solver.net_param
-        states = [net.state, solver.train_state]
-    else:
-        own = len(solver.test_net_param)
-        named = range(own, own + len(solver.test_net))
-        net = solver.test_net_param[test] if test < own else pb2.NetParameter() if test in named else solver.net_param
-        states = [net.state, *solver.test_state[test : test + 1]]
-    for one in states:
-        state.MergeFrom(one)
-    return {layer.name: layer for layer in net.layer if _is_built(layer, state)}
+SOLVERS = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
 
 
-def _is_built(layer: Any, state: Any) -> bool:
-    if layer.include:
-        return any(_meets(state, rule) for rule in layer.include)
-    return not any(_meets(state, rule) for rule in layer.exclude)
-
-
-def _meets(state: Any, rule: Any) -> bool:
-    """Whether a net's state meets a rule (``Net::StateMeetsRule``)."""
-    return (
-        (not rule.HasField("phase") or rule.phase == state.phase)
-        and (not rule.HasField("min_level") or state.level >= rule.min_level)
-        and (not rule.HasField("max_level") or state.level <= rule.max_level)
-        and all(stage in state.stage for stage in rule.stage)
-        and all(stage not in state.stage for stage in rule.not_stage)
-    )
+def solver_type(solver: Any) -> str:
+    """The type of a ``SolverParameter``: one of ``SOLVERS``, also where it is said as of old, by ``solver_type``."""
+    if not solver.HasField("solver_type"):
+        return str(solver.type)
+    old = solver.SolverType.Name(solver.solver_type)
+    return next(name for name in SOLVERS if name.upper() == old)
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
     """What differs between two protobuf messages of one type, as ``field: old -> new``, in field order."""
     found = []
-    for field in old.DESCRIPTOR.fields:
-        a, b = getattr(old, field.name), getattr(new, field.name)
-        name = f"{where}{field.name}"
+    for one in old.DESCRIPTOR.fields:
+        a, b = getattr(old, one.name), getattr(new, one.name)
+        name = f"{where}{one.name}"
         if a == b:
             continue
-        if field.message_type is None:
-            shown = [_show(field, value) for value in (a, b)]
+        if one.message_type is None:
+            shown = [_show(one, value) for value in (a, b)]
             found.append(f"{name}: {shown[0]} -> {shown[1]}")
         elif isinstance(a, type(old)) or hasattr(a, "DESCRIPTOR"):
             found += differences(a, b, f"{name}.")

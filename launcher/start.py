@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from caffebench.launcher.cursor import forward_data
 from caffebench.launcher.datastate import data_states
 from caffebench.launcher.divergence import Divergence, chance_loss
+from caffebench.launcher.labels import check_built_labels
+from caffebench.launcher.nets import built_layers
 from caffebench.launcher.plan import Plan
+from caffebench.launcher.pythonlayers import import_python_layers
 from caffebench.launcher.restoring import check_shapes, find_point, restore
 from caffebench.launcher.schedule import Phase, learning_rate
 from caffebench.launcher.seeds import derive_seed
-from caffebench.launcher.solverfile import built_layers, data_layers, parse_solver
+from caffebench.launcher.solverfile import data_layers, parse_solver
 from caffebench.launcher.training import Training
 
 __all__ = ["start"]
@@ -64,7 +68,10 @@ def start(
     if rank:
         for field in ("test_iter", "test_interval", "test_net", "test_net_param", "test_state", "snapshot"):
             parameter.ClearField(field)
+    import_python_layers(parameter)
     solver = _open_solver(caffe, _text(parameter))
+    if not rank:
+        check_built_labels(solver, plan.label_uses)
     training = Training(
         caffe=caffe,
         solver=solver,
@@ -78,6 +85,7 @@ def start(
         data=data,
         keep=plan.keep_snapshots,
         learning_rate=schedule,
+        identity=asdict(plan.identity),
         divergence=None if plan.keep_going or rank else Divergence(chance_loss(parameter), plan.max_iter),
         rank=rank,
     )

@@ -17,12 +17,13 @@ from typing import Any
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
 from caffebench.launcher.failures import Failure, disk_is_full, explain
+from caffebench.launcher.identity import Earlier, check_same_file, read_earlier, read_identity
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan, Status
 from caffebench.launcher.record import read_record
 from caffebench.launcher.seeds import new_seed
 from caffebench.launcher.snapshots import newest_whole
-from caffebench.launcher.solverfile import differences, parse_solver
+from caffebench.launcher.solverfile import differences, parse_solver, solver_type
 from caffebench.launcher.training import StopRequest
 from caffebench.launcher.worker import EXIT_CODES
 
@@ -109,20 +110,46 @@ class _Supervisor:
             return self._attempts(lock)
 
     def _finished(self) -> Outcome | None:
-        """What there is to say about a run that has ended before, so that it is not run again."""
-        sessions = self.paths.sessions()
-        if not sessions:
+        """What there is to say about a run that has ended before, so that it is not run again.
+
+        Raises ``InputError`` where that run was of another file, or of another net or solver.
+        """
+        plan, before = self.plan, read_earlier(self.paths)
+        if before is None:
             return None
-        tail = LogTail(self.paths.log(sessions[-1]))
-        tail.finish()
-        end = tail.events.get("end", {})
-        if end.get("status") == "done" and end["iteration"] >= self.plan.max_iter:
-            reason = "it was finished before; --fresh starts it over"
-            return _done(self.plan.run, end["iteration"], reason, tail)
-        if end.get("status") == "not_converged" and not self.plan.keep_going:
+        check_same_file(before.identity, plan.identity, f"the log {before.log}", plan.run)
+        end = before.end
+        if end.get("status") == "done" and end["iteration"] >= plan.max_iter:
+            self._check_finished(before)
+            edited = before.identity is not None and before.identity.file != plan.identity.file
+            since = " (what its file has other than then makes no difference to its weights)" if edited else ""
+            return _done(
+                plan.run, end["iteration"], f"it was finished before{since}; --fresh starts it over", before.tail
+            )
+        if end.get("status") == "not_converged" and not plan.keep_going:
             reason = f"{end['reason']}; --keep-going trains it on, --fresh starts it over"
-            return Outcome(self.plan.run, "not_converged", end["iteration"], reason, tail.path)
+            return Outcome(plan.run, "not_converged", end["iteration"], reason, before.log)
         return None
+
+    def _check_finished(self, before: Earlier) -> None:
+        """Make sure that a finished run is what is asked for."""
+        plan, iteration = self.plan, before.end["iteration"]
+        changed = before.identity.changes(plan.identity) if before.identity else []
+        if iteration > plan.max_iter:
+            changed.append(f"max_iter: {iteration} -> {plan.max_iter}")
+        if plan.identity.seed not in (None, before.seed):
+            changed.append(f"seed: {before.seed} -> {plan.identity.seed}")
+        if not changed:
+            return
+        record = read_record(self.paths.snapshot(iteration).record)
+        if record is not None:  # which knows what it was
+            texts = (record.solver, plan.solver)
+            details = differences(*(parse_solver(text, plan.prototxt) for text in texts))
+            changed = details[:4] + [one for one in changed if not one.startswith(("the ", "max_iter"))] or changed
+        raise InputError(
+            f"{plan.run} was finished at iteration {iteration}, and {plan.prototxt} is not what was trained then "
+            f"({'; '.join(changed)}): --fresh starts over and moves that aside, --name NAME trains a run of its own"
+        )
 
     def _attempts(self, lock: int) -> Outcome:
         """Start the child until it ends well, or badly for good, or too often."""
@@ -194,10 +221,26 @@ class _Supervisor:
         record = read_record(self.paths.snapshot(resume_from).record) if resume_from is not None else None
         if record is None:
             return (new_seed() if self.plan.seed is None else self.plan.seed), []
+        state, identity = self.paths.snapshot(record.iteration).state, read_identity(record.identity)
+        check_same_file(identity, self.plan.identity, f"the snapshot {state}", self.plan.run)
+        if record.iteration > self.plan.max_iter:
+            raise InputError(
+                f"{state} is of iteration {record.iteration}, and {self.plan.prototxt} ends at {self.plan.max_iter}: "
+                "--fresh starts over and moves that aside, --name NAME trains a run of its own"
+            )
         if self.plan.seed not in (None, record.seed):
             self.watch.say(f"{self.plan.run}: keeps the seed {record.seed} that it was started with")
         old, new = (parse_solver(text, self.plan.prototxt) for text in (record.solver, self.plan.solver))
+        before, now = solver_type(old), solver_type(new)
+        if before != now:
+            raise InputError(
+                f"{self.plan.run} was trained up to iteration {record.iteration} by {before}, and its solver is {now} "
+                "now, which cannot take over its state: start over with --fresh, or train on from its weights, as a "
+                f"run of its own, with --name NAME --weights {self.paths.snapshot(record.iteration).model}"
+            )
         changed = differences(old, new)
+        if identity is not None:
+            changed += [one for one in identity.changes(self.plan.identity) if not one.startswith("the ")]
         if changed:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             self.watch.say(

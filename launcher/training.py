@@ -69,6 +69,8 @@ class Training:
     """The data that the nets read."""
     keep: int | None = None
     learning_rate: Callable[[int], float] | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What the run is of, for the records of its snapshots."""
     divergence: Divergence | None = None
     """None: a run that diverges goes on."""
     start: int = 0
@@ -238,6 +240,7 @@ class Training:
                 test_batches=tuple(self.test_batches),
                 solver=self.text,
                 data=self.data,
+                identity=self.identity,
             ),
             keep=self.keep,
         )

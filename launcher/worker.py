@@ -13,6 +13,8 @@ import socket
 import sys
 import time
 import traceback
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NoReturn
 
 from caffebench.common.errors import CaffebenchError, InputError
@@ -49,11 +51,19 @@ def main() -> NoReturn:
         status, reason = "crashed", str(error)
     except Exception as error:
         traceback.print_exc()
-        status, reason = "crashed", f"{type(error).__name__}: {error}"
+        status, reason = "crashed", f"{type(error).__name__}: {error}{_place(error)}"
     child.say("end", {"status": status, "iteration": child.iteration, "reason": reason})
     sys.stderr.flush()
     # Not through the interpreter's end: joining Caffe's data threads there can hang, and all is said and saved.
     os._exit(EXIT_CODES[status])
+
+
+def _place(error: Exception) -> str:
+    """Where a Python layer has raised an error, in words; nothing for errors of ours."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if Path(last.filename).is_relative_to(Path(__file__).parent):
+        return ""
+    return f" (in {os.path.relpath(last.filename)}, line {last.lineno})"
 
 
 class Child:
@@ -122,6 +132,7 @@ class Child:
                 "header": plan.header,
                 "seed": self.seed,
                 "layers": plan.layers,
+                "identity": asdict(plan.identity),
                 "notes": plan.notes,
                 "pid": os.getpid(),
                 "host": socket.gethostname(),

@@ -12,6 +12,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
+from caffebench.common.netstate import included, net_state
 from caffebench.generator.meaning.positions import Node, PrototxtSyntaxError, read_positions, unknown_fields
 from caffebench.generator.meaning.upgrade import upgrade_layers, upgrade_solver
 
@@ -129,7 +130,7 @@ def load_prototxt(path: Path) -> Prototxt:
     _note_unknown(file, path, root, message.DESCRIPTOR)
     if of_net > of_solver:
         net = _net(file, message, root, path, pb)
-        states = [_state(pb, phase, net.state) for phase in ("TRAIN", "TEST")]
+        states = [net_state(pb, phase, net.state) for phase in ("TRAIN", "TEST")]
         file.phases = [net_in_state(net.layers, state, path, _PHASES[index]) for index, state in enumerate(states)]
     else:
         upgrade_solver(message)
@@ -224,12 +225,12 @@ def _phases(file: Prototxt, pb: Any) -> Iterator[PhaseNet]:
     tests += [_net_file(file, name, node, pb) for name, node in zip(solver.test_net, root.all("test_net"), strict=True)]
     tests += [both] * (len(solver.test_iter) - len(tests))
     if train is not None:
-        state = _state(pb, "TRAIN", train.state, solver.train_state)
+        state = net_state(pb, "TRAIN", train.state, solver.train_state)
         yield net_in_state(train.layers, state, train.path, "TRAIN")
     for index, test in enumerate(tests):
         if test is not None:
             own = solver.test_state[index] if index < len(solver.test_state) else None
-            state = _state(pb, "TEST", test.state, own)
+            state = net_state(pb, "TEST", test.state, own)
             iterations = solver.test_iter[index] if index < len(solver.test_iter) else None
             yield net_in_state(test.layers, state, test.path, f"TEST#{index}" if index else "TEST", iterations)
 
@@ -239,31 +240,5 @@ def net_in_state(layers: list[Layer], state: Any, path: Path, name: str, test_it
     return PhaseNet(name, _included(layers, state), test_iter, path, state)
 
 
-def _state(pb: Any, phase: str, *states: Any) -> Any:
-    """The ``NetState`` of a net: the phase, overridden by what the net and then the solver say."""
-    state = pb.NetState(phase=pb.Phase.Value(phase))
-    for given in states:
-        if given is not None:
-            state.MergeFrom(given)
-    return state
-
-
 def _included(layers: list[Layer], state: Any) -> list[Layer]:
-    """The layers that a net in this state has (``Net::FilterNet``)."""
-    chosen = []
-    for layer in layers:
-        include, exclude = layer.message.include, layer.message.exclude
-        wanted = any(_meets(state, rule) for rule in include) if include else True
-        if wanted and not any(_meets(state, rule) for rule in exclude):
-            chosen.append(layer)
-    return chosen
-
-
-def _meets(state: Any, rule: Any) -> bool:
-    return (
-        (not rule.HasField("phase") or rule.phase == state.phase)
-        and (not rule.HasField("min_level") or state.level >= rule.min_level)
-        and (not rule.HasField("max_level") or state.level <= rule.max_level)
-        and all(stage in state.stage for stage in rule.stage)
-        and all(stage not in state.stage for stage in rule.not_stage)
-    )
+    return [layer for layer in layers if included(layer.message, state)]

@@ -119,9 +119,10 @@ def test_what_does_not_fit_is_said_with_the_way_out(driver, digits_root, tmp_pat
     program = f"""
 from pathlib import Path
 from caffebench.launcher.gpu import memory_note
+from caffebench.launcher.identity import Identity
 from caffebench.launcher.plan import Plan
 text = Path({str(tmp_path / "solver.prototxt")!r}).read_text()
-print(memory_note(Plan(run="bs1024", prototxt="bs1024.prototxt", solver=text, max_iter=10, seed=1), 1))
+print(memory_note(Plan("bs1024", "bs1024.prototxt", text, 10, Identity("", "", "", "", dict())), 1))
 """
     note = with_driver(driver, program, STAND_IN_FREE_MIB=free)
     expected = (

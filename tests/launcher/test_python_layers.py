@@ -82,7 +82,7 @@ def test_a_file_beside_it_takes_no_other_module_s_place(bench: Any, name: str) -
     write_module(bench.folder / "net")
     (bench.folder / f"net/{name}.py").write_text("raise SystemExit('HIJACKED')")
     bench.run(write_solver(bench, "net/a.prototxt"), "--allow-python-layers")
-    said = bench.run(write_solver(bench, "net/b.prototxt", name), "--allow-python-layers", code=1)
+    said = bench.run(write_solver(bench, "net/b.prototxt", name), "--allow-python-layers", code=2)
     assert f"{bench.folder}/net/{name}.py" not in said
     assert "HIJACKED" not in said + bench.log(run="a") + bench.log(run="b")
 

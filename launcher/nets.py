@@ -1,0 +1,106 @@
+"""The nets that Caffe's solver builds from a file: which layers each has, and how many channels its blobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from caffebench.common.netstate import included, net_state
+from caffebench.engine.locate import caffe_pb2
+
+__all__ = ["BuiltNet", "built_layers", "built_nets", "channels"]
+
+
+@dataclass(frozen=True)
+class BuiltNet:
+    """One net of a solver."""
+
+    number: int | None
+    """Of a test net, from 0; None for the train net."""
+    layers: tuple[Any, ...]
+    """Its layers, ``LayerParameter``, in order."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return "the train net" if self.number is None else f"test net {self.number}"
+
+
+def built_nets(solver: Any, old_nets: Mapping[str, Any] | None = None) -> Iterator[BuiltNet]:
+    """The nets of a ``SolverParameter``, the train net first, as ``InitTrainNet`` and ``InitTestNets`` build them.
+
+    ``old_nets`` are those that it has as files, in an old layout, by name: they are upgraded, as Caffe does when it
+    reads them. Without them they have no layers.
+    """
+    pb2, files = caffe_pb2(), old_nets or {}
+    both = _net(solver, "net", files)
+    train = both or _net(solver, "train_net", files)
+    if train is not None:
+        yield _built(None, train, net_state(pb2, "TRAIN", train.state, solver.train_state))
+    tests = [*solver.test_net_param, *(_upgraded(files.get(name)) for name in solver.test_net)]
+    if both is not None:
+        tests += [both] * (len(solver.test_iter) - len(tests))
+    for number, net in enumerate(tests):
+        own = solver.test_state[number] if number < len(solver.test_state) else None
+        yield _built(number, net, net_state(pb2, "TEST", net.state, own))
+
+
+def built_layers(solver: Any, test: int | None = None) -> dict[str, Any]:
+    """The layers by name of a solver's train net, or of its test net number ``test``; empty where it is in a file."""
+    nets = [net.layers for net in built_nets(solver) if net.number == test]
+    return {layer.name: layer for layers in nets for layer in layers}
+
+
+def _net(solver: Any, field: str, files: Mapping[str, Any]) -> Any:
+    """The ``NetParameter`` that a solver has in ``field``, written out or as a file; None where it has none."""
+    if solver.HasField(f"{field}_param"):
+        return getattr(solver, f"{field}_param")
+    return _upgraded(files.get(getattr(solver, field))) if solver.HasField(field) else None
+
+
+def _upgraded(net: Any) -> Any:
+    pb2 = caffe_pb2()
+    if net is None:
+        return pb2.NetParameter()
+    from caffebench.generator.meaning.upgrade import upgrade_layers
+
+    return pb2.NetParameter(state=net.state, layer=[layer for layer, _ in upgrade_layers(net, pb2)])
+
+
+def _built(number: int | None, net: Any, state: Any) -> BuiltNet:
+    return BuiltNet(number, tuple(layer for layer in net.layer if included(layer, state)))
+
+
+SAME = re.compile(
+    "AbsVal|BNLL|BatchNorm|Bias|Clip|Dropout|ELU|Eltwise|Exp|LRN|Log|MVN|PReLU|Pooling|Power|ReLU|Scale|Sigmoid|Softmax|"
+    "Split|Swish|TanH|Threshold"
+)
+"""Layer types whose tops have as many channels as their first bottom."""
+
+
+def channels(layers: tuple[Any, ...]) -> Iterator[dict[str, int]]:
+    """For each layer what is known, when it is its turn, of the channels (axis 1) of blobs that have no other axes.
+
+    Or of those whose further axes do not matter to a loss: a count is missing where it cannot be told from the
+    prototxt alone.
+    """
+    known: dict[str, int] = {}
+    for layer in layers:
+        yield known
+        found = [known.get(name) for name in layer.bottom]
+        out: list[int | None] = [None] * len(layer.top)
+        if layer.type == "InnerProduct" and layer.inner_product_param.axis == 1:
+            out = [layer.inner_product_param.num_output]
+        elif layer.type in ("Convolution", "Deconvolution"):
+            out = [layer.convolution_param.num_output] * len(layer.top)
+        elif found and SAME.fullmatch(layer.type):
+            out = [found[0]] * len(layer.top)
+        elif layer.type == "Concat" and layer.concat_param.axis == 1 and layer.concat_param.concat_dim == 1:
+            out = [sum(count or 0 for count in found) if all(found) else None]
+        for name, count in zip(layer.top, out, strict=False):
+            if count is None:
+                known.pop(name, None)
+            else:
+                known[name] = count
