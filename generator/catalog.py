@@ -13,7 +13,7 @@ from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain, parse_plain, read_yaml
 from caffebench.generator.schema import Profile, Settings, Sweep
 
-__all__ = ["load_profile", "load_sweep", "parse_settings", "profile_names", "sweep_names"]
+__all__ = ["base_of", "load_profile", "load_sweep", "parse_settings", "profile_names", "sweep_names"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,6 +36,21 @@ def load_sweep(name: str) -> Sweep:
 def load_profile(name: str) -> Profile:
     """A profile by its name, or from a user's own file by its path. Raises ``InputError``."""
     return _load("profile", "profiles", name, Profile)
+
+
+def base_of(sweeps: list[Sweep], names: tuple[str, ...]) -> Path | None:
+    """The solver that the sweeps name as their ``base``, from the working folder or beside the sweep's own file.
+
+    Raises ``InputError`` where they name different ones.
+    """
+    bases = {one.base for one in sweeps}
+    if bases <= {None}:
+        return None
+    if len(bases) > 1:
+        raise InputError(f"the sweeps have different bases ({', '.join(map(str, bases))}): generate them one by one")
+    path = Path(str(bases.pop()))
+    beside = [Path(name).parent / path for name in names]
+    return next((one for one in [path, *beside] if one.is_file()), path)
 
 
 def parse_settings(assignments: tuple[str, ...]) -> Settings:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from caffebench.common.cli import command
+
+if TYPE_CHECKING:
+    from caffebench.generator.schema import Profile, Settings, Sweep
 
 __all__ = ["main"]
 
@@ -17,6 +21,7 @@ gen-prototxt batch_size                      write its files to prototxt/
 gen-prototxt batch_size --profile digits     the same study on the data set that is always at hand
 gen-prototxt batch_size --only 'bs128*' --set momentum=0.95
 gen-prototxt my_sweep.yaml                   a sweep of your own
+gen-prototxt batch_size --base solver.prototxt   the study on your own solver and net
 gen-prototxt --all --check                   are the files on disk what would be written?
 gen-prototxt --lint old/*.prototxt           what is wrong with these, ours or not
 gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
@@ -27,7 +32,8 @@ gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
 @click.argument("sweep", nargs=-1)
 @click.option("--list", "show_list", is_flag=True, help="List the sweeps and the profiles.")
 @click.option("--all", "every", is_flag=True, help="All sweeps that come with caffebench.")
-@click.option("--profile", default="imagenet128", show_default=True, metavar="NAME|FILE", help="The data set.")
+@click.option("--base", metavar="SOLVER", type=click.Path(path_type=Path), help="Apply the sweep to this solver's net.")
+@click.option("--profile", metavar="NAME|FILE|FOLDER", help="The data set.  [default: imagenet128, or the base's own]")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("prototxt"), show_default=True)
 @click.option("--only", metavar="GLOB", help="Only the variants whose names match.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting that beats the sweep's.")
@@ -38,7 +44,8 @@ def main(
     sweep: tuple[str, ...],
     show_list: bool,
     every: bool,
-    profile: str,
+    base: Path | None,
+    profile: str | None,
     out: Path,
     only: str | None,
     assignments: tuple[str, ...],
@@ -50,9 +57,9 @@ def main(
     if lint_files or compare_files:
         return _look_at([Path(one) for one in sweep], lint_files, compare_files)
     from caffebench.generator import catalog
-    from caffebench.generator.generate import generate, outdated, write
+    from caffebench.generator.generate import generate
 
-    data = catalog.load_profile(profile)
+    data = catalog.load_profile(profile or "imagenet128")
     if show_list:
         from caffebench.generator.listing import listing
 
@@ -61,13 +68,44 @@ def main(
     if bool(sweep) == every:
         raise click.UsageError("give the names of sweeps, or --all and no names (--list shows what there is)")
     sweeps = [catalog.load_sweep(name) for name in (catalog.sweep_names() if every else sweep)]
+    settings = catalog.parse_settings(assignments)
+    base = base or catalog.base_of(sweeps, sweep)
+    if base is not None:
+        return _on_base(sweeps, base, data if profile else None, out, only, settings, check)
     if every:
         for one in [one for one in sweeps if data.profile in one.refuse]:
             click.echo(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}", err=True)
             sweeps.remove(one)
-    texts = generate(sweeps, data, only=only, overrides=catalog.parse_settings(assignments))
+    texts = generate(sweeps, data, only=only, overrides=settings)
+    return _hand_over(texts, out, check, every and only is None)
+
+
+def _on_base(
+    sweeps: list[Sweep],
+    base: Path,
+    data: Profile | None,
+    out: Path,
+    only: str | None,
+    settings: Settings,
+    check: bool,
+) -> int:
+    """Write what the user's net has a place for; name the rest. 1 where some, 2 where all had none."""
+    from caffebench.generator.base import generate_on_base, load_base
+
+    made = generate_on_base(sweeps, load_base(base), profile=data, only=only, overrides=settings)
+    for name, why in made.refused.items():
+        click.echo(f"gen-prototxt: {name}: {why}", err=True)
+    if not made.texts:
+        return 2
+    return _hand_over(made.texts, out, check, False) or int(bool(made.refused))
+
+
+def _hand_over(texts: dict[str, str], out: Path, check: bool, whole: bool) -> int:
+    """Write the files, or say what differs on disk; ``whole``: no other generated file should be there."""
+    from caffebench.generator.generate import outdated, write
+
     if check:
-        wrong = outdated(texts, out, every=every and only is None)
+        wrong = outdated(texts, out, every=whole)
         for line in wrong:
             click.echo(line)
         if wrong:

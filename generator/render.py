@@ -17,10 +17,10 @@ from caffebench.generator.variants import Resolved
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
-__all__ = ["header_of", "parse_back", "render"]
+__all__ = ["HEADER_SETTINGS", "header_of", "parse_back", "plain", "render"]
 
 # Header keys that are settings, in the order in which they stand in a file.
-_HEADER_SETTINGS = ("init", "weights", "seed", "deterministic", "lr_schedule", "phases")
+HEADER_SETTINGS = ("init", "weights", "seed", "deterministic", "lr_schedule", "phases")
 # Settings that are nothing unusual at these values, so that a header says only what there is to say.
 _SILENT: dict[str, Any] = {"init": "none", "deterministic": False}
 
@@ -37,12 +37,12 @@ def header_of(variant: Resolved) -> dict[str, Any]:
     header["classes"] = profile.classes
     if not variant.settings["crop_size"]:  # with a crop, images of any size that is large enough will do
         header["shape"] = [profile.channels, profile.image_size, profile.image_size]
-    for key in _HEADER_SETTINGS:
+    for key in HEADER_SETTINGS:
         value = variant.settings.get(key)
         if value is not None and value != _SILENT.get(key):
-            header[key] = _plain(value)
+            header[key] = plain(value)
     if "workers" in variant.settings:
-        header["loader"] = {"workers": _plain(variant.settings["workers"])}
+        header["loader"] = {"workers": plain(variant.settings["workers"])}
     if published is not None and sweep.published_on == profile.profile:
         header |= {"published_accuracy": published.accuracy, "published_logloss": published.logloss}
     if allow := sweep.allow | variant.variant.allow:
@@ -101,13 +101,13 @@ def parse_back(variant: Resolved, text: str) -> Any:
         raise CaffebenchError(f"{name}: Caffe's format does not take the generated file: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as YAML writes it best: whole numbers plainly."""
     if isinstance(value, Fraction):
         return int(value) if value.denominator == 1 else float(value)
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
+        return {key: plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
 
 
 def _as_text(value: Any) -> str:

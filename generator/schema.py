@@ -96,7 +96,18 @@ class Settings(_Strict):
     pool: Literal["max", "ave", "max_ave"] | None = None
     dropout: Expression | None = None
     width: Expression | None = Field(default=None, description="every layer's number of outputs is multiplied by this")
+    lrn: StrictBool | None = Field(default=None, description="false: local response normalisation is taken out")
     factorize: StrictBool | None = Field(default=None, description="5x5 as 3x3 and 3x3, 3x3 as 3x1 and 1x3 (GoogLeNet)")
+    filler: Literal["gaussian", "msra", "xavier"] | None = Field(
+        default=None, description="how the weights of all linear layers are filled"
+    )
+    filler_std: Expression | None = Field(default=None, description="standard deviation of a gaussian filler")
+    input_size: Expression | None = Field(default=None, description="pixels a side that the net sees")
+    edit: list[dict[str, Any]] | None = Field(
+        default=None,
+        max_length=100,
+        description="changes to layers by name or type, or to the solver: any field of Caffe's",
+    )
     # What Caffe's format cannot say; it stands in the header, for run-caffe.
     init: Literal["lsuv", "ortho", "ortho-lsuv", "none"] | None = None
     weights: str | None = None
@@ -181,6 +192,7 @@ class Sweep(_Strict):
     allow: dict[str, str] = Field(
         default={}, description="lint rules that the study breaks on purpose, with the reason"
     )
+    base: str | None = Field(default=None, description="a solver of the user's, in the place of an architecture")
     name: str
     label: str
     comment: str = ""

@@ -8,39 +8,22 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
-from math import floor, isqrt
+from math import isqrt
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain
-from caffebench.generator.expressions import evaluate, fill, show
+from caffebench.generator.expressions import evaluate, fill
 from caffebench.generator.schema import DEFAULTS, Architecture, Profile, Settings, Sweep, Variant
+from caffebench.generator.values import Values
 
-__all__ = ["Resolved", "ending_with_a_test", "resolve"]
-
-# What is written down as a whole number, and text that is not an expression.
-_WHOLE = {"batch_size", "iter_size", "max_iter", "stepsize", "stepvalue", "test_interval", "display", "snapshot"}
-_WHOLE |= {"average_loss", "crop_size", "seed", "workers", "until", "warmup"}
-# What a rounded value must not become 0 of; without one of them there is no curve, no test or no end.
-_INTERVALS = {"test_interval", "display", "snapshot", "stepsize"}
-_INT_MAX = 2**31 - 1
-# What Caffe can work with, both ends included; names that are not here are any number that a float can be.
-_RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(_WHOLE, (0, _INT_MAX)),
-    **dict.fromkeys(_INTERVALS | {"batch_size", "iter_size", "max_iter", "until", "average_loss"}, (1, _INT_MAX)),
-    "workers": (1, 1024),
-    "seed": (0, 2**32 - 1),
-    **dict.fromkeys(("base_lr", "min_lr", "weight_decay", "gamma", "delta"), (0, 1e6)),
-    **dict.fromkeys(("momentum", "momentum2", "rms_decay"), (0, 1)),
-    "width": (1e-6, 1e3),
-}
-_TEXT = {"architecture", "lr_policy", "solver_type", "data", "activation", "bn", "pool", "init", "weights", "policy"}
+__all__ = ["Resolved", "ending_with_a_test", "facts", "resolve", "titles", "variants_of"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,7 @@ def resolve(sweep: Sweep, profile: Profile, overrides: Settings | None = None) -
     """All variants of ``sweep`` on ``profile``, in the sweep's order. Raises ``InputError``."""
     if reason := sweep.refuse.get(profile.profile):
         raise InputError(f"the sweep {sweep.sweep} is not made for the profile {profile.profile}: {reason}")
-    numbered = enumerate(_variants(sweep), 1)
+    numbered = enumerate(variants_of(sweep), 1)
     resolved = [_resolve(sweep, number, variant, profile, overrides or Settings()) for number, variant in numbered]
     if not any(one.default for one in resolved):
         resolved[0] = Resolved(**{**vars(resolved[0]), "default": True})
@@ -82,7 +65,8 @@ def resolve(sweep: Sweep, profile: Profile, overrides: Settings | None = None) -
     return resolved
 
 
-def _variants(sweep: Sweep) -> list[Variant]:
+def variants_of(sweep: Sweep) -> list[Variant]:
+    """The variants of a sweep: those listed, and every combination of its grid. Raises ``InputError``."""
     variants = list(sweep.variants)
     if sweep.grid:
         for values in itertools.product(*sweep.grid.values()):
@@ -109,20 +93,25 @@ def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, over
     try:
         iterations = next(one.max_iter for one in layers if one.max_iter is not None)
         given = isinstance(iterations, int | float)
-        tested = ending_with_a_test(_Values(layers, profile, entry), given)
-        values = _Values([tested, *layers], profile, entry)
+        groups = {"profile": facts(profile), "recipe": dict(entry.recipe)}
+        tested = ending_with_a_test(Values(layers, groups), given)
+        values = Values([tested, *layers], groups)
         settings = {key: values[key] for key in values}
-        name = fill(variant.name or sweep.name, values)
-        where = name
-        label, comment = (fill(one, values) for one in (variant.label or sweep.label, variant.comment or sweep.comment))
+        name, label, comment = titles(sweep, variant, values)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-        raise InputError(f"'{name}' cannot be a variant's name, it names files: use letters, digits and _ . + -")
     if variant.published and variant.published.comment and sweep.published_on == profile.profile:
         comment = variant.published.comment
     source = variant.source or sweep.source
     return Resolved(name, label, comment, variant.default, source, sweep, profile, settings, variant)
+
+
+def titles(sweep: Sweep, variant: Variant, values: Values) -> tuple[str, str, str]:
+    """Name, label and comment of a variant, filled in. Raises ``InputError``."""
+    name = fill(variant.name or sweep.name, values)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+        raise InputError(f"'{name}' cannot be a variant's name, it names files: use letters, digits and _ . + -")
+    return name, fill(variant.label or sweep.label, values), fill(variant.comment or sweep.comment, values)
 
 
 def ending_with_a_test(values: Mapping[str, Any], given: bool) -> Settings:
@@ -151,70 +140,7 @@ def _divisor_near(number: int, wanted: int) -> int:
     return min({*small, *(number // one for one in small)}, key=lambda one: max(one / wanted, wanted / one))
 
 
-class _Values(Mapping[str, Any]):
-    """The settings of a variant by name, worked out when asked for; also what an expression may name."""
-
-    def __init__(self, layers: list[Settings], profile: Profile, entry: Architecture) -> None:
-        self._raw: dict[str, Any] = {}
-        for layer in reversed(layers):
-            given = {key: getattr(layer, key) for key in layer.model_fields_set if key in Settings.model_fields}
-            self._raw |= {key: value for key, value in given.items() if value is not None}
-        self._known: dict[str, Any] = {
-            "profile": _facts(profile),
-            "recipe": dict(entry.recipe),
-        }
-        self._open: list[str] = []
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self._known:
-            return self._known[name]
-        if name not in self._raw:
-            raise KeyError(name)
-        if name in self._open:
-            raise InputError(f"{' needs '.join([*self._open, name])}: expressions must not go round in a circle")
-        self._open.append(name)
-        try:
-            self._known[name] = self._work_out(name, self._raw[name])
-        except InputError as error:
-            # Told once, of the value that stands at the bottom of it.
-            raise error if str(error).startswith("in '") else InputError(f"in '{name}': {error}") from error
-        self._open.pop()
-        return self._known[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._known or name in self._raw
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._raw)
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-    def _work_out(self, name: str, raw: Any) -> Any:
-        if isinstance(raw, BaseModel):
-            return {key: self._work_out(key, value) for key, value in raw if key in raw.model_fields_set}
-        if isinstance(raw, list):
-            return [self._work_out(name, one) for one in raw]
-        if isinstance(raw, bool) or name in _TEXT:
-            return raw
-        value = evaluate(str(raw), self)
-        if not isinstance(value, Fraction):
-            raise InputError(f"'{raw}' is no number")
-        if name in _WHOLE:
-            exact, value = value, Fraction(floor(value + Fraction(1, 2)))
-            if name in _INTERVALS and exact > 0:
-                value = max(value, Fraction(1))
-        low, high = _RANGES.get(name, (-1e30, 1e30))
-        if not low <= value <= high:
-            bounds = f"at least {low:g}" if value < low else f"at most {high:g}"
-            hint = ", max_iter for once at the end" if name in _INTERVALS and not value else ""
-            raise InputError(f"'{raw}' is {show(value) if abs(value) < 1e30 else 'huge'}, and must be {bounds}{hint}")
-        if name == "dropout" and not 0 <= value < 1:
-            raise InputError(f"'{raw}' must be at least 0 and less than 1")
-        return value
-
-
-def _facts(profile: Profile) -> dict[str, Any]:
+def facts(profile: Profile) -> dict[str, Any]:
     """A profile's numbers, for expressions."""
     scale = profile.batch_scale
     numbers = {key: value for key, value in profile if isinstance(value, int | float)}

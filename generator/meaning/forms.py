@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["FORMS", "Settings", "message_settings", "written"]
+__all__ = ["FORMS", "Settings", "message_settings", "pair", "written"]
 
 Settings = dict[str, Any]
 
@@ -88,7 +88,7 @@ def _filler(message: Any) -> str:
     return str(message.type) + "".join(parts)
 
 
-def _pair(message: Any, name: str, stem: str, default: int) -> tuple[int, ...]:
+def pair(message: Any, name: str, stem: str, default: int) -> tuple[int, ...]:
     """Height and width of a kernel, pad or stride, however they were given; more axes as they are."""
     sides = [f"{stem}_h", f"{stem}_w"]
     if any(message.HasField(side) and (stem != "stride" or getattr(message, side)) for side in sides):
@@ -105,7 +105,7 @@ def _convolution(message: Any, prefix: str) -> Settings:
     for name, stem, default in _GEOMETRY:
         for one in (name, f"{stem}_h", f"{stem}_w"):
             settings.pop(prefix + one, None)
-        settings[prefix + name] = _pair(message, name, stem, default)
+        settings[prefix + name] = pair(message, name, stem, default)
     dilation = tuple(message.dilation) or (1,)
     settings[prefix + "dilation"] = dilation * 2 if len(dilation) == 1 else dilation
     return _without_bias(settings, message, prefix)
@@ -117,7 +117,7 @@ def _pooling(message: Any, prefix: str) -> Settings:
         for one in (name, f"{stem}_h", f"{stem}_w"):
             settings.pop(prefix + one, None)
         if not (message.global_pooling and stem == "kernel"):
-            settings[prefix + name] = _pair(message, name, stem, default)
+            settings[prefix + name] = pair(message, name, stem, default)
     return settings
 
 

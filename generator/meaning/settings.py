@@ -12,7 +12,7 @@ from typing import Any
 from caffebench.generator.meaning.forms import FORMS, Settings, message_settings
 from caffebench.generator.meaning.reading import Layer
 
-__all__ = ["LAYER_TYPES", "layer_settings", "parameter_count", "solver_settings"]
+__all__ = ["LAYER_TYPES", "RATE_READS", "TYPE_READS", "layer_settings", "parameter_count", "solver_settings"]
 
 # Every type that BVLC Caffe 1.0 registers, with the messages of LayerParameter that it reads.
 LAYER_TYPES: Mapping[str, tuple[str, ...]] = {
@@ -80,7 +80,7 @@ LAYER_TYPES: Mapping[str, tuple[str, ...]] = {
 }
 
 _RATE_FIELDS = ("gamma", "power", "stepsize", "stepvalue")
-_RATE_READS: Mapping[str, tuple[str, ...]] = {
+RATE_READS: Mapping[str, tuple[str, ...]] = {
     "fixed": (),
     "step": ("gamma", "stepsize"),
     "exp": ("gamma",),
@@ -90,7 +90,7 @@ _RATE_READS: Mapping[str, tuple[str, ...]] = {
     "sigmoid": ("gamma", "stepsize"),
 }
 _TYPE_FIELDS = ("momentum", "momentum2", "delta", "rms_decay")
-_TYPE_READS: Mapping[str, tuple[str, ...]] = {
+TYPE_READS: Mapping[str, tuple[str, ...]] = {
     "SGD": ("momentum",),
     "Nesterov": ("momentum",),
     "AdaGrad": ("delta",),
@@ -107,8 +107,8 @@ def solver_settings(solver: Any) -> Settings:
     """The settings of a ``SolverParameter`` that have an effect, defaults filled in; paths aside."""
     settings = {name: value for name, value in message_settings(solver, "").items() if name not in _SOLVER_ASIDE}
     for fields, reads, key in (
-        (_RATE_FIELDS, _RATE_READS, solver.lr_policy),
-        (_TYPE_FIELDS, _TYPE_READS, solver.type),
+        (_RATE_FIELDS, RATE_READS, solver.lr_policy),
+        (_TYPE_FIELDS, TYPE_READS, solver.type),
     ):
         for name in fields:
             if name not in reads.get(key, fields):

@@ -1,0 +1,160 @@
+"""``edit:``: any field of any layer, by the layer's name or type, or of the solver."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.generator.expressions import evaluate
+from caffebench.generator.meaning import written
+
+__all__ = ["edit_layers", "edit_solver", "refuse_unused"]
+
+_CHOOSES = {"layer", "type", "phase", "solver", "remove"}
+
+
+def edit_solver(solver: Any, edits: list[dict[str, Any]], values: Mapping[str, Any]) -> None:
+    """The entries of an ``edit`` that are of the solver. Raises ``InputError``."""
+    for entry in edits:
+        if not entry.keys() & {"layer", "type", "solver"}:
+            raise InputError(f"edit: {_shown(entry)} says neither 'layer: NAME', 'type: TYPE' nor 'solver: true'")
+        if "solver" in entry:
+            if entry.keys() & {"layer", "type", "phase", "remove"}:
+                raise InputError(f"edit: {_shown(entry)} is of the solver and of layers: make two of it")
+            for path, value in _changes(entry):
+                if path.partition(".")[0] in ("net", "net_param", "train_net", "train_net_param", "test_net_param"):
+                    raise InputError(f"edit: {path}: the layers of the net are chosen with 'layer' or 'type'")
+                _put(solver, path, value, values, "solver")
+
+
+def edit_layers(wiring: Any, edits: list[dict[str, Any]], values: Mapping[str, Any]) -> set[int]:
+    """Apply the entries that are of layers; the numbers of those for which there was a layer. Raises ``InputError``."""
+    used = set()
+    for number, entry in enumerate(edits):
+        if "solver" in entry:
+            used.add(number)
+            continue
+        layers = [layer for layer in wiring.layers if _chosen(layer, entry, wiring.phases(layer))]
+        used |= {number} if layers else set()
+        for layer in layers:
+            if entry.get("remove") is True:
+                if len(layer.bottom) != 1 or len(layer.top) != 1:
+                    raise InputError(f"edit: layer {layer.name} has not one bottom and one top: it cannot be taken out")
+                wiring.remove(layer)
+                continue
+            for path, value in _changes(entry):
+                _put(layer, path, value, values, f"layer {layer.name}")
+    return used
+
+
+def refuse_unused(edits: list[dict[str, Any]], used: set[int], names: list[str]) -> None:
+    """Raise ``InputError`` for an entry that no layer of any net was chosen by."""
+    for number, entry in enumerate(edits):
+        if number not in used:
+            near = difflib.get_close_matches(str(entry.get("layer", "")), names, 1)
+            hint = f": did you mean '{near[0]}'?" if near else ""
+            chosen = {key: value for key, value in entry.items() if key in ("layer", "type", "phase")}
+            raise InputError(f"edit: no layer is chosen by {_shown(chosen)}{hint}")
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in entry.items()) + "}"
+
+
+def _changes(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    changes = [(path, value) for path, value in entry.items() if path not in _CHOOSES]
+    if not changes:
+        raise InputError(f"edit: {_shown(entry)} changes nothing: give a field, as in convolution_param.num_output: 32")
+    return iter(changes)
+
+
+def _chosen(layer: Any, entry: Mapping[str, Any], phases: frozenset[str]) -> bool:
+    patterns = entry.get("layer", "*")
+    patterns = patterns if isinstance(patterns, list) else [patterns]
+    return (
+        any(fnmatchcase(layer.name, str(pattern)) for pattern in patterns)
+        and entry.get("type", layer.type) == layer.type
+        and entry.get("phase", next(iter(sorted(phases)), "")) in phases
+    )
+
+
+def _put(message: Any, path: str, value: Any, values: Mapping[str, Any], where: str) -> None:
+    """Set the field at a dotted path; a number in it chooses one of a list, without one all of the list are set."""
+    name, _, rest = path.partition(".")
+    field = message.DESCRIPTOR.fields_by_name.get(name)
+    if field is None:
+        near = difflib.get_close_matches(name, message.DESCRIPTOR.fields_by_name, 1)
+        hint = f": did you mean '{near[0]}'?" if near else ""
+        raise InputError(f"edit: {where} has no field '{name}' in a {message.DESCRIPTOR.name}{hint}")
+    inner = getattr(message, name)
+    repeated = not isinstance(inner, int | float | str | bytes | bool) and not hasattr(inner, "DESCRIPTOR")
+    if value is None and not rest:
+        message.ClearField(name)
+    elif field.message_type is not None:
+        _put_inside(inner, repeated, rest, value, values, f"{where}: {name}")
+    elif rest:
+        raise InputError(f"edit: {where}: {name} is a value, there is nothing called '{rest}' in it")
+    elif repeated:
+        new = value if isinstance(value, list) else [value]
+        old = list(inner)
+        old = old if len(old) == len(new) else [old[0] if len(old) == 1 else None] * len(new)
+        inner[:] = [_value(field, was, one, values, f"{where}: {name}") for was, one in zip(old, new, strict=True)]
+    else:
+        setattr(message, name, _value(field, inner, value, values, f"{where}: {name}"))
+
+
+def _put_inside(inner: Any, repeated: bool, rest: str, value: Any, values: Mapping[str, Any], where: str) -> None:
+    if not rest:
+        raise InputError(f"edit: {where} has fields of its own: name one, as in {where.rpartition(' ')[2]}.FIELD")
+    if not repeated:
+        _put(inner, rest, value, values, where)
+        return
+    number, _, after = rest.partition(".")
+    if number.isdigit() and after:
+        while len(inner) <= int(number) < 64:
+            inner.add()
+        if int(number) >= 64:
+            raise InputError(f"edit: {where}.{number}: there are not that many")
+        _put(inner[int(number)], after, value, values, where)
+        return
+    if not inner:
+        inner.add()
+    for one in inner:
+        _put(one, rest, value, values, where)
+
+
+def _value(field: Any, old: Any, value: Any, values: Mapping[str, Any], where: str) -> Any:
+    """A new value of the field's kind; ``"* 2"`` and its like are worked out from the old one."""
+    if field.enum_type is not None:
+        known = field.enum_type.values_by_name
+        if str(value) not in known:
+            raise InputError(f"edit: {where} must be one of {', '.join(known)}, not {value}")
+        return known[str(value)].number
+    kinds = {field.CPPTYPE_BOOL: bool, field.CPPTYPE_STRING: str}
+    kinds |= dict.fromkeys((field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE), float)
+    kind = kinds.get(field.cpp_type, int)
+    if kind is bool or kind is str:
+        if not isinstance(value, kind):
+            raise InputError(f"edit: {where} must be {'true or false' if kind is bool else 'a text'}, not {value!r}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InputError(f"edit: {where} must be a number, not {value!r}")
+    text = str(value).strip()
+    if re.match(r"[*/+]|- ", text):
+        if old is None:
+            raise InputError(f"edit: {where}: '{text}' needs one old value, and there is none")
+        text = f"{written(old)} {text}"
+    number = evaluate(text, values)
+    if not isinstance(number, Fraction):
+        raise InputError(f"edit: {where}: '{value}' is no number")
+    if kind is int:
+        number = Fraction(round(number))
+        if not -(2**31) <= number < 2**32:
+            raise InputError(f"edit: {where}: {number} is no number of 32 bits")
+        return int(number)
+    return float(number)

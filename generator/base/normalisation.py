@@ -1,0 +1,127 @@
+"""BatchNorm put before or after the activations, moved, taken out, with or without Scale; LRN taken out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.generator.base.activations import BETWEEN
+from caffebench.generator.base.draft import Draft, hidden_activations, share
+from caffebench.generator.nets.wiring import LINEAR, Wiring, in_place
+
+__all__ = ["set_batch_norm", "set_scale", "take_out_lrn"]
+
+_FRACTION = 0.95  # of the running statistics, where the user's net has no BatchNorm to take it from
+
+
+def set_batch_norm(draft: Draft, place: str, scale: bool) -> None:
+    """BatchNorm ``before`` or ``after`` each activation of a linear layer, or ``none`` at all. Raises ``InputError``.
+
+    One that stands there already stays; one on the other side is moved. One without an activation behind it (before
+    the sum of a residual block) stays.
+    """
+    wiring = draft.wiring
+    if place == "none":
+        for layer in [one for one in wiring.layers if one.type == "BatchNorm"]:
+            _remove(wiring, layer)
+        return
+    anchors = []
+    for activation in hidden_activations(wiring):
+        linear = wiring.chain_above(activation, BETWEEN)
+        if linear is not None and linear.type in LINEAR:
+            anchors.append((linear, activation))
+    if not anchors:
+        raise InputError("bn: the net has no linear layer with an activation behind it, where BatchNorm could stand")
+    for linear, activation in anchors:
+        before = _norms_between(wiring, activation)
+        after = [one for one in wiring.after(activation) if one.type == "BatchNorm"]
+        wanted, other = (before, after) if place == "before" else (after, before)
+        if wanted:
+            continue
+        settings = other[0].batch_norm_param if other else None
+        for layer in other:
+            _remove(wiring, layer)
+        _insert(wiring, linear, activation, place, settings)
+    set_scale(draft, scale)
+
+
+def set_scale(draft: Draft, wanted: bool) -> None:
+    """A Scale layer behind each BatchNorm, or behind none. Raises ``InputError`` where there is no BatchNorm."""
+    wiring = draft.wiring
+    norms = [layer for layer in wiring.layers if layer.type == "BatchNorm"]
+    if not norms:
+        raise InputError("bn_scale: the net has no BatchNorm layer that a Scale layer could stand behind")
+    for layer in norms:
+        scales = _scales(wiring, layer)
+        if wanted and not scales:
+            # In place; a BatchNorm of each phase on one blob needs one Scale, behind the second.
+            if any(one.type == "BatchNorm" and one is not layer for one in _same_top(wiring, layer)):
+                continue
+            linear = wiring.chain_above(layer, {*BETWEEN, "ReLU"})
+            name = f"{layer.name.removesuffix('/bn')}/scale"
+            scale = wiring.new(wiring.unique(name), "Scale", layer.top, layer.top, like=layer)
+            scale.scale_param.bias_term = True
+            share(scale, 2, linear, f"{layer.name.rpartition('/')[2]}_scale", 1)
+            wiring.insert_after(layer, [scale])
+        for scale in scales if not wanted else []:
+            if any(one is scale for one in wiring.layers):
+                wiring.remove(scale)
+
+
+def _same_top(wiring: Wiring, layer: Any) -> list[Any]:
+    """Layers further down that write the same blob anew, in the other phase."""
+    below = wiring.layers[wiring.index(layer) + 1 :]
+    return [one for one in below if one.bottom and one.top[:1] == layer.top[:1] and one.bottom[0] == layer.bottom[0]
+            and not wiring.phases(one) & wiring.phases(layer)]  # fmt: skip
+
+
+def take_out_lrn(draft: Draft) -> None:
+    """Take out every LRN layer. Raises ``InputError`` where there is none."""
+    layers = [layer for layer in draft.wiring.layers if layer.type == "LRN"]
+    if not layers:
+        raise InputError("lrn: the net has no LRN layer to take out")
+    for layer in layers:
+        draft.wiring.remove(layer)
+
+
+def _norms_between(wiring: Wiring, activation: Any) -> list[Any]:
+    """The BatchNorm layers between an activation and the linear layer that feeds it."""
+    found: list[Any] = []
+    layer = activation
+    while True:
+        sources = [one for one in wiring.sources(layer) if one.type in BETWEEN]
+        if not sources:
+            return found
+        found += [one for one in sources if one.type == "BatchNorm"]
+        layer = sources[0]
+
+
+def _scales(wiring: Wiring, norm: Any) -> list[Any]:
+    return [one for one in wiring.after(norm) if one.type == "Scale" and len(one.bottom) == 1]
+
+
+def _remove(wiring: Wiring, norm: Any) -> None:
+    for scale in _scales(wiring, norm):
+        wiring.remove(scale)
+    wiring.remove(norm)
+
+
+def _insert(wiring: Wiring, linear: Any, activation: Any, place: str, settings: Any) -> None:
+    name = wiring.unique(f"{linear.name}/bn")
+    norm = wiring.new(name, "BatchNorm", [], [], like=activation)
+    if settings is not None:
+        norm.batch_norm_param.CopyFrom(settings)
+    else:
+        norm.batch_norm_param.moving_average_fraction = _FRACTION
+    if any(spec.name for spec in linear.param):
+        share(norm, 3, linear, "bn", 0)
+    if place == "after":
+        norm.bottom[:] = norm.top[:] = activation.top
+        wiring.insert_after(activation, [norm])
+    elif in_place(activation):
+        norm.bottom[:] = norm.top[:] = activation.bottom
+        wiring.insert_before(activation, [norm])
+    else:
+        norm.bottom[:], norm.top[:] = activation.bottom, [name]
+        activation.bottom[0] = name
+        wiring.insert_before(activation, [norm])

@@ -1,0 +1,173 @@
+"""The user's solver with the nets it names, in today's form and in one message; and the recipe that it states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.generator.meaning import Prototxt, load_prototxt, written
+from caffebench.generator.meaning.upgrade import upgrade_layers
+from caffebench.generator.nets.shapes import data_shape
+from caffebench.generator.nets.wiring import phases_of
+from caffebench.generator.schema import LR_POLICIES, Settings, SolverType
+
+__all__ = ["Base", "data_layers", "load_base", "nets_of"]
+
+# Fields that a sweep's expressions may name, and that stay what the user's solver says where a sweep leaves them.
+_NUMBERS = ("base_lr", "momentum", "momentum2", "rms_decay", "delta", "weight_decay", "power", "gamma")
+_INTERVALS = ("test_interval", "display", "snapshot")
+_READERS = {
+    "Data": "data_param",
+    "ImageData": "image_data_param",
+    "WindowData": "window_data_param",
+    "HDF5Data": "hdf5_data_param",
+    "MemoryData": "memory_data_param",
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A user's solver: the message with every net inside, the header above it, and the recipe it states."""
+
+    path: Path
+    solver: Any
+    header: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    settings: Settings
+
+
+def load_base(path: Path) -> Base:
+    """Read a solver and its nets (in it or in files, old forms too). Raises ``InputError``."""
+    file = load_prototxt(path)
+    if file.solver is None:
+        raise InputError(f"--base {path} is a net: give the solver that names it")
+    for name, node in file.missing:
+        raise InputError(f"{path}:{node.line}: no net file {name}, from the working folder or beside it")
+    for place, name, node in file.unknown:
+        raise InputError(f"{place}:{node.line}: BVLC Caffe knows no {name}: --base changes what it understands")
+    solver = _with_nets_inside(file)
+    nets = list(nets_of(solver))
+    if not nets:
+        raise InputError(f"{path} names no net: --base needs net, net_param, train_net or train_net_param")
+    if not solver.max_iter:
+        raise InputError(f"{path} says no max_iter, from which the iterations of the variants are worked out")
+    batch = _batch_size(path, nets)
+    recipe = {
+        "batch_size": batch * solver.iter_size,
+        "base_lr": Fraction(written(solver.base_lr)),
+        "max_iter": solver.max_iter,
+    }
+    return Base(path, solver, file.header, recipe, _settings(solver, batch))
+
+
+def nets_of(solver: Any) -> list[tuple[Any, frozenset[str]]]:
+    """Each net of a solver that has them inside, with the phases that it is built for."""
+    found = []
+    if solver.HasField("net_param"):
+        found.append((solver.net_param, frozenset({"TRAIN", "TEST"})))
+    if solver.HasField("train_net_param"):
+        found.append((solver.train_net_param, frozenset({"TRAIN"})))
+    return found + [(net, frozenset({"TEST"})) for net in solver.test_net_param]
+
+
+def data_layers(net: Any, phases: frozenset[str]) -> list[tuple[Any, Any]]:
+    """The layers that read data in any of ``phases``, each with its message that says the batch size."""
+    return [
+        (layer, getattr(layer, _READERS[layer.type]))
+        for layer in net.layer
+        if layer.type in _READERS and phases_of(layer) & phases
+    ]
+
+
+def _with_nets_inside(file: Prototxt) -> Any:
+    """A copy of the solver whose nets stand in it, with layers of today's form."""
+    from caffebench.engine.locate import caffe_pb2
+
+    solver = type(file.solver)()
+    solver.CopyFrom(file.solver)
+    pb = caffe_pb2()
+    for name in ("net", "train_net"):
+        if solver.HasField(name):
+            _take_in(getattr(solver, f"{name}_param"), file, getattr(solver, name), pb)
+            solver.ClearField(name)
+    for name in solver.test_net:
+        _take_in(solver.test_net_param.add(), file, name, pb)
+    solver.ClearField("test_net")
+    for net, _ in nets_of(solver):
+        layers = [layer for layer, _ in upgrade_layers(net, pb)]
+        for old in ("layers", "layer", "input", "input_dim", "input_shape"):
+            net.ClearField(old)
+        net.layer.extend(layers)
+    return solver
+
+
+def _take_in(net: Any, file: Prototxt, name: str, pb: Any) -> None:
+    from google.protobuf import text_format
+
+    path = next(place for place in (Path(name), file.path.parent / name) if place.is_file())
+    text_format.Parse(path.read_text(encoding="utf-8", errors="replace"), net, allow_unknown_field=True)
+
+
+def _batch_size(path: Path, nets: list[tuple[Any, frozenset[str]]]) -> int:
+    """The batch size in training. Raises ``InputError`` where no layer, or two different ones, say it."""
+    train = frozenset({"TRAIN"})
+    sizes = {
+        (layer.name, int(message.batch_size))
+        for net, phases in nets
+        if train & phases
+        for layer, message in data_layers(net, train)
+    }
+    if not sizes:
+        sizes = {
+            (layer.name, layer.input_param.shape[0].dim[0])
+            for net, phases in nets
+            for layer in net.layer
+            if train & phases and layer.type == "Input" and layer.input_param.shape
+        }
+    if not sizes:
+        raise InputError(f"{path}: no layer of its training net reads data and says a batch_size")
+    if len({size for _, size in sizes}) > 1:
+        said = ", ".join(f"{name} {size}" for name, size in sorted(sizes))
+        raise InputError(f"{path}: its training net reads batches of different sizes ({said}): make them equal")
+    return next(iter(sizes))[1]
+
+
+def _settings(solver: Any, batch: int) -> Settings:
+    """What the solver says, under the names that sweeps use; numbers to the digits that a float has."""
+    said: dict[str, Any] = {"iter_size": solver.iter_size, "average_loss": solver.average_loss}
+    for name in _NUMBERS:
+        if solver.HasField(name):
+            said[name] = written(getattr(solver, name))
+    if solver.lr_policy in LR_POLICIES:
+        said["lr_policy"] = solver.lr_policy
+    if solver.type in SolverType.__args__:  # type: ignore[attr-defined]
+        said["solver_type"] = solver.type
+    # Iterations are held in epochs: with another batch they are scaled like max_iter.
+    said["batch_size"] = batch
+    said["max_iter"] = "recipe.max_iter * recipe.batch_size / (batch_size * iter_size)"
+    for name in (*_INTERVALS, "stepsize"):
+        if getattr(solver, name):
+            said[name] = f"{getattr(solver, name)} * max_iter / recipe.max_iter"
+    if solver.stepvalue:
+        said["stepvalue"] = [f"{value} * max_iter / recipe.max_iter" for value in solver.stepvalue]
+    if solver.lr_policy in ("inv", "sigmoid") and solver.HasField("gamma"):
+        said["gamma"] = f"{written(solver.gamma)} * recipe.max_iter / max_iter"
+    if solver.random_seed >= 0:
+        said["seed"] = solver.random_seed
+    return Settings.model_validate(said)
+
+
+def picture_size(nets: list[tuple[Any, frozenset[str]]]) -> int:
+    """The pixels a side of what the training net sees; 0 where that cannot be known."""
+    for net, phases in nets:
+        for layer, _ in data_layers(net, frozenset({"TRAIN"}) & phases):
+            if layer.transform_param.crop_size:
+                return int(layer.transform_param.crop_size)
+            shape = data_shape(layer)
+            if shape is not None and len(shape) == 4:
+                return shape[2]
+    return 0

@@ -1,0 +1,1 @@
+"""Nets as lists of layers that can be followed, changed and measured."""

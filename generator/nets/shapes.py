@@ -1,0 +1,238 @@
+"""The shapes of a net's blobs, worked out without Caffe: batch, channels and pixels behind every layer.
+
+Formulas are those of ``Reshape`` in ``src/caffe/layers/*.cpp`` of BVLC Caffe 1.0. A shape that cannot be known (the
+data are not at hand, a layer of a fork) is None, and so is what follows from it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.generator.meaning.forms import pair
+
+__all__ = ["LayerShapes", "Shape", "data_shape", "infer", "record_shape"]
+
+Shape = tuple[int, ...]
+_LOSSES = {"SoftmaxWithLoss", "EuclideanLoss", "SigmoidCrossEntropyLoss", "HingeLoss", "ContrastiveLoss"}
+_LOSSES |= {"InfogainLoss", "MultinomialLogisticLoss", "Accuracy"}
+_FED = {"Data", "ImageData", "WindowData", "MemoryData", "HDF5Data"}
+
+
+@dataclass(frozen=True)
+class LayerShapes:
+    """A layer with the shapes of its bottoms and tops, None where one is not known."""
+
+    layer: Any
+    bottoms: list[Shape | None]
+    tops: list[Shape | None]
+
+
+def infer(layers: Sequence[Any], data: Mapping[str, Sequence[int]] | None = None) -> list[LayerShapes]:
+    """The shapes of every layer of a net of one phase.
+
+    ``data`` gives (channels, height, width) of the pictures by the data layer's name, for what `data_shape` cannot
+    know. Raises ``InputError`` with the layer where a shape cannot be: a kernel larger than what it is moved over,
+    summands of different sizes, groups that do not divide the channels.
+    """
+    known: dict[str, Shape | None] = {}
+    found = []
+    for layer in layers:
+        bottoms = [known.get(name) for name in layer.bottom]
+        try:
+            tops = _tops(layer, bottoms, (data or {}).get(layer.name))
+        except (IndexError, ZeroDivisionError, ValueError) as error:
+            raise InputError(f"layer {layer.name} ({layer.type}): its bottom does not fit it ({error})") from error
+        tops = (tops + [None] * len(layer.top))[: len(layer.top)]
+        for name, shape in zip(layer.top, tops, strict=True):
+            if shape is not None and min(shape, default=1) < 1:
+                raise _misfit(layer, f"what it makes would have {' x '.join(map(str, shape))} values")
+            known[name] = shape
+        found.append(LayerShapes(layer, bottoms, tops))
+    return found
+
+
+def record_shape(source: str) -> Shape | None:
+    """(channels, height, width) of the first record of an LMDB, None where there is none that can be read."""
+    if not Path(source, "data.mdb").is_file():
+        return None
+    import lmdb
+
+    from caffebench.engine.locate import caffe_pb2
+
+    try:
+        with lmdb.open(source, readonly=True, lock=False, subdir=True) as database, database.begin() as reading:
+            datum = caffe_pb2().Datum.FromString(next(iter(reading.cursor()))[1])
+    except (lmdb.Error, StopIteration, ValueError, OSError):
+        return None
+    if datum.encoded:
+        return None
+    return datum.channels, datum.height, datum.width
+
+
+def data_shape(layer: Any, record: Sequence[int] | None = None) -> Shape | None:
+    """(batch, channels, height, width) of a layer that reads data, None where the pictures' size is not known.
+
+    ``record`` is the stored size, where somebody knows it; else the layer's own database is asked.
+    """
+    crop, means = layer.transform_param.crop_size, layer.transform_param.mean_value
+    if layer.type == "MemoryData":
+        p = layer.memory_data_param
+        return p.batch_size, p.channels, crop or p.height, crop or p.width
+    if layer.type == "ImageData":
+        p = layer.image_data_param
+        height, width = crop or p.new_height, crop or p.new_width
+        return (p.batch_size, 3 if p.is_color else 1, height, width) if height and width else None
+    if layer.type == "WindowData":
+        return layer.window_data_param.batch_size, 3, crop, crop
+    if layer.type != "Data":
+        return None
+    sizes = list(record or record_shape(layer.data_param.source) or ())
+    if not sizes and crop and (layer.transform_param.force_color or len(means) > 1):
+        sizes = [3 if layer.transform_param.force_color else len(means), crop, crop]
+    if len(sizes) != 3:
+        return None
+    if layer.transform_param.force_color:
+        sizes[0] = 3
+    if crop > min(sizes[1:]):
+        raise _misfit(layer, f"crop_size {crop} is larger than its pictures, {sizes[1]} x {sizes[2]}")
+    return layer.data_param.batch_size, sizes[0], crop or sizes[1], crop or sizes[2]
+
+
+def _misfit(layer: Any, why: str) -> InputError:
+    return InputError(f"layer {layer.name} ({layer.type}): {why}")
+
+
+def _tops(layer: Any, bottoms: list[Shape | None], record: Sequence[int] | None) -> list[Shape | None]:
+    kind = layer.type
+    if kind in _FED:
+        shape = data_shape(layer, record)
+        return [shape, *([(shape[0],)] * (len(layer.top) - 1) if shape else [])]
+    if kind in ("Input", "DummyData"):
+        return list(_given(layer))
+    if kind in _LOSSES:
+        return [()]
+    if not bottoms or any(shape is None for shape in bottoms):
+        return []
+    return _of_known(layer, [shape for shape in bottoms if shape is not None])
+
+
+def _given(layer: Any) -> list[Shape]:
+    if layer.type == "Input":
+        shapes = [tuple(shape.dim) for shape in layer.input_param.shape]
+    else:
+        p = layer.dummy_data_param
+        shapes = [tuple(shape.dim) for shape in p.shape]
+        shapes = shapes or list(zip(p.num, p.channels, p.height, p.width, strict=False))
+    return shapes * len(layer.top) if len(shapes) == 1 else shapes
+
+
+def _of_known(layer: Any, bottoms: list[Shape]) -> list[Shape | None]:
+    first, kind = bottoms[0], layer.type
+    if kind in ("Convolution", "Deconvolution"):
+        return [_convolution(layer, shape, kind == "Deconvolution") for shape in bottoms]
+    if kind == "Pooling":
+        return [_pooling(layer, first)] * len(layer.top)
+    if kind == "InnerProduct":
+        axis = _axis(layer.inner_product_param.axis, first)
+        return [(*first[:axis], layer.inner_product_param.num_output)]
+    if kind == "Concat":
+        return [_concat(layer, bottoms)]
+    if kind == "Eltwise":
+        if len(set(bottoms)) > 1:
+            sizes = " and ".join(" x ".join(map(str, shape)) for shape in bottoms)
+            raise _misfit(layer, f"cannot combine blobs of different sizes, {sizes}")
+        return [first]
+    if kind == "Slice":
+        return list(_slice(layer, first))
+    if kind == "Split":
+        return [first] * len(layer.top)
+    if kind == "Flatten":
+        start, end = _axis(layer.flatten_param.axis, first), _axis(layer.flatten_param.end_axis, first)
+        return [(*first[:start], prod(first[start : end + 1]), *first[end + 1 :])]
+    if kind == "Reshape":
+        return [_reshape(layer, first)]
+    if kind == "Reduction":
+        return [first[: _axis(layer.reduction_param.axis, first)]]
+    if kind in ("Silence", "HDF5Output"):
+        return []
+    if kind in ("ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "Exp", "Log", "Swish", "Clip",
+                "Dropout", "LRN", "BatchNorm", "Scale", "Bias", "Softmax", "MVN", "Threshold"):  # fmt: skip
+        return [first]
+    return []
+
+
+def _axis(axis: int, shape: Shape) -> int:
+    return axis if axis >= 0 else len(shape) + axis
+
+
+def _convolution(layer: Any, shape: Shape, transposed: bool) -> Shape:
+    p = layer.convolution_param
+    kernel, pad = pair(p, "kernel_size", "kernel", 0), pair(p, "pad", "pad", 0)
+    stride = pair(p, "stride", "stride", 1)
+    dilation = (tuple(p.dilation) or (1,)) * (2 if len(p.dilation) < 2 else 1)
+    if shape[1] % p.group or p.num_output % p.group:
+        raise _misfit(layer, f"its group of {p.group} must divide its {shape[1]} inputs and {p.num_output} outputs")
+    sides = []
+    for side, k, d, a, s in zip(shape[2:], kernel, dilation, pad, stride, strict=True):
+        reach = d * (k - 1) + 1
+        if transposed:
+            sides.append(s * (side - 1) + reach - 2 * a)
+            continue
+        if side + 2 * a < reach:
+            raise _misfit(layer, f"its kernel of {reach} pixels is larger than its bottom, {side} with a pad of {a}")
+        sides.append((side + 2 * a - reach) // s + 1)
+    return (shape[0], p.num_output, *sides)
+
+
+def _pooling(layer: Any, shape: Shape) -> Shape:
+    p = layer.pooling_param
+    if p.global_pooling:
+        return (*shape[:2], 1, 1)
+    sides = []
+    for side, k, a, s in zip(
+        shape[2:], pair(p, "kernel_size", "kernel", 0), pair(p, "pad", "pad", 0), pair(p, "stride", "stride", 1),
+        strict=True,
+    ):  # fmt: skip
+        if side + 2 * a < k:
+            raise _misfit(layer, f"its kernel of {k} pixels is larger than its bottom, {side} with a pad of {a}")
+        pooled = -(-(side + 2 * a - k) // s) + 1
+        if a and (pooled - 1) * s >= side + a:
+            pooled -= 1
+        sides.append(pooled)
+    return (*shape[:2], *sides)
+
+
+def _concat(layer: Any, bottoms: list[Shape]) -> Shape:
+    p = layer.concat_param
+    axis = _axis(p.concat_dim if p.HasField("concat_dim") else p.axis, bottoms[0])
+    rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in bottoms}
+    if len(rest) > 1:
+        raise _misfit(layer, f"cannot put blobs of sizes {' and '.join(map(str, bottoms))} together")
+    return (*bottoms[0][:axis], sum(shape[axis] for shape in bottoms), *bottoms[0][axis + 1 :])
+
+
+def _slice(layer: Any, shape: Shape) -> list[Shape]:
+    p = layer.slice_param
+    axis = _axis(p.slice_dim if p.HasField("slice_dim") else p.axis, shape)
+    points = list(p.slice_point) or [shape[axis] * n // len(layer.top) for n in range(1, len(layer.top))]
+    edges = [0, *points, shape[axis]]
+    return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)]
+
+
+def _reshape(layer: Any, shape: Shape) -> Shape:
+    p = layer.reshape_param
+    start = _axis(p.axis, shape) if p.axis >= 0 else len(shape) + p.axis + 1
+    end = len(shape) if p.num_axes == -1 else start + p.num_axes
+    dims = [shape[start + n] if dim == 0 else dim for n, dim in enumerate(p.shape.dim)]
+    whole = prod(shape[start:end])
+    if -1 in dims:
+        dims[dims.index(-1)] = whole // max(1, -prod(dims))
+    if prod(dims) != whole:
+        raise _misfit(layer, f"cannot make {' x '.join(map(str, dims))} of {whole} values")
+    return (*shape[:start], *dims, *shape[end:])
