@@ -29,6 +29,7 @@ demo: setup
 lint: $(VENV)/.packages
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo --cache-dir .cache/imports
 
 # mypy does not follow the import hook of an editable install: give it the namespace as a tree of links.
 types: $(VENV)/.packages

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffebench.analysis.curve import rates_of
 from caffebench.analysis.output.drawing.lines import (
     COLUMN,
     MOST,
@@ -27,6 +26,7 @@ from caffebench.analysis.output.drawing.lines import (
 from caffebench.analysis.output.drawing.plot_style import window_of
 from caffebench.analysis.runs.groups import Group, group_runs
 from caffebench.analysis.runs.model import Run
+from caffebench.analysis.stitch.drawn import rates_of
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
 

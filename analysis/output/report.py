@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis.curve import Curve, Drawn, rates_of
 from caffebench.analysis.output.configurations import differences, net_text, settings
 from caffebench.analysis.output.drawing.downsample import downsample, smooth
 from caffebench.analysis.output.drawing.plot_style import final, style, window_of
 from caffebench.analysis.output.table.results_table import TableRow, table_rows
 from caffebench.analysis.runs.model import Run, Session
+from caffebench.analysis.stitch.drawn import Curve, Drawn, rates_of
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
 
@@ -82,7 +82,7 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
         for place, one in enumerate(offered):
             if title in one:
                 curve = one[title]()
-                if curve is not None and len(curve.raw):
+                if curve is not None and len(curve.envelope):
                     series[place], less = _series(curve, title, buckets)
                     thinned = thinned or less
         if series:
@@ -133,7 +133,7 @@ def _rank(title: str) -> tuple[Any, ...]:
 
 def _series(curve: Drawn, title: str, buckets: int) -> tuple[dict[str, Any], bool]:
     """The curve for the page, and whether it was thinned: columns ``AXES`` and value, and the smoothed curve's own."""
-    rows = curve.raw
+    rows = curve.envelope
     if title == "learning rate":
         # Of a rate that stays, both ends are enough.
         turns = np.flatnonzero(np.diff(rows.value))
@@ -144,7 +144,7 @@ def _series(curve: Drawn, title: str, buckets: int) -> tuple[dict[str, Any], boo
     made = _columns(rows[places])
     window = window_of(curve.count)
     if title.startswith("train") and window // curve.group > 1:
-        smoothed = replace(curve.even, value=smooth(curve.even.value, window // curve.group))
+        smoothed = replace(curve.group_means, value=smooth(curve.group_means.value, window // curve.group))
         made["smooth"] = _columns(smoothed[downsample(smoothed.iteration, smoothed.value, buckets)])
         made["window"] = round(window * int(rows.iteration[-1] - rows.iteration[0]) / (curve.count - 1))
     return made, len(places) < curve.count

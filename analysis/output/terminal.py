@@ -12,23 +12,16 @@ from pathlib import Path
 
 import click
 
+from caffebench.analysis.output.session_report import clock
 from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
 from caffebench.common.printable import printable
 
-__all__ = ["clock", "overview", "read_with_progress"]
+__all__ = ["overview", "read_with_progress"]
 
 NARROW = 12
 """Columns that the last column has at least where a terminal is narrow."""
-
-
-def clock(seconds: float | None) -> str:
-    """``12:32:51``, or ``-`` for None."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def read_with_progress(paths: Sequence[Path], train_size: int | None) -> list[Run]:

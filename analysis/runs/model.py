@@ -15,8 +15,8 @@ from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose
 if TYPE_CHECKING:
     import polars as pl
 
-    from caffebench.analysis.curve import Drawn
     from caffebench.analysis.stitch.curves import Stitched
+    from caffebench.analysis.stitch.drawn import Drawn
 
 __all__ = ["COLUMNS", "Run", "Session"]
 
@@ -171,7 +171,7 @@ class Run:
 
     def drawn_choice(self, choice: Choice | None) -> Drawn | None:
         """The curve of what ``accuracy_choice`` or ``loss_choice`` chose."""
-        from caffebench.analysis.curve import added
+        from caffebench.analysis.stitch.drawn import added
 
         if choice is None:
             return None

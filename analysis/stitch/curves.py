@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.curve import Drawn, drawn
 from caffebench.analysis.read.columns import TEST, TRAIN, Metric, Values
+from caffebench.analysis.stitch.drawn import Drawn, drawn
 from caffebench.analysis.stitch.parts import Chosen, Chunk, Part
 
 if TYPE_CHECKING:

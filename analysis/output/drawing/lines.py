@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffebench.analysis.curve import Curve, Drawn
 from caffebench.analysis.output.drawing.downsample import Numbers, downsample, smooth
 from caffebench.analysis.output.drawing.plot_style import final, style
 from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import Run
+from caffebench.analysis.stitch.drawn import Curve, Drawn
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable
 
@@ -98,11 +98,11 @@ def lines_of(
 
 
 def _line(run: Run | Group, place: int, curve: Drawn, x: str, smoothed: Callable[[Drawn], int]) -> Line | None:
-    shown, size = _known(curve.raw, x), smoothed(curve) // curve.group
+    shown, size = _known(curve.envelope, x), smoothed(curve) // curve.group
     raw = None
     if size > 1:
         raw = (getattr(shown, x).astype("f8"), shown.value)
-        shown = _known(curve.even, x)
+        shown = _known(curve.group_means, x)
         shown.value = smooth(shown.value, size)
     if not len(shown):
         return None

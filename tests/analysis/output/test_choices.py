@@ -66,7 +66,7 @@ def test_plot_and_report_draw_the_same(runs: list[Run]) -> None:
     tasks = runs[2]
     drawn = tasks.drawn_choice(tasks.loss_choice)
     assert drawn is not None
-    assert drawn.raw.value.tolist() == pytest.approx([0.0, 3.0, 6.0, 9.0])
+    assert drawn.envelope.value.tolist() == pytest.approx([0.0, 3.0, 6.0, 9.0])
     curves = {one["title"]: one["curves"] for one in report_data(runs)["metrics"]}
     assert curves["test loss"][2]["value"] == pytest.approx([0, 3, 6, 9])
     assert curves["test accuracy"][0]["value"] == pytest.approx([0.2, 0.3, 0.4, 0.5])

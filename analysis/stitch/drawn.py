@@ -37,9 +37,9 @@ class Curve(Aligned):
 class Drawn:
     """What is drawn of a curve."""
 
-    raw: Curve
+    envelope: Curve
     """All points; of a run with ``MANY`` rows the first, the last, the least and the greatest of each group."""
-    even: Curve
+    group_means: Curve
     """All points; of a run with ``MANY`` rows the mean of each group: of this a mean over neighbours is taken."""
     group: int
     """Points that were a group, 1 where all are there."""
@@ -71,10 +71,10 @@ def added(curves: Sequence[tuple[Drawn, float]]) -> Drawn | None:
     first = curves[0][0]
     if len(curves) == 1:
         return first
-    shown = first.raw.iteration
+    shown = first.envelope.iteration
     for other, _ in curves[1:]:
-        shown = shown[np.isin(shown, other.raw.iteration)]
-    parts = [(one.raw[np.isin(one.raw.iteration, shown)], factor) for one, factor in curves]
+        shown = shown[np.isin(shown, other.envelope.iteration)]
+    parts = [(one.envelope[np.isin(one.envelope.iteration, shown)], factor) for one, factor in curves]
     if not len(shown) or any(len(part) != len(parts[0][0]) for part, _ in parts):
         return None
     total = replace(parts[0][0], value=np.sum([factor * part.value for part, factor in parts], axis=0))
@@ -83,7 +83,7 @@ def added(curves: Sequence[tuple[Drawn, float]]) -> Drawn | None:
 
 def rates_of(losses: Drawn) -> Drawn:
     """The learning rate where the train loss was said."""
-    told = losses.raw[~np.isnan(losses.raw.lr)]
+    told = losses.envelope[~np.isnan(losses.envelope.lr)]
     told.value = told.lr
     return Drawn(told, told, losses.group, losses.count)
 
