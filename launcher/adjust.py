@@ -30,6 +30,8 @@ def adjust_solver(file: SolverFile, *, snapshots: str, on_gpu: bool) -> list[str
     if solver.HasField("device_id") and solver.device_id > 0:
         said.append(f"its device_id {solver.device_id} is not used: --gpu chooses the GPU")
     solver.ClearField("device_id")  # which one is decided when the run starts
+    if not solver.snapshot_after_train:
+        said.append("as its snapshot_after_train says, there will be no snapshot of its final weights")
     if solver.test_iter and solver.test_interval <= 0:
         solver.test_interval = solver.max_iter
         said.append("it is tested at its end (and start), although it has no test_interval, with which Caffe refuses")

@@ -37,6 +37,12 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     help="Initialisation of the weights (default: what the file's header says).",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from the weights of a .caffemodel.")
+@click.option(
+    "--snapshot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Begin at a .solverstate of another run, or of plain Caffe.",
+)
 @click.option("--logs", default="logs", show_default=True, type=click.Path(path_type=Path), help="Folder of the logs.")
 @click.option(
     "--snapshots",

@@ -77,7 +77,9 @@ class Earlier:
     """Its end line; empty where it was killed."""
 
 
-def identify(file: SolverFile, *, init: str, weights: tuple[str, ...], seed: int | None) -> Identity:
+def identify(
+    file: SolverFile, *, init: str, weights: tuple[str, ...] = (), snapshot: Path | None = None, seed: int | None = None
+) -> Identity:
     """The identity of a run of a solver's file as it is written: call it before anything in it is replaced.
 
     ``seed`` is the one that the command names.
@@ -107,6 +109,8 @@ def identify(file: SolverFile, *, init: str, weights: tuple[str, ...], seed: int
         options["init"] = init
     if weights:
         options["weights"] = ", ".join(weights)
+    if snapshot is not None:
+        options["snapshot"] = str(snapshot)
     old = list(file.old_nets.values())
     path = str(file.path.resolve())
     return Identity(path, _digest(whole, *old), _digest(nets, *old), _digest(solver), options, seed)

@@ -34,6 +34,8 @@ class Plan:
     snapshots: str = "snapshots"
     init: str = "none"
     weights: tuple[str, ...] = ()
+    snapshot: str | None = None
+    """A ``.solverstate`` from elsewhere that the run begins at."""
     gpus: tuple[int, ...] = ()
     """The GPUs of this run; none means the CPU."""
     layers: Literal["caffe", "fast"] = "caffe"

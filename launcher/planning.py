@@ -10,6 +10,7 @@ from typing import Any
 from caffebench.common.errors import InputError
 from caffebench.engine import fast
 from caffebench.launcher.adjust import adjust_solver
+from caffebench.launcher.adopt import check_adoptable
 from caffebench.launcher.datacheck import check_data
 from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
 from caffebench.launcher.feasible import check_feasible
@@ -97,6 +98,7 @@ def _make_plan(
     *,
     init: str | None = None,
     weights: Path | None = None,
+    snapshot: Path | None = None,
     logs: Path = Path("logs"),
     snapshots: Path = Path("snapshots"),
     data_root: Path | None = None,
@@ -109,12 +111,20 @@ def _make_plan(
     chosen = init or header.get("init", "none")
     if weights is not None and init not in (None, "none"):
         raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
-    named = _check_weights(file, weights)
-    identity = identify(file, init="none" if named else chosen, weights=named, seed=request.seed)
+    if snapshot is not None and (weights is not None or init not in (None, "none")):
+        raise InputError("--snapshot and --weights or --init exclude each other: a snapshot has its weights with it")
+    named = () if snapshot is not None else _check_weights(file, weights)
+    chosen = "none" if named or snapshot is not None else chosen
+    identity = identify(file, init=chosen, weights=named, snapshot=snapshot, seed=request.seed)
     if data_root is not None:
         file.move_data(data_root)
     if max_iter is not None:
         solver.max_iter = max_iter
+    if snapshot is not None and (reached := check_adoptable(snapshot)) > solver.max_iter:
+        raise InputError(
+            f"--snapshot {snapshot} is of iteration {reached}, and {file.path} ends at {solver.max_iter}: raise "
+            "max_iter there or with --max-iter"
+        )
     if solver.max_iter <= 0:
         raise InputError(f"{file.path} has no max_iter above 0, so it would train nothing: add it, or use --max-iter")
     seed = request.seed
@@ -143,8 +153,9 @@ def _make_plan(
         header=header,
         logs=str(logs),
         snapshots=str(snapshots),
-        init="none" if named else chosen,
+        init=chosen,
         weights=named,
+        snapshot=None if snapshot is None else str(snapshot),
         gpus=gpus,
         notes=tuple(said),
         label_uses=label_uses,

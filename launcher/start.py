@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from caffebench.launcher.cursor import forward_data
 from caffebench.launcher.datastate import data_states
 from caffebench.launcher.divergence import Divergence, chance_loss
+from caffebench.launcher.finetuning import load_weights
 from caffebench.launcher.labels import check_built_labels
 from caffebench.launcher.nets import built_layers
 from caffebench.launcher.plan import Plan
 from caffebench.launcher.pythonlayers import import_python_layers
-from caffebench.launcher.restoring import check_shapes, find_point, restore
+from caffebench.launcher.restoring import find_point, restore
 from caffebench.launcher.schedule import Phase, learning_rate
 from caffebench.launcher.seeds import derive_seed
 from caffebench.launcher.solverfile import data_layers, parse_solver
@@ -92,7 +92,7 @@ def start(
     if point is not None:
         restore(training, plan, point, changed, say)
     elif plan.weights:
-        _load_weights(training, plan.weights)
+        load_weights(caffe, solver.net, plan.weights, say)
     elif plan.init != "none" and rank == 0:
         _initialise(training, plan.init, say)
     elif plan.init in ("lsuv", "ortho-lsuv"):
@@ -131,10 +131,3 @@ def _initialise(training: Training, method: str, say: Callable[[str, dict[str, A
     )
     if method != "ortho":
         training.train_batches = 1  # the fixed batch that the variances were measured on
-
-
-def _load_weights(training: Training, names: tuple[str, ...]) -> None:
-    for name in names:
-        check_shapes(training.solver.net, Path(name), must_all_fit=False)
-        training.caffe.log(f"Finetuning from {name}")
-        training.solver.net.copy_from(name)

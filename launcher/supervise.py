@@ -16,7 +16,9 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
+from caffebench.launcher.adopt import adopt_snapshot
 from caffebench.launcher.failures import Failure, disk_is_full, explain
+from caffebench.launcher.finetuning import describe_weights
 from caffebench.launcher.identity import Earlier, check_same_file, read_earlier, read_identity
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan, Status
@@ -97,6 +99,8 @@ class _Supervisor:
         self.deadline = None if plan.time_limit is None else time.monotonic() + plan.time_limit
         self.iteration = 0
         self.log: Path | None = None
+        self.said: set[str] = set()
+        """Events of the present session that people were told of."""
 
     def run(self) -> Outcome:
         self.paths.prepare()
@@ -107,7 +111,19 @@ class _Supervisor:
                     self.watch.say(f"moved what was there of {self.plan.run} to {folder}")
             elif finished := self._finished():
                 return finished
+            self._adopt()
             return self._attempts(lock)
+
+    def _adopt(self) -> None:
+        """Make the snapshot that the run is to begin at its own, unless it has got further already."""
+        given, own = self.plan.snapshot, self.paths.iterations()
+        if given is None:
+            return
+        if own:
+            self.watch.say(f"{self.plan.run}: it has snapshots of its own and goes on from there, not from {given}")
+            return
+        iteration = adopt_snapshot(Path(given), self.paths, self.plan.identity)
+        self.watch.say(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
 
     def _finished(self) -> Outcome | None:
         """What there is to say about a run that has ended before, so that it is not run again.
@@ -261,7 +277,8 @@ class _Supervisor:
 
     def _follow(self, child: subprocess.Popen[bytes], tail: LogTail) -> None:
         """Wait for the child, passing on what it logs and what is asked of it."""
-        told = resumed = False
+        told = False
+        self.said.clear()
         ended = os.pidfd_open(child.pid)
         with select.epoll() as news:  # asleep between two looks, but for an end and a request to stop
             try:
@@ -274,18 +291,22 @@ class _Supervisor:
                     elif not told and self.stopper.asked:
                         told = True
                         child.send_signal(signal.SIGTERM)
-                    self.iteration = tail.iteration or self.iteration
-                    self.watch.look(tail)
-                    if not resumed and (resume := tail.events.get("resume")) is not None:
-                        resumed = True
-                        if lost := resume["not_restored"]:
-                            self.watch.say(f"{self.plan.run}: not restored: {', '.join(lost)}")
+                    self._report(tail)
                     news.poll(POLL)
             finally:
                 os.close(ended)
         tail.finish()
+        self._report(tail)
+
+    def _report(self, tail: LogTail) -> None:
+        """Pass on how far the child has got, and once what its own lines say to people."""
         self.iteration = tail.iteration or self.iteration
         self.watch.look(tail)
+        for event, describe in (("weights", describe_weights), ("resume", _describe_resume)):
+            if event in tail.events and event not in self.said:
+                self.said.add(event)
+                for sentence in describe(tail.events[event]):
+                    self.watch.say(f"{self.plan.run}: {sentence}")
 
     def _judge(self, code: int, tail: LogTail, log: Any) -> tuple[Outcome, Failure | None]:
         """What the child's end means; a child that could not say so itself gets its end line here."""
@@ -322,3 +343,8 @@ class _Supervisor:
 def _done(run: str, iteration: int, reason: str, tail: LogTail) -> Outcome:
     """The outcome of a finished run, with the figures of its log's last test."""
     return Outcome(run, "done", iteration, reason, tail.path, tail.accuracy, tail.test_loss)
+
+
+def _describe_resume(event: dict[str, Any]) -> list[str]:
+    lost = event["not_restored"]
+    return [f"not restored: {', '.join(lost)}"] if lost else []
