@@ -6,11 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from caffebench.analysis.read.block import Mark
 from caffebench.analysis.read.columns import Metrics
 from caffebench.analysis.read.files import Source, find_runs
 from caffebench.analysis.read.parser import Scan, scan_file
@@ -36,6 +40,7 @@ def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size
     """Stitch a run from the scans of its files; None where not one of them is a Caffe log."""
     if not any(one.caffe for one in scans):
         return None
+    scans = [replace(one, marks=_believed(one)) for one in scans]
     found = [
         piece
         for part, (path, one) in enumerate(zip(source.files, scans, strict=True))
@@ -72,6 +77,17 @@ def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size
         seconds=seconds,
         bad_lines=sum(one.bad for one in scans) + sum(one.garbled for one in found),
     )
+
+
+def _believed(scan: Scan) -> list[Mark]:
+    """Its marks but for event lines that no process of the log can have written.
+
+    The name of a layer may hold a line break, and behind it what looks like a line of ours. What cannot be known when a
+    net is written is the number of the process: it must be one that trains, or that of the log's first line.
+    """
+    speakers = {one.pid for one in scan.marks if one.kind in ("solver", "net", "start", "resume")}
+    speakers |= set(np.unique(scan.ends.pid).tolist()) | {one.pid for one in scan.marks[:1]}
+    return [one for one in scan.marks if one.kind != "event" or one.pid in speakers]
 
 
 def natural(name: str) -> list[tuple[int, str]]:
