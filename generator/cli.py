@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from caffebench.common.cli import command
+from caffebench.common.errors import InputError
 
 if TYPE_CHECKING:
     from caffebench.generator.schema import Profile, Settings, Sweep
@@ -23,6 +24,9 @@ gen-prototxt batch_size --only 'bs128*' --set momentum=0.95
 gen-prototxt my_sweep.yaml                   a sweep of your own
 gen-prototxt batch_size --base solver.prototxt   the study on your own solver and net
 gen-prototxt --all --check                   are the files on disk what would be written?
+gen-prototxt batch_size --split              solver and net as two files
+gen-prototxt --deploy prototxt/bs128.prototxt    the net for inference
+gen-prototxt --summary my_solver.prototxt    layers, shapes, parameters, multiply-adds, memory
 gen-prototxt --lint old/*.prototxt           what is wrong with these, ours or not
 gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
 """
@@ -38,6 +42,18 @@ gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
 @click.option("--only", metavar="GLOB", help="Only the variants whose names match.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting that beats the sweep's.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the files on disk differ.")
+@click.option(
+    "--split", "apart", is_flag=True, help="Solver and net as two files, NAME.prototxt and NAME.net.prototxt."
+)
+@click.option(
+    "--deploy",
+    "deploy_files",
+    is_flag=True,
+    help="Take the arguments for prototxt files; write their nets for inference.",
+)
+@click.option(
+    "--summary", "sum_up", is_flag=True, help="Take them for prototxt files; layers, shapes, parameters, memory."
+)
 @click.option("--lint", "lint_files", is_flag=True, help="Take the arguments for prototxt files; say what is wrong.")
 @click.option("--compare", "compare_files", is_flag=True, help="Take them for two files; say what differs in meaning.")
 def main(
@@ -50,10 +66,15 @@ def main(
     only: str | None,
     assignments: tuple[str, ...],
     check: bool,
+    apart: bool,
+    deploy_files: bool,
+    sum_up: bool,
     lint_files: bool,
     compare_files: bool,
 ) -> int:
     """Write one self-contained solver prototxt for each variant of each SWEEP, a name or a file of your own."""
+    if deploy_files or sum_up:
+        return _each([Path(one) for one in sweep], out if deploy_files else None, sum_up)
     if lint_files or compare_files:
         return _look_at([Path(one) for one in sweep], lint_files, compare_files)
     from caffebench.generator import catalog
@@ -71,13 +92,13 @@ def main(
     settings = catalog.parse_settings(assignments)
     base = base or catalog.base_of(sweeps, sweep)
     if base is not None:
-        return _on_base(sweeps, base, data if profile else None, out, only, settings, check)
+        return _on_base(sweeps, base, data if profile else None, out, only, settings, check, apart)
     if every:
         for one in [one for one in sweeps if data.profile in one.refuse]:
             click.echo(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}", err=True)
             sweeps.remove(one)
     texts = generate(sweeps, data, only=only, overrides=settings)
-    return _hand_over(texts, out, check, every and only is None)
+    return _hand_over(texts, out, check, apart, every and only is None)
 
 
 def _on_base(
@@ -88,6 +109,7 @@ def _on_base(
     only: str | None,
     settings: Settings,
     check: bool,
+    apart: bool,
 ) -> int:
     """Write what the user's net has a place for; name the rest. 1 where some, 2 where all had none."""
     from caffebench.generator.base import generate_on_base, load_base
@@ -97,13 +119,16 @@ def _on_base(
         click.echo(f"gen-prototxt: {name}: {why}", err=True)
     if not made.texts:
         return 2
-    return _hand_over(made.texts, out, check, False) or int(bool(made.refused))
+    return _hand_over(made.texts, out, check, apart, False) or int(bool(made.refused))
 
 
-def _hand_over(texts: dict[str, str], out: Path, check: bool, whole: bool) -> int:
+def _hand_over(texts: dict[str, str], out: Path, check: bool, apart: bool, whole: bool) -> int:
     """Write the files, or say what differs on disk; ``whole``: no other generated file should be there."""
     from caffebench.generator.generate import outdated, write
+    from caffebench.generator.split import split
 
+    names = list(texts)
+    texts = split(texts, out) if apart else texts
     if check:
         wrong = outdated(texts, out, every=whole)
         for line in wrong:
@@ -114,12 +139,37 @@ def _hand_over(texts: dict[str, str], out: Path, check: bool, whole: bool) -> in
             click.echo(f"{len(texts)} files in {out} are what would be written")
         return int(bool(wrong))
     changed = write(texts, out)
-    click.echo(f"{len(texts)} files in {out}, {changed} of them new or changed: {_some(list(texts))}")
+    click.echo(f"{len(texts)} files in {out}, {changed} of them new or changed: {_some(names)}")
     return 0
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:3])}, ..., {names[-1]}"
+
+
+def _each(paths: list[Path], out: Path | None, sum_up: bool) -> int:
+    """Write the net for inference of each file to ``out``, or print its summary; a bad file does not end the others."""
+    from caffebench.common.files import write_whole
+    from caffebench.generator.meaning import load_prototxt
+    from caffebench.generator.nets.deploy import deploy
+    from caffebench.generator.nets.summary import summary
+
+    if not paths or (out is not None and sum_up):
+        raise click.UsageError("give the names of prototxt files, with --deploy or with --summary")
+    failed = 0
+    for path in paths:
+        try:
+            file = load_prototxt(path)
+            if out is None:
+                click.echo(f"{path}\n{summary(file)}" if len(paths) > 1 else summary(file))
+            else:
+                target = out / f"{path.stem}.deploy.prototxt"
+                write_whole(target, deploy(file))
+                click.echo(target)
+        except InputError as error:
+            failed += 1
+            click.echo(f"gen-prototxt: {error}", err=True)
+    return 0 if not failed else 2 if failed == len(paths) else 1
 
 
 def _look_at(paths: list[Path], lint_files: bool, compare_files: bool) -> int:

@@ -199,9 +199,9 @@ def _pooling(layer: Any, shape: Shape) -> Shape:
         shape[2:], pair(p, "kernel_size", "kernel", 0), pair(p, "pad", "pad", 0), pair(p, "stride", "stride", 1),
         strict=True,
     ):  # fmt: skip
-        if side + 2 * a < k:
+        pooled = -(-(side + 2 * a - k) // s) + 1  # rounded up: a kernel may reach over the edge
+        if pooled < 1:
             raise _misfit(layer, f"its kernel of {k} pixels is larger than its bottom, {side} with a pad of {a}")
-        pooled = -(-(side + 2 * a - k) // s) + 1
         if a and (pooled - 1) * s >= side + a:
             pooled -= 1
         sides.append(pooled)

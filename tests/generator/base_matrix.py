@@ -38,17 +38,20 @@ caffe.set_mode_cpu()
 for path in sys.argv[1:]:
     caffe.set_random_seed(7)
     solver = caffe.get_solver(path)
-    solver.step(2)
     net = solver.net
-    net.clear_param_diffs()
-    net.forward()
-    net.backward()
-    losses = [float(net.blobs[name].data.sum()) for name in net.outputs if net.blobs[name].data.size == 1]
     types = dict(zip(net._layer_names, (layer.type for layer in net.layers)))
     learn = {name: blobs for name, blobs in net.params.items() if types[name] != "BatchNorm"}
-    still = [name for name, blobs in learn.items() if not numpy.abs(blobs[0].diff).max() > 0]
-    wild = [name for name, blobs in learn.items() if not all(numpy.isfinite(blob.diff).all() for blob in blobs)]
-    tested = [float(net.blobs[name].data.sum()) for net in solver.test_nets for name in net.outputs]
+    still, wild, losses = set(learn), set(), []
+    for steps in (2, 0):  # a look at the first weights, two steps, a look at what they have become
+        net.clear_param_diffs()
+        net.forward()
+        net.backward()
+        losses += [float(net.blobs[name].data.sum()) for name in net.outputs if net.blobs[name].data.size == 1]
+        still -= {name for name, blobs in learn.items() if numpy.abs(blobs[0].diff).max() > 0}
+        wild |= {name for name, blobs in learn.items() if not all(numpy.isfinite(blob.diff).all() for blob in blobs)}
+        if steps:
+            solver.step(steps)
+    still, wild = sorted(still), sorted(wild)
     print(json.dumps({"file": path, "losses": losses, "learn": len(learn), "still": still, "wild": wild}), flush=True)
 """
 

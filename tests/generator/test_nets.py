@@ -1,0 +1,227 @@
+"""``--summary``, ``--deploy``, ``--split``: published counts, the test net's scores, files that Caffe's tools take."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+
+from caffebench.engine.locate import caffe_pb2
+from caffebench.generator.catalog import load_profile, load_sweep
+from caffebench.generator.cli import main
+from caffebench.generator.compare import compare
+from caffebench.generator.generate import generate
+from caffebench.generator.meaning import load_prototxt
+from caffebench.generator.nets.deploy import deployed_layers
+from caffebench.generator.nets.shapes import infer
+from caffebench.generator.nets.summary import count, summary
+
+sys.path.insert(0, str(Path(__file__).parent))
+from architectures import ARCHITECTURES
+from base_matrix import make_base, make_pictures
+
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "GLOG_minloglevel": "2"}
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+# Parameters and multiply-adds for one picture as they are published: CaffeNet's weights are 60,965,224 floats; the
+# others' papers and their authors' repositories say 6.99 M and 1.58 G, 25.56 M and 3.86 G, 4.23 M and 569 M.
+PUBLISHED = {
+    "caffenet": (60_965_224, 724.4e6),
+    "googlenet": (6_998_552, 1.583e9),
+    "resnet50": (25_557_032, 3.858e9),
+    "mobilenet": (4_231_976, 568.7e6),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_counts_agree_with_the_published_ones(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.prototxt"
+    path.write_text(ARCHITECTURES[name]())
+    counts = count(infer(deployed_layers(load_prototxt(path))))
+    parameters, multiply_adds = PUBLISHED[name]
+    assert counts.parameters == parameters
+    assert counts.multiply_adds == pytest.approx(multiply_adds, rel=1e-3)
+
+
+def test_summary_is_a_table_of_layers_and_sums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "caffenet.prototxt").write_text(ARCHITECTURES["caffenet"]())
+    assert run("--summary", tmp_path / "caffenet.prototxt") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["layer", "type", "output", "parameters", "multiply-adds"]
+    assert lines[2].split() == ["conv1", "Convolution", "256", "x", "96", "x", "55", "x", "55", "34,944", "105,415,200"]
+    assert "for inference: 60,965,224 parameters, 724,406,816 multiply-adds a picture" in lines
+    assert lines[-1] == "memory of a training step: 2,888 MB at a batch of 256"
+
+
+def test_what_depends_on_data_that_are_not_there_is_said_to_be_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "lenet.prototxt"
+    path.write_text(ARCHITECTURES["lenet"]())
+    text = summary(load_prototxt(path))
+    assert "for inference: ? parameters" in text
+    assert text.splitlines()[-1].startswith("? is not known without the size of the data")
+
+
+def test_shared_weights_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "# caffebench: shape: [2, 28, 28]\n" + ARCHITECTURES["siamese"]()
+    (tmp_path / "siamese.prototxt").write_text(text)
+    one_branch = 20 * 25 + 20 + 50 * 20 * 25 + 50 + 800 * 500 + 500 + 500 * 10 + 10 + 10 * 2 + 2
+    assert f"TRAIN: {one_branch:,} parameters" in summary(load_prototxt(tmp_path / "siamese.prototxt"))
+
+
+# The net's own count of parameters and the shape of every blob, from Caffe: ours must be the same.
+BUILT = """
+import json, sys, caffe
+caffe.set_mode_cpu()
+for path in sys.argv[1:]:
+    net = caffe.get_solver(path).net
+    types = dict(zip(net._layer_names, (layer.type for layer in net.layers)))
+    blobs = {name: list(blob.data.shape) for name, blob in net.blobs.items() if "_split_" not in name}
+    learned = sum(b.count for name, blobs in net.params.items() if types[name] != "BatchNorm" for b in blobs)
+    print(json.dumps({"blobs": blobs, "learned": learned}))
+"""
+
+
+def test_shapes_and_parameters_are_those_that_caffe_builds(digits_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(digits_root)
+    (tmp_path / "snapshots").mkdir()
+    digits = load_profile("digits")
+    texts = generate([load_sweep("bn_init")], digits)
+    texts |= generate([load_sweep("activations")], digits)
+    texts |= generate([load_sweep("determinism")], digits, only="seeded")
+    for name, text in texts.items():
+        (tmp_path / f"{name}.prototxt").write_text(text)
+    command = [sys.executable, "-c", BUILT, *(f"{name}.prototxt" for name in texts)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    for name, line in zip(texts, done.stdout.splitlines(), strict=True):
+        built = json.loads(line)
+        file = load_prototxt(tmp_path / f"{name}.prototxt")
+        records = {"data": file.header["shape"]}
+        shapes = infer([layer.message for layer in file.phase("TRAIN").layers], records)  # type: ignore[union-attr]
+        ours = {top: list(shape) for one in shapes for top, shape in zip(one.layer.top, one.tops, strict=True)}  # type: ignore[arg-type]
+        assert ours == built["blobs"], name
+        assert count(shapes).parameters == built["learned"], name
+
+
+SCORES = """
+import json, sys, caffe, numpy
+caffe.set_mode_cpu()
+solver_file, deploy_file, weights = sys.argv[1:]
+solver = caffe.get_solver(solver_file)
+solver.step(3)
+solver.net.save(weights)
+test = solver.test_nets[0]
+test.share_with(solver.net)
+test.forward()
+deployed = caffe.Net(deploy_file, weights, caffe.TEST)
+for name in deployed.inputs:
+    deployed.blobs[name].reshape(*test.blobs[name].data.shape)
+    deployed.blobs[name].data[...] = test.blobs[name].data
+deployed.forward()
+found = {}
+for name in deployed.outputs:
+    found[name] = deployed.blobs[name].data.reshape(len(deployed.blobs[name].data), -1)
+scores = {name: blob.data for name, blob in test.blobs.items()}
+worst, seen = 0.0, 0
+for name, mine in found.items():
+    theirs = scores.get(name)
+    if theirs is None:  # a probability: the softmax of what the test net's loss reads
+        bottom = deployed.bottom_names[name][0]
+        theirs = scores[bottom].reshape(len(scores[bottom]), -1)
+        theirs = numpy.exp(theirs - theirs.max(axis=1, keepdims=True))
+        theirs /= theirs.sum(axis=1, keepdims=True)
+    worst = max(worst, float(numpy.abs(mine - theirs.reshape(mine.shape)).max()))
+    seen += mine.size
+print(json.dumps({"worst": worst, "seen": seen, "outputs": list(found)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    make_pictures(folder)
+    (folder / "snapshots").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("lenet", ["prob"]),
+        ("two_heads", ["prob"]),  # the coarse loss weighs half: an auxiliary one
+        ("resnet20", ["prob"]),
+        ("siamese", ["feat", "feat_p"]),
+        ("squeezenet", ["prob"]),
+        ("googlenet", ["prob"]),
+    ],
+)
+def test_a_deployed_net_gives_the_scores_of_the_test_net(
+    name: str, outputs: list[str], pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(pictures)
+    solver = make_base(name, pictures)
+    assert run("--deploy", solver, "--out", pictures / "deployed") == 0
+    deployed = capsys.readouterr().out.strip()
+    command = [sys.executable, "-c", SCORES, str(solver), deployed, f"{name}.caffemodel"]
+    done = subprocess.run(command, cwd=pictures, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert sorted(found["outputs"]) == outputs
+    assert found["seen"] >= 4
+    assert found["worst"] < 1e-5
+    layers = load_prototxt(Path(deployed)).layers
+    assert not {"Data", "Dropout", "Accuracy", "SoftmaxWithLoss"} & {layer.type for layer in layers}
+    assert "loss1/classifier" not in {layer.name for layer in layers}
+
+
+def test_deploy_says_how_pictures_are_prepared_and_refuses_what_it_cannot_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("caffenet", "lenet"):
+        (tmp_path / f"{name}.prototxt").write_text(ARCHITECTURES[name]())
+    files = [tmp_path / "caffenet.prototxt", tmp_path / "lenet.prototxt"]
+    assert run("--deploy", *files, "--out", tmp_path / "out") == 1
+    text = (tmp_path / "out" / "caffenet.deploy.prototxt").read_text()
+    assert "# data: the middle 227 x 227 pixels, then minus 104, 117, 123.\n" in text
+    told = capsys.readouterr().err
+    assert f"{files[1]}: layer data (Data): the size of its pictures is not known: make its data" in told
+    assert run("--deploy", files[1], tmp_path / "away.prototxt", "--out", tmp_path / "out") == 2
+    assert run("--deploy") == 2
+
+
+def test_split_files_are_the_same_and_caffe_trains_and_tests_them(
+    digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(digits_root)
+    (tmp_path / "snapshots").mkdir()
+    common = ["batch_size", "--profile", "digits", "--only", "bs64", "--set", "max_iter=60"]
+    assert run(*common, "--out", "whole") == 0
+    assert run(*common, "--split", "--out", "apart") == 0
+    assert run(*common, "--split", "--out", "apart", "--check") == 0
+    assert sorted(path.name for path in Path("apart").iterdir()) == ["bs64.net.prototxt", "bs64.prototxt"]
+    assert compare(load_prototxt(Path("whole/bs64.prototxt")), load_prototxt(Path("apart/bs64.prototxt"))) == []
+    solver = text_format.Parse(Path("apart/bs64.prototxt").read_text(), caffe_pb2().SolverParameter())
+    assert (solver.net, solver.HasField("net_param")) == ("apart/bs64.net.prototxt", False)
+    caffe = str(BIN / "caffe")
+    subprocess.run([caffe, "train", "-solver", "apart/bs64.prototxt"], check=True, capture_output=True, env=ENVIRONMENT)
+    test = [caffe, "test", "-model", "apart/bs64.net.prototxt", "-weights", "snapshots/bs64_iter_60.caffemodel"]
+    done = subprocess.run(
+        [*test, "-iterations", "3"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "GLOG_minloglevel": "0"},
+    )
+    assert "accuracy = " in done.stderr
