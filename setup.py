@@ -10,7 +10,18 @@ from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 
 ROOMS = ("common", "engine", "datasets", "generator", "templates", "launcher", "analysis")
-DATA = ["py.typed", "*.j2", "*/*.j2", "sweeps/*.yaml", "profiles/*.yaml", "include/*", "page/*", "*.cpp", "*.hpp"]
+DATA = [
+    "py.typed",
+    "*.j2",
+    "*/*.j2",
+    "*.yaml",
+    "sweeps/*.yaml",
+    "profiles/*.yaml",
+    "include/*",
+    "page/*",
+    "*.cpp",
+    "*.hpp",
+]
 
 folders = {f"caffebench.{room}": room for room in ROOMS}
 for room in ROOMS:

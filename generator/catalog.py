@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TypeVar
@@ -30,11 +31,21 @@ def profile_names() -> list[str]:
 
 def load_sweep(name: str) -> Sweep:
     """A sweep by its name, or from a user's own file by its path. Raises ``InputError``."""
-    return _load("sweep", "sweeps", name, Sweep)
+    sweep = _load("sweep", "sweeps", name, Sweep)
+    return sweep if sweep.sweep else sweep.model_copy(update={"sweep": re.sub(r"\W", "_", Path(name).stem, flags=re.A)})
 
 
 def load_profile(name: str) -> Profile:
-    """A profile by its name, or from a user's own file by its path. Raises ``InputError``."""
+    """A profile by its name, or by its path: a user's own file, or a folder that ``make-lmdb`` wrote.
+
+    Raises ``InputError``.
+    """
+    folder = Path(name)
+    if folder.is_dir() and name not in profile_names():
+        path = folder / "profile.yaml"
+        if not path.is_file():
+            raise InputError(f"{folder} has no profile.yaml: give a folder that make-lmdb wrote, or a profile's file")
+        return read_yaml(path, Profile).model_copy(update={"folder": str(folder)})
     return _load("profile", "profiles", name, Profile)
 
 

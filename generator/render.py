@@ -47,7 +47,7 @@ def header_of(variant: Resolved) -> dict[str, Any]:
         header |= {"published_accuracy": published.accuracy, "published_logloss": published.logloss}
     if allow := sweep.allow | variant.variant.allow:
         header["allow"] = allow
-    return header | {"source": variant.source}
+    return header | ({"source": variant.source} if variant.source else {})
 
 
 def render(variant: Resolved) -> str:
@@ -56,6 +56,12 @@ def render(variant: Resolved) -> str:
     from markupsafe import Markup
 
     s = variant.settings
+    whole = int(s["crop_size"] or variant.profile.image_size)
+    if s["resize"] and whole % s["resize"]:
+        raise InputError(
+            f"{variant.name}: resize: the net can reduce pictures of {whole} pixels a side to a half, a third, ... of "
+            f"that, not to {s['resize']}: make an LMDB of that size and vary 'data'"
+        )
     try:
         template = _environment().get_template(f"{s['architecture']}.prototxt.j2")
         return template.render(
@@ -63,8 +69,9 @@ def render(variant: Resolved) -> str:
             variant=variant.name,
             s=s,
             profile=variant.profile,
-            lmdb=s.get("data", variant.profile.profile),
-            size=variant.architecture.size,
+            folder=_folder(variant),
+            size=variant.size,
+            input={"top": "resize" if s["resize"] else "data", "side": variant.side},
         )
     except jinja2.TemplateNotFound as error:
         raise InputError(f"{variant.name}: there is no template for the architecture '{error.name}'") from error
@@ -72,7 +79,8 @@ def render(variant: Resolved) -> str:
         architecture = s["architecture"]
         raise InputError(
             f"{variant.name}: the template of {architecture} asks for a value that is not there: {error.message} "
-            f"(sizes stand in the profile {variant.profile.profile}, under architectures.{architecture}.size)"
+            f"(sizes stand beside the template and in the profile {variant.profile.profile}, under "
+            f"architectures.{architecture}.size)"
         ) from error
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
@@ -99,6 +107,13 @@ def parse_back(variant: Resolved, text: str) -> Any:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise CaffebenchError(f"{name}: Caffe's format does not take the generated file: {error}") from error
+
+
+def _folder(variant: Resolved) -> str:
+    """The folder of the two LMDBs."""
+    if "data" in variant.settings:
+        return f"data/{variant.settings['data']}"
+    return variant.profile.folder or f"data/{variant.profile.profile}"
 
 
 def plain(value: Any) -> Any:

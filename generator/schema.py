@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,9 +18,21 @@ from pydantic import (
     StrictStr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
-__all__ = ["DEFAULTS", "Architecture", "Expression", "Profile", "Published", "Recipe", "Settings", "Sweep", "Variant"]
+__all__ = [
+    "DEFAULTS",
+    "Architecture",
+    "Expression",
+    "Profile",
+    "Published",
+    "Recipe",
+    "Settings",
+    "Sweep",
+    "Template",
+    "Variant",
+]
 
 
 def _expression(value: Any) -> Any:
@@ -67,6 +80,7 @@ class Settings(_Strict):
     batch_size: Expression | None = None
     iter_size: Expression | None = None
     base_lr: Expression | None = None
+    epochs: Expression | None = None
     max_iter: Expression | None = None
     lr_policy: str | None = None
     gamma: Expression | None = None
@@ -87,6 +101,12 @@ class Settings(_Strict):
     # The data.
     data: Identifier | None = Field(default=None, description="folder below the data root (the profile's name)")
     crop_size: Expression | None = None
+    resize: Expression | None = Field(
+        default=None, description="pixels a side that crops are reduced to; 0: as they are"
+    )
+    mirror: StrictBool | None = None
+    scale: Expression | None = None
+    mean_file: str | None = Field(default=None, description="in the place of the profile's mean_value, or none")
     # The net.
     activation: Literal["relu", "rrelu", "prelu", "elu", "maxout", "sigmoid", "tanh", "none"] | None = None
     bn: Literal["none", "before", "after"] | None = Field(
@@ -129,12 +149,13 @@ class Settings(_Strict):
 
 
 DEFAULTS = Settings(
-    # The same number of epochs for every batch size, from what the profile's recipe trains.
+    # The same number of epochs for every batch size: those of the recipe.
     batch="recipe.batch_size / profile.batch_scale",
     batch_size="max(1, batch * profile.batch_scale)",
     iter_size=1,
     base_lr="recipe.base_lr",
-    max_iter="recipe.max_iter * recipe.batch_size / (batch_size * iter_size)",
+    epochs="recipe.epochs",
+    max_iter="epochs * profile.train_size / (batch_size * iter_size)",
     lr_policy="step",
     gamma=0.1,
     power=1,
@@ -145,6 +166,9 @@ DEFAULTS = Settings(
     average_loss=1,
     test_initialization=True,
     crop_size="profile.crop_size",
+    resize=0,
+    scale="profile.scale",
+    mean_file="none",
     activation="relu",
     bn="none",
     bn_scale=False,
@@ -175,14 +199,21 @@ class Variant(Settings):
     allow: dict[str, str] = Field(default={}, description="lint rules that it breaks on purpose, with the reason")
     published: Published | None = None
 
+    def shown(self, item: str, link: str) -> str:
+        """What this variant sets, to be filled in: each setting as ``item``, a format of ``key`` and ``value``."""
+        keys = [key for key in Settings.model_fields if key in self.model_fields_set]
+        plain = [key for key in keys if not isinstance(getattr(self, key), list | BaseModel)]
+        names = ["batch_size" if key == "batch" else key for key in plain]  # what stands in the file
+        return link.join(item.format(key=name, value=f"{{{name}}}") for name in names)
+
 
 class Sweep(_Strict):
     """A study: what is held, what varies, and how the variants are called."""
 
-    sweep: Identifier
-    title: str
-    studies: str = Field(description="the question")
-    source: str
+    sweep: Identifier = Field(default="", description="its name; where a file gives none, the file's")
+    title: str = ""
+    studies: str = Field(default="", description="the question")
+    source: str = ""
     published_on: Identifier = Field(default="imagenet128", description="the profile that the published figures are of")
     settings: Settings = Settings()
     on_profile: dict[Identifier, Settings] = Field(default={}, description="settings for one profile")
@@ -193,8 +224,8 @@ class Sweep(_Strict):
         default={}, description="lint rules that the study breaks on purpose, with the reason"
     )
     base: str | None = Field(default=None, description="a solver of the user's, in the place of an architecture")
-    name: str
-    label: str
+    name: str = Field(default="", description="of a variant; where it is not given, what the variant sets")
+    label: str = ""
     comment: str = ""
     grid: dict[str, list[Any]] = Field(default={}, description="axes: every combination is a variant")
     variants: list[Variant] = []
@@ -210,36 +241,56 @@ class Sweep(_Strict):
             raise ValueError(f"{' x '.join(grid)} are {count} combinations, more than {MAX_VARIANTS}")
         return grid
 
-    @field_validator("variants")
+    @field_validator("variants", mode="before")
     @classmethod
-    def _not_too_many(cls, variants: list[Variant]) -> list[Variant]:
-        if len(variants) > MAX_VARIANTS:
+    def _not_too_many(cls, variants: Any) -> Any:
+        if isinstance(variants, list) and len(variants) > MAX_VARIANTS:
             raise ValueError(f"{len(variants)} variants are more than {MAX_VARIANTS}")
         return variants
 
 
-class Recipe(_Strict):
-    """The training of a profile's architecture that expressions start from."""
+Size = Annotated[dict[str, Any], AfterValidator(lambda size: _nothing_that_ends_a_value(size))]
+"""What a template asks for under ``size``."""
 
-    batch_size: int = Field(gt=0, lt=2**31)
-    base_lr: float = Field(gt=0, lt=1e6)
-    max_iter: int = Field(gt=0, lt=2**31)
+
+class Recipe(_Strict):
+    """The training that expressions start from; numbers, or expressions over ``profile``."""
+
+    batch_size: Expression
+    base_lr: Expression
+    max_iter: Expression | None = None
+    epochs: Expression | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Recipe:
+        if (self.max_iter is None) == (self.epochs is None):
+            raise ValueError("a recipe says how long: max_iter or epochs, one of them")
+        return self
 
 
 class Architecture(_Strict):
-    """One architecture on a profile: its recipe, its settings, and the sizes that its template asks for."""
+    """What a profile says of one architecture; what it leaves out is as the file beside the template has it."""
+
+    recipe: Recipe | None = None
+    settings: Settings = Settings()
+    size: Size = {}
+
+
+class Template(_Strict):
+    """The file beside an architecture's template: what a profile need not say."""
 
     recipe: Recipe
     settings: Settings = Settings()
-    size: dict[str, Any] = {}
+    sizes: dict[Annotated[int, Field(gt=0)], Size] = Field(
+        default={}, description="by the least number of pixels a side that they are for"
+    )
 
-    @field_validator("size")
-    @classmethod
-    def _nothing_that_ends_a_value(cls, size: dict[str, Any]) -> dict[str, Any]:
-        for text in _texts(size):
-            if not re.fullmatch(r"[^\x00-\x1f\x7f\x85\u2028\u2029\"'\\:;,{}<>\[\]#]*", text):
-                raise ValueError(f"{text!r} would end the value it is in: no quotes, brackets, colons, line breaks")
-        return size
+
+def _nothing_that_ends_a_value(size: dict[str, Any]) -> dict[str, Any]:
+    for text in _texts(size):
+        if not re.fullmatch(r"[^\x00-\x1f\x7f\x85\u2028\u2029\"'\\:;,{}<>\[\]#]*", text):
+            raise ValueError(f"{text!r} would end the value it is in: no quotes, brackets, colons, line breaks")
+    return size
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -256,29 +307,34 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class Profile(_Strict):
-    """A data set, and every architecture at the size and with the training that suit it."""
+    """A data set, and what suits it of every architecture where that is not what suits most."""
 
     profile: Identifier
-    title: str
+    title: str = ""
     train_size: int = Field(gt=0, lt=2**31)
     test_size: int = Field(gt=0, lt=2**31)
-    test_batch_size: int = Field(gt=0, lt=2**31)
+    test_batch_size: int = Field(
+        default=0, ge=0, lt=2**31, validate_default=True, description="0: the largest up to 256 that divides test_size"
+    )
     classes: int = Field(gt=1, lt=2**31)
-    channels: int = Field(gt=0, lt=2**31)
-    image_size: int = Field(gt=0, lt=2**31, description="pixels a side that the net sees, after any crop")
+    channels: int = Field(default=3, gt=0, lt=2**31)
+    image_size: int = Field(gt=0, lt=2**31, description="pixels a side of the pictures, or of crops from them")
     crop_size: int = Field(default=0, ge=0, lt=2**31, description="0: pictures are taken whole")
     mirror: StrictBool = False
     force_color: StrictBool = Field(default=False, description="decode grey pictures as colour; not for raw records")
-    mean_value: list[Finite]
-    scale: Finite
+    mean_value: list[Finite] = []
+    scale: Finite = 0.016
     batch_scale: Expression = 1
     settings: Settings = Settings()
-    architectures: dict[Identifier, Architecture]
+    architectures: dict[Identifier, Architecture] = {}
+    folder: str = Field(default="", max_length=4096, description="of the two LMDBs; data/PROFILE where none is given")
 
     @field_validator("test_batch_size")
     @classmethod
     def _tests_see_every_picture_once(cls, value: int, info: ValidationInfo) -> int:
         size = info.data.get("test_size", value)
+        if not value:
+            return next(one for one in range(256, 0, -1) if size % one == 0)
         if size % value:
             raise ValueError(f"a test of whole batches cannot see {size} pictures once: {value} does not divide it")
         return value

@@ -17,7 +17,7 @@ __all__ = ["Values"]
 
 # What is written down as a whole number, and text that is not an expression.
 _WHOLE = {"batch_size", "iter_size", "max_iter", "stepsize", "stepvalue", "test_interval", "display", "snapshot"}
-_WHOLE |= {"average_loss", "crop_size", "input_size", "seed", "workers", "until", "warmup"}
+_WHOLE |= {"average_loss", "crop_size", "resize", "input_size", "seed", "workers", "until", "warmup"}
 # What a rounded value must not become 0 of; without one of them there is no curve, no test or no end.
 _INTERVALS = {"test_interval", "display", "snapshot", "stepsize"}
 _INT_MAX = 2**31 - 1
@@ -27,15 +27,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_INTERVALS | {"batch_size", "iter_size", "max_iter", "until", "average_loss"}, (1, _INT_MAX)),
     "workers": (1, 1024),
     "seed": (0, 2**32 - 1),
-    **dict.fromkeys(("base_lr", "min_lr", "weight_decay", "gamma", "delta"), (0, 1e6)),
+    **dict.fromkeys(("base_lr", "min_lr", "scale", "weight_decay", "gamma", "delta"), (0, 1e6)),
     **dict.fromkeys(("momentum", "momentum2", "rms_decay"), (0, 1)),
     "width": (1e-6, 1e3),
+    "epochs": (1e-9, 1e9),
 }
 _TEXT = {
     "architecture",
     "lr_policy",
     "solver_type",
     "data",
+    "mean_file",
     "activation",
     "bn",
     "pool",

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain
+from caffebench.generator.architectures import architecture_names, implied_settings, recipe_on, size_on
 from caffebench.generator.expressions import evaluate, fill
-from caffebench.generator.schema import DEFAULTS, Architecture, Profile, Settings, Sweep, Variant
+from caffebench.generator.schema import DEFAULTS, Profile, Settings, Sweep, Variant
 from caffebench.generator.values import Values
 
 __all__ = ["Resolved", "ending_with_a_test", "facts", "resolve", "titles", "variants_of"]
@@ -41,9 +42,14 @@ class Resolved:
     variant: Variant = field(repr=False)
 
     @property
-    def architecture(self) -> Architecture:
-        """The profile's entry for this variant's architecture."""
-        return self.profile.architectures[self.settings["architecture"]]
+    def side(self) -> int:
+        """Pixels a side that the net sees."""
+        return int(self.settings["resize"] or self.settings["crop_size"] or self.profile.image_size)
+
+    @property
+    def size(self) -> Mapping[str, Any]:
+        """What the template asks for under ``size``. Raises ``InputError``."""
+        return size_on(self.profile, self.settings["architecture"], self.side)
 
 
 def resolve(sweep: Sweep, profile: Profile, overrides: Settings | None = None) -> list[Resolved]:
@@ -82,18 +88,22 @@ def variants_of(sweep: Sweep) -> list[Variant]:
 def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, overrides: Settings) -> Resolved:
     layers: list[Settings] = [overrides, variant, sweep.on_profile.get(profile.profile, Settings()), sweep.settings]
     architecture = next((layer.architecture for layer in layers if layer.architecture), None)
-    if architecture not in profile.architectures:
-        known = ", ".join(profile.architectures)
+    names = ", ".join(architecture_names(profile))
+    if architecture is None:
         raise InputError(
-            f"{sweep.sweep}: the profile {profile.profile} has no architecture '{architecture}', but {known}"
+            f"{sweep.sweep}: no architecture is said: give it 'settings: {{architecture: ...}}', of {names}"
         )
-    entry = profile.architectures[architecture]
-    layers += [entry.settings, profile.settings, DEFAULTS]
+    if architecture not in architecture_names(profile):
+        raise InputError(
+            f"{sweep.sweep}: the profile {profile.profile} has no architecture '{architecture}', but {names}"
+        )
+    layers += [*implied_settings(profile, architecture), DEFAULTS]
     where = f"{sweep.sweep}, variant {number} on {profile.profile}"
     try:
         iterations = next(one.max_iter for one in layers if one.max_iter is not None)
         given = isinstance(iterations, int | float)
-        groups = {"profile": facts(profile), "recipe": dict(entry.recipe)}
+        known = facts(profile)
+        groups = {"profile": known, "recipe": recipe_on(profile, architecture, known)}
         tested = ending_with_a_test(Values(layers, groups), given)
         values = Values([tested, *layers], groups)
         settings = {key: values[key] for key in values}
@@ -108,10 +118,11 @@ def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, over
 
 def titles(sweep: Sweep, variant: Variant, values: Values) -> tuple[str, str, str]:
     """Name, label and comment of a variant, filled in. Raises ``InputError``."""
-    name = fill(variant.name or sweep.name, values)
+    name = fill(variant.name or sweep.name or variant.shown("{key}{value}", "_") or sweep.sweep, values)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
         raise InputError(f"'{name}' cannot be a variant's name, it names files: use letters, digits and _ . + -")
-    return name, fill(variant.label or sweep.label, values), fill(variant.comment or sweep.comment, values)
+    label = fill(variant.label or sweep.label or variant.shown("{key}={value}", ", ") or name, values)
+    return name, label, fill(variant.comment or sweep.comment, values)
 
 
 def ending_with_a_test(values: Mapping[str, Any], given: bool) -> Settings:

@@ -14,7 +14,13 @@ from caffebench.common.header import format_header, read_header
 from caffebench.generator.base.activations import add_maxout, set_activation
 from caffebench.generator.base.draft import Draft
 from caffebench.generator.base.edits import edit_layers, edit_solver, refuse_unused
-from caffebench.generator.base.inputs import set_batch_size, set_crop, set_input_size
+from caffebench.generator.base.inputs import (
+    resize_pictures,
+    set_batch_size,
+    set_crop,
+    set_input_size,
+    transform_pictures,
+)
 from caffebench.generator.base.layers import set_dropout, set_fillers, set_pooling
 from caffebench.generator.base.normalisation import set_batch_norm, set_scale, take_out_lrn
 from caffebench.generator.base.resolve import BaseVariant, resolve_on_base
@@ -98,6 +104,11 @@ def _change(draft: Draft, values: Mapping[str, Any], given: frozenset[str]) -> N
         set_batch_size(draft, int(values["batch_size"]))
     if "crop_size" in given:
         set_crop(draft, int(values["crop_size"]))
+    if "resize" in given:
+        resize_pictures(draft, int(values["resize"]))
+    of_pictures = sorted(given & {"mirror", "scale", "mean_file"})
+    if of_pictures:
+        transform_pictures(draft, {key: values[key] for key in of_pictures})
     if "input_size" in given:
         set_input_size(draft, int(values["input_size"]))
     if "lrn" in given and not values["lrn"]:

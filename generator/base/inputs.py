@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, refuse
 
-__all__ = ["set_batch_size", "set_crop", "set_input_size"]
+__all__ = ["resize_pictures", "set_batch_size", "set_crop", "set_input_size", "transform_pictures"]
 
 _BATCHED = {
     "Data": "data_param",
@@ -60,6 +61,31 @@ def set_crop(draft: Draft, size: int) -> None:
         if layer.type == "WindowData" and not size:
             raise refuse(layer, "it warps its windows to crop_size, which must not be 0")
         layer.transform_param.crop_size = size
+
+
+def transform_pictures(draft: Draft, changes: Mapping[str, Any]) -> None:
+    """``mirror`` in training, ``scale`` and ``mean_file`` (``none``: no file) in both phases. Raises ``InputError``."""
+    layers = [layer for layer in draft.wiring.layers if layer.type in _CROPPED]
+    if not layers:
+        raise InputError(f"{', '.join(changes)}: no layer of the net reads pictures")
+    for layer in layers:
+        if "scale" in changes:
+            layer.transform_param.scale = float(changes["scale"])
+        if "mean_file" in changes:
+            layer.transform_param.ClearField("mean_file")
+            if changes["mean_file"] != "none":
+                layer.transform_param.ClearField("mean_value")  # Caffe takes one of them
+                layer.transform_param.mean_file = changes["mean_file"]
+        if "mirror" in changes and "TRAIN" in draft.wiring.phases(layer):
+            _own(draft, layer).transform_param.mirror = changes["mirror"]
+
+
+def resize_pictures(draft: Draft, size: int) -> None:
+    """Pictures are resized to ``size`` pixels a side as they are read, which ImageData alone can. 0: as they are."""
+    for layer in [layer for layer in draft.wiring.layers if layer.type in _CROPPED]:
+        if layer.type != "ImageData":
+            raise refuse(layer, f"Caffe's {layer.type} layer cannot resize: make a database of that size")
+        layer.image_data_param.new_height = layer.image_data_param.new_width = size
 
 
 def set_input_size(draft: Draft, size: int) -> None:

@@ -85,6 +85,8 @@ def _resolve(sweep: Sweep, variant: Variant, base: Base, profile: Profile | None
     own = base.settings
     if "batch" in given and "batch_size" not in given:
         own = own.model_copy(update={"batch_size": "max(1, batch * profile.batch_scale / iter_size)"})
+    if "epochs" in given and "max_iter" not in given:
+        own = own.model_copy(update={"max_iter": "epochs * profile.train_size / (batch_size * iter_size)"})
     layers = [*asked, own, _DEFAULTS]
     groups = {"profile": _facts(base, profile), "recipe": dict(base.recipe)}
     values = Values([one.model_copy(update={"architecture": base.path.stem}) for one in layers], groups)

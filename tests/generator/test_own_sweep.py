@@ -303,7 +303,7 @@ def test_texts_of_a_sweep_stay_in_their_comment(label: str, comment: str, reason
 )
 def test_a_size_that_would_leave_its_quotes_is_refused(tmp_path: Path, filler: str) -> None:
     profile = yaml.safe_load((ROOT / "generator" / "profiles" / "digits.yaml").read_text())
-    profile["architectures"]["caffenet"]["size"]["filler"] = filler
+    profile["architectures"]["caffenet"]["size"] = {"filler": filler}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(profile))
     with pytest.raises(InputError, match=r"mine.yaml:\d+: architectures.caffenet.size: .* would end the value"):
@@ -313,7 +313,7 @@ def test_a_size_that_would_leave_its_quotes_is_refused(tmp_path: Path, filler: s
 def test_a_size_of_the_wrong_kind_is_told_in_one_line(tmp_path: Path) -> None:
     text = (ROOT / "generator" / "profiles" / "digits.yaml").read_text()
     path = tmp_path / "mine.yaml"
-    path.write_text(text.replace("{num_output: 128}", "{num_output: many}", 1))
+    path.write_text(text.replace("max_iter: 1280}\n", "max_iter: 1280}\n    size: {hidden: [{num_output: many}]}\n"))
     with pytest.raises(InputError, match="bs256: the template of caffenet: can't multiply") as caught:
         generate([load_sweep("batch_size")], load_profile(str(path)))
     assert "\n" not in str(caught.value)
