@@ -152,7 +152,6 @@ def read_earlier(paths: RunPaths) -> Earlier | None:
     sessions = paths.sessions()
     if not sessions:
         return None
-    tail = LogTail(paths.log(sessions[-1]))
-    tail.finish()
+    tail = LogTail.of_file(paths.log(sessions[-1]))
     begin = tail.events.get("run", {})
     return Earlier(tail.path, tail, read_identity(begin.get("identity")), begin.get("seed"), tail.events.get("end", {}))

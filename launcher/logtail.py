@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose
 
 __all__ = ["LogTail", "glog_line", "log_event"]
 
-LINE = re.compile(rb"^([IWEF])\d{4}\S* \S+\s+\d+ (\S+?):(\d+)\] (.*)$")
+LINE = re.compile(rb"^([IWEF])\d{4}\S* \S+\s+(?P<thread>\d+) (\S+?):(\d+)\] (.*)$")
 TRAIN = re.compile(r"Iteration (\d+).*?, loss = (\S+)")
 TEST = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
 SCORE = re.compile(r"    Test net output #\d+: (\S.*?) = (\S+)(?: \(\* (\S+) = \S+ loss\))?$")
@@ -38,7 +39,10 @@ def log_event(event: str, content: dict[str, Any]) -> str:
 
 @dataclass
 class LogTail:
-    """What a growing log says so far. Call ``read`` from time to time."""
+    """What a growing log says so far.
+
+    Only what the training process itself said counts: a name in a net may hold a line break and a forged line.
+    """
 
     path: Path
     iteration: int | None = None
@@ -56,7 +60,8 @@ class LogTail:
     """Outputs of the last test, of all test nets, as far as it has got."""
     _test_before: list[tuple[TestOutput, float]] = field(default_factory=list)
     _net: int = 0
-    _offset: int = 0
+    _speaker: int | None = None
+    """The process that wrote the first event ``run``; Caffe's solver and our events speak in its main thread."""
     _rest: bytes = b""
 
     @property
@@ -69,22 +74,23 @@ class LogTail:
         """The last test's loss, likewise."""
         return _value(self._test or self._test_before, choose_loss)
 
-    def read(self) -> None:
+    @classmethod
+    def of_file(cls, path: Path) -> LogTail:
+        """What a whole log says; nothing where it cannot be read."""
+        tail = cls(path)
+        with suppress(OSError):
+            tail.feed(path.read_bytes())
+        tail.end()
+        return tail
+
+    def feed(self, data: bytes) -> None:
         """Take in what was written since the last call."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
-        except OSError:
-            return
-        self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._take(line)
 
-    def finish(self) -> None:
+    def end(self) -> None:
         """Take in the rest, a last line without an end too."""
-        self.read()
         if self._rest:
             self._take(self._rest)
             self._rest = b""
@@ -95,9 +101,14 @@ class LogTail:
             if raw.strip():
                 self.last_line = raw.decode(errors="replace").strip()
             return
-        severity, source, message = match[1], match[2].decode(), match[4].decode(errors="replace")
+        severity, thread, source = match[1], int(match[2]), match[3].decode(errors="replace")
+        message = match[5].decode(errors="replace")
         if severity == b"F":
             self.fatal = f"{source} {message}"
+        elif found := EVENT.match(message):
+            self._take_event(found[1], found[2], thread)
+        elif self._speaker not in (None, thread):
+            return
         elif found := TEST.match(message):
             self.iteration, self._net = int(found[1]), int(found[2])
             if self._test and (self._net == 0 or self.iteration != self.tested_at):
@@ -108,10 +119,19 @@ class LogTail:
             self._test.append((TestOutput(found[1], self._net, weight), _number(found[2])))
         elif found := TRAIN.match(message):
             self.iteration, self.loss = int(found[1]), _number(found[2])
-        elif found := EVENT.match(message):
-            self.events[found[1]] = json.loads(found[2])
         elif message == "Starting Optimization":
             self.started = True
+
+    def _take_event(self, name: str, text: str, thread: int) -> None:
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if name == "run" and self._speaker is None and content.get("pid") == thread:
+            self._speaker = thread
+        # A guard of another GPU's process tells of its end; it decides nothing.
+        if self._speaker in (None, thread) or name == "rank":
+            self.events[name] = content
 
 
 def _number(text: str) -> float:

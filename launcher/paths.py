@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from caffebench.common.errors import InputError
 
@@ -80,15 +79,14 @@ class RunPaths:
         """The log file of the session with that number (from 1)."""
         return self.logs / f"{self.run}.{session:03}.log"
 
-    def open_log(self) -> tuple[int, IO[bytes]]:
-        """Create the next session's log file: its number, and the file open for appending.
+    def open_log(self) -> tuple[int, int]:
+        """Create the next session's log file: its number, and the descriptor of the file, open for appending.
 
         Raises ``OSError`` where the folder cannot be written.
         """
         session = max(self.sessions(), default=0) + 1
         # Exclusive: two sessions never write into one log, whatever the lock says.
-        descriptor = os.open(self.log(session), os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY, 0o644)
-        return session, os.fdopen(descriptor, "ab", buffering=0)
+        return session, os.open(self.log(session), os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_RDWR, 0o644)
 
     def prepare(self) -> None:
         """Make the folders and throw away what a dead session left half-written.

@@ -16,7 +16,8 @@ from caffebench.launcher.gpu import memory_note
 from caffebench.launcher.logtail import LogTail
 from caffebench.launcher.plan import Outcome, Plan
 from caffebench.launcher.progress import Board
-from caffebench.launcher.supervise import Stopper, Watch, run_one
+from caffebench.launcher.stopper import Stopper
+from caffebench.launcher.supervise import Watch, run_one
 
 __all__ = ["exit_code", "run_all", "share_out"]
 

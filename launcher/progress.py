@@ -10,6 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from caffebench.common.printable import printable
 from caffebench.launcher.gpu import GpuLoad
 from caffebench.launcher.logtail import LogTail
 from caffebench.launcher.plan import Outcome
@@ -110,7 +111,11 @@ class Board:
             self.live.stop()
 
     def say(self, text: str) -> None:
-        """Tell people something, once; runs go on where nobody can hear it any more."""
+        """Tell people something, once; runs go on where nobody can hear it any more.
+
+        What is told quotes files, logs and names, which must not reach the terminal as commands to it.
+        """
+        text = printable(text)
         with self._lock:
             try:
                 if self.live is not None:
@@ -144,6 +149,7 @@ class Board:
     def _table(self) -> Table:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         rows = list(self.rows.values())
         caption = None
@@ -157,7 +163,7 @@ class Board:
             table.add_column(name, justify="left" if name in ("run", "") else "right", no_wrap=True)
         for row in rows:
             bar = ProgressBar(total=row.max_iter, completed=row.iteration, width=20)
-            table.add_row(row.run, row.state, bar, *row.cells())
+            table.add_row(Text(printable(row.run)), row.state, bar, *row.cells())
         return table
 
 

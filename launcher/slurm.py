@@ -24,9 +24,11 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
+from caffebench.common.printable import printable
 from caffebench.launcher.plan import Outcome, Plan
 from caffebench.launcher.planning import make_plans, parse_duration
-from caffebench.launcher.supervise import Stopper, Watch, run_one
+from caffebench.launcher.stopper import Stopper
+from caffebench.launcher.supervise import Watch, run_one
 
 __all__ = ["Task", "parse_settings", "submit"]
 
@@ -135,7 +137,7 @@ def _preempted() -> bool:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def submit(prototxt: Sequence[Path], settings: Sequence[str], *, jobs: int | None, **options: Any) -> str:

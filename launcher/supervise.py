@@ -8,9 +8,8 @@ import select
 import signal
 import subprocess
 import time
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +18,27 @@ from caffebench.common.isolated import module_command
 from caffebench.launcher.adopt import adopt_snapshot
 from caffebench.launcher.failures import Failure, disk_is_full, explain
 from caffebench.launcher.finetuning import describe_weights
-from caffebench.launcher.identity import Earlier, check_same_file, read_earlier, read_identity
+from caffebench.launcher.finished import finished, finished_before
+from caffebench.launcher.identity import check_same_file, read_identity
 from caffebench.launcher.logtail import LogTail, glog_line, log_event
 from caffebench.launcher.plan import Outcome, Plan, Status
 from caffebench.launcher.record import read_record
+from caffebench.launcher.runlog import RunLog
 from caffebench.launcher.seeds import new_seed
 from caffebench.launcher.snapshots import newest_whole
 from caffebench.launcher.solverfile import differences, parse_solver, solver_type
+from caffebench.launcher.stopper import Stopper
 from caffebench.launcher.training import StopRequest
 from caffebench.launcher.worker import EXIT_CODES
 
-__all__ = ["Stopper", "Watch", "run_one"]
+__all__ = ["Watch", "run_one"]
 
 POLL = 0.2
-"""Seconds between two looks at the child's log."""
+"""Seconds between two looks at a child that says nothing."""
+BREATH = 0.01
+"""Seconds in which lines of the log may gather."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 """Seconds before a retry: doubled each time, up to the second figure."""
-
-
-class Stopper:
-    """Asks runs to stop, from a signal handler or another thread; a second request does not wait for snapshots.
-
-    Its file descriptor is readable from the first request on, and epoll sees every one of them as an edge.
-    """
-
-    def __init__(self) -> None:
-        """Nothing has been asked for yet."""
-        self._requests = 0
-        self._descriptor = os.eventfd(0)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def stop(self) -> None:
-        """Ask once more."""
-        self._requests += 1
-        os.eventfd_write(self._descriptor, 1)
-
-    def fileno(self) -> int:
-        """The file descriptor."""
-        return self._descriptor
-
-    @property
-    def asked(self) -> bool:
-        """Whether runs are to stop, with a snapshot."""
-        return self._requests > 0
-
-    @property
-    def impatient(self) -> bool:
-        """Whether runs are to end at once."""
-        return self._requests > 1
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, but not through a request to stop."""
-        select.select([self], [], [], seconds)
 
 
 @dataclass
@@ -88,8 +56,12 @@ def run_one(plan: Plan, *, stopper: Stopper | None = None, watch: Watch | None =
         return supervisor.run()
     except InputError as error:
         return Outcome(plan.run, "refused", 0, str(error))
-    except (CaffebenchError, OSError) as error:
+    except CaffebenchError as error:
         return Outcome(plan.run, "crashed", supervisor.iteration, str(error), supervisor.log)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+        return Outcome(plan.run, "crashed", supervisor.iteration, reason, supervisor.log)
 
 
 class _Supervisor:
@@ -109,8 +81,8 @@ class _Supervisor:
             if self.plan.fresh:
                 for folder in self.paths.set_aside():
                     self.watch.say(f"moved what was there of {self.plan.run} to {folder}")
-            elif finished := self._finished():
-                return finished
+            elif outcome := finished_before(self.plan):
+                return outcome
             self._adopt()
             return self._attempts(lock)
 
@@ -124,48 +96,6 @@ class _Supervisor:
             return
         iteration = adopt_snapshot(Path(given), self.paths, self.plan.identity)
         self.watch.say(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
-
-    def _finished(self) -> Outcome | None:
-        """What there is to say about a run that has ended before, so that it is not run again.
-
-        Raises ``InputError`` where that run was of another file, or of another net or solver.
-        """
-        plan, before = self.plan, read_earlier(self.paths)
-        if before is None:
-            return None
-        check_same_file(before.identity, plan.identity, f"the log {before.log}", plan.run)
-        end = before.end
-        if end.get("status") == "done" and end["iteration"] >= plan.max_iter:
-            self._check_finished(before)
-            edited = before.identity is not None and before.identity.file != plan.identity.file
-            since = " (what its file has other than then makes no difference to its weights)" if edited else ""
-            return _done(
-                plan.run, end["iteration"], f"it was finished before{since}; --fresh starts it over", before.tail
-            )
-        if end.get("status") == "not_converged" and not plan.keep_going:
-            reason = f"{end['reason']}; --keep-going trains it on, --fresh starts it over"
-            return Outcome(plan.run, "not_converged", end["iteration"], reason, before.log)
-        return None
-
-    def _check_finished(self, before: Earlier) -> None:
-        """Make sure that a finished run is what is asked for."""
-        plan, iteration = self.plan, before.end["iteration"]
-        changed = before.identity.changes(plan.identity) if before.identity else []
-        if iteration > plan.max_iter:
-            changed.append(f"max_iter: {iteration} -> {plan.max_iter}")
-        if plan.identity.seed not in (None, before.seed):
-            changed.append(f"seed: {before.seed} -> {plan.identity.seed}")
-        if not changed:
-            return
-        record = read_record(self.paths.snapshot(iteration).record)
-        if record is not None:  # which knows what it was
-            texts = (record.solver, plan.solver)
-            details = differences(*(parse_solver(text, plan.prototxt) for text in texts))
-            changed = details[:4] + [one for one in changed if not one.startswith(("the ", "max_iter"))] or changed
-        raise InputError(
-            f"{plan.run} was finished at iteration {iteration}, and {plan.prototxt} is not what was trained then "
-            f"({'; '.join(changed)}): --fresh starts over and moves that aside, --name NAME trains a run of its own"
-        )
 
     def _attempts(self, lock: int) -> Outcome:
         """Start the child until it ends well, or badly for good, or too often."""
@@ -193,29 +123,32 @@ class _Supervisor:
         self.paths.discard_unfinished()
         resume_from = newest_whole(self.paths, self.watch.say)
         seed, changed = self._settle(resume_from)
-        session, log = self.paths.open_log()
-        self.log = self.paths.log(session)
-        where = "from the start" if resume_from is None else f"from iteration {resume_from}"
-        self.watch.say(f"{self.plan.run}: training {where}, log {self.log}")
-        tail = LogTail(self.log)
-        assignment = {
-            "parent": os.getpid(),
-            "plan": self.plan.to_json(),
-            "session": session,
-            "seed": seed,
-            "resume_from": resume_from,
-            "changed": changed,
-            "deadline": self.deadline,
-        }
-        with log, self._start(assignment, lock, log) as child:
-            try:
-                self._follow(child, tail)
-            finally:
-                if child.poll() is None:
-                    child.kill()
-            return self._judge(child.wait(), tail, log)
+        log = RunLog(self.paths, self.watch.say)
+        try:
+            self.log = log.path
+            where = "from the start" if resume_from is None else f"from iteration {resume_from}"
+            self.watch.say(f"{self.plan.run}: training {where}, log {self.log}")
+            assignment = {
+                "parent": os.getpid(),
+                "plan": self.plan.to_json(),
+                "session": log.session,
+                "seed": seed,
+                "resume_from": resume_from,
+                "changed": changed,
+                "deadline": self.deadline,
+            }
+            with self._start(assignment, lock, log) as child:
+                try:
+                    self._follow(child, log)
+                finally:
+                    if child.poll() is None:
+                        child.kill()
+                outcome, failure = self._judge(child.wait(), log)
+        finally:
+            log.close()
+        return self._with_log(outcome, log, failure)
 
-    def _start(self, assignment: dict[str, Any], lock: int, log: Any) -> subprocess.Popen[bytes]:
+    def _start(self, assignment: dict[str, Any], lock: int, log: RunLog) -> subprocess.Popen[bytes]:
         descriptor = os.memfd_create("assignment")
         try:
             os.write(descriptor, json.dumps(assignment).encode())
@@ -223,14 +156,15 @@ class _Supervisor:
             return subprocess.Popen(
                 module_command("caffebench.launcher.worker", str(descriptor)),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log.sink,
+                stderr=log.sink,
                 pass_fds=(lock, descriptor),
                 env=self._environment(),
                 start_new_session=True,  # Ctrl-C is for the launcher alone, which then tells its children
             )
         finally:
             os.close(descriptor)
+            log.close_sink()
 
     def _settle(self, resume_from: int | None) -> tuple[int, list[str]]:
         """The seed, and what was changed in the prototxt since the snapshot."""
@@ -275,27 +209,35 @@ class _Supervisor:
             environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         return environment
 
-    def _follow(self, child: subprocess.Popen[bytes], tail: LogTail) -> None:
+    def _follow(self, child: subprocess.Popen[bytes], log: RunLog) -> None:
         """Wait for the child, passing on what it logs and what is asked of it."""
         told = False
+        looked = 0.0
         self.said.clear()
+        tail = log.tail
         ended = os.pidfd_open(child.pid)
-        with select.epoll() as news:  # asleep between two looks, but for an end and a request to stop
+        with select.epoll() as news:  # asleep but for lines of the log, an end and a request to stop
             try:
                 news.register(ended, select.EPOLLIN)
+                news.register(log, select.EPOLLIN)
                 news.register(self.stopper, select.EPOLLIN | select.EPOLLET)
                 while child.poll() is None:
-                    tail.read()
+                    spoke = log.pump()
                     if self.stopper.impatient:
                         child.kill()
-                    elif not told and self.stopper.asked:
+                    elif not told and (self.stopper.asked or log.trouble):
                         told = True
                         child.send_signal(signal.SIGTERM)
-                    self._report(tail)
+                    self.iteration = tail.iteration or self.iteration
+                    if time.monotonic() - looked >= POLL:
+                        self._report(tail)
+                        looked = time.monotonic()
+                    if spoke:
+                        time.sleep(BREATH)
                     news.poll(POLL)
             finally:
                 os.close(ended)
-        tail.finish()
+        log.drain()
         self._report(tail)
 
     def _report(self, tail: LogTail) -> None:
@@ -308,41 +250,48 @@ class _Supervisor:
                 for sentence in describe(tail.events[event]):
                     self.watch.say(f"{self.plan.run}: {sentence}")
 
-    def _judge(self, code: int, tail: LogTail, log: Any) -> tuple[Outcome, Failure | None]:
+    def _judge(self, code: int, log: RunLog) -> tuple[Outcome, Failure | None]:
         """What the child's end means; a child that could not say so itself gets its end line here."""
+        tail = log.tail
         statuses = {number: status for status, number in EXIT_CODES.items()}
         end = tail.events.get("end")
         if end is not None and statuses.get(code) == end["status"]:
             self.iteration = end["iteration"]
             reason = end["reason"]
             if end["status"] == "done":
-                return _done(self.plan.run, self.iteration, reason, tail), None
+                return finished(self.plan.run, self.iteration, reason, tail), None
             if end["status"] != "crashed":
                 return Outcome(self.plan.run, end["status"], self.iteration, reason, self.log), None
             reason = disk_is_full(self.paths) or reason
             failure = Failure(reason, self.iteration, retry=False, fatal=True)
             return Outcome(self.plan.run, "crashed", self.iteration, reason, self.log), failure
-        if self.stopper.asked and code == -signal.SIGTERM:
+        if (self.stopper.asked or log.trouble) and code == -signal.SIGTERM:
             # It was too young to know what to do about the signal.
             reason = f"{StopRequest().reason}, nothing was trained"
-            self._write_end("stopped", reason, tail, log)
+            self._write_end("stopped", reason, log)
             return Outcome(self.plan.run, "stopped", self.iteration, reason, self.log), None
         failure = explain(code, tail, self.paths)
         if self.stopper.impatient and code == -signal.SIGKILL:
             failure = Failure("killed on request, without a snapshot", self.iteration, retry=False)
-        self._write_end("crashed", failure.message, tail, log)
+        self._write_end("crashed", failure.message, log)
         return Outcome(self.plan.run, "crashed", self.iteration, failure.message, self.log), failure
 
-    def _write_end(self, status: Status, reason: str, tail: LogTail, log: Any) -> None:
+    def _write_end(self, status: Status, reason: str, log: RunLog) -> None:
         """Write the log's last line for a child that could not do so itself."""
         end_line = log_event("end", {"status": status, "iteration": self.iteration, "reason": reason})
-        cut = tail.path.stat().st_size and not tail.path.read_bytes().endswith(b"\n")
-        log.write((("\n" if cut else "") + glog_line(end_line)).encode())
+        log.write_line(glog_line(end_line))
 
-
-def _done(run: str, iteration: int, reason: str, tail: LogTail) -> Outcome:
-    """The outcome of a finished run, with the figures of its log's last test."""
-    return Outcome(run, "done", iteration, reason, tail.path, tail.accuracy, tail.test_loss)
+    def _with_log(self, outcome: Outcome, log: RunLog, failure: Failure | None) -> tuple[Outcome, Failure | None]:
+        """An outcome whose log is not whole is none to be content with, however the training went."""
+        self.log = log.path
+        if log.trouble is None:
+            return replace(outcome, log=log.path), failure
+        kept = self.paths.iterations()
+        safe = f"the snapshot of iteration {kept[0]} is intact" if kept else "there is no snapshot"
+        more = f"; {outcome.reason}" if outcome.status == "crashed" else ""
+        reason = f"{log.trouble}{more}; {safe}: mend that and start again"
+        failure = Failure(reason, outcome.iteration, retry=False, fatal=True)
+        return Outcome(outcome.run, "crashed", outcome.iteration, reason, log.path), failure
 
 
 def _describe_resume(event: dict[str, Any]) -> list[str]:

@@ -80,8 +80,7 @@ def _end(folder: Path, out: str, variant: str) -> _End:
     from caffebench.launcher.logtail import LogTail
 
     logs = sorted((folder / out / "logs").glob(f"{variant}.[0-9]*.log"))
-    tail = LogTail(logs[-1])
-    tail.finish()
+    tail = LogTail.of_file(logs[-1])
     status = str(tail.events.get("end", {}).get("status", "no end"))
     return _End(status, float("nan") if tail.accuracy is None else tail.accuracy, len(logs))
 

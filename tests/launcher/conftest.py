@@ -124,12 +124,17 @@ class Bench:
 
     def wait_for(self, pattern: str, session: int = 1, run: str = "small", timeout: float = 60) -> re.Match[str]:
         """Wait until the log has a match for ``pattern``."""
-        end = time.monotonic() + timeout
+        return self.wait_for_file(f"logs/{run}.{session:03}.log", pattern, timeout)
+
+    def wait_for_file(self, name: str, pattern: str, timeout: float = 60) -> re.Match[str]:
+        """Wait until a file has a match for ``pattern``."""
+        end, path, text = time.monotonic() + timeout, self.folder / name, ""
         while time.monotonic() < end and self.children[-1].poll() is None:
-            if match := re.search(pattern, self.log(session, run)):
+            text = path.read_text() if path.is_file() else ""
+            if match := re.search(pattern, text):
                 return match
             time.sleep(0.005)
-        raise AssertionError(f"{pattern!r} did not come up in {run}.{session:03}.log:\n{self.log(session, run)}")
+        raise AssertionError(f"{pattern!r} did not come up in {name}:\n{text}")
 
     def worker(self, session: int = 1, run: str = "small") -> int:
         """The process id of the training process of a session."""

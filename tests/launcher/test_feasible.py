@@ -184,8 +184,7 @@ def test_an_unknown_layer_type(tmp_path: Path) -> None:
         "F20261126 00:40:00.000000 1 layer_factory.hpp:81] Check failed: registry.count(type) == 1 (0 vs. 1) "
         f"Unknown layer type: Pooling2 (known types: {known})\n"
     )
-    tail = LogTail(log)
-    tail.finish()
+    tail = LogTail.of_file(log)
     failure = explain(-6, tail, RunPaths("x", tmp_path, tmp_path))
     assert re.fullmatch(r"Caffe gave up: this Caffe has no layer type Pooling2", failure.message)
     assert not failure.retry

@@ -120,21 +120,15 @@ def test_our_last_test_says_what_caffes_own_says(bench: Any) -> None:
 
 def test_the_row_of_a_run_takes_over_what_a_test_says_late(tmp_path: Path) -> None:
     """A test's figures come long after the line that names its iteration."""
-    log = tmp_path / "x.001.log"
-    tail, row = LogTail(log), Row("x", 100)
-    text = glog_line("Iteration 100, Testing net (#0)")
-    log.write_text(text)
-    tail.read()
+    tail, row = LogTail(tmp_path / "x.001.log"), Row("x", 100)
+    tail.feed(glog_line("Iteration 100, Testing net (#0)").encode())
     row.update(tail, 1.0)
     assert row.accuracy is None
-    log.write_text(text + glog_line("    Test net output #0: accuracy = 0.75"))
-    tail.read()
+    tail.feed(glog_line("    Test net output #0: accuracy = 0.75").encode())
     row.update(tail, 2.0)
     assert row.accuracy == 0.75
     # and the one before is shown while the next is running
-    with log.open("a") as file:
-        file.write(glog_line("Iteration 200, Testing net (#0)"))
-    tail.read()
+    tail.feed(glog_line("Iteration 200, Testing net (#0)").encode())
     assert tail.accuracy == 0.75
 
 
@@ -143,6 +137,5 @@ def test_outputs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     lines = ["Iteration 9, Testing net (#0)", "    Test net output #0: accuracy = 0.5"]
     lines += [f"    Test net output #{n + 1}: per_class = {n / 4}" for n in range(4)]
     log.write_text("".join(map(glog_line, lines)))
-    tail = LogTail(log)
-    tail.finish()
+    tail = LogTail.of_file(log)
     assert (tail.accuracy, tail.test_loss) == (0.5, None)

@@ -116,6 +116,19 @@ def test_with_all_damaged_nothing_is_begun_anew(bench: Any, whole: RunPaths) -> 
     assert len(list(whole.snapshots.glob(".replaced/small.1/*"))) == 6
 
 
+def test_a_finished_run_whose_weights_are_damaged_is_not_done(bench: Any, whole: RunPaths) -> None:
+    path, solver = whole.snapshot(200).model, bench.solver(max_iter=200)
+    before = path.read_bytes()
+    path.write_bytes(flip(0.9)(before))
+    said = bench.run(solver)
+    assert "small_iter_200.caffemodel is damaged" in said
+    assert "training from iteration 100" in said
+    assert path.read_bytes() == before, "trained again, to the byte"
+    for one in vars(whole.snapshot(200)).values():
+        one.unlink()
+    assert "it was finished before" in bench.run(solver), "snapshots may be removed"
+
+
 def test_without_a_record_it_is_one_of_plain_caffe(bench: Any, whole: RunPaths) -> None:
     whole.snapshot(200).record.unlink()
     said = bench.run(bench.solver(max_iter=300))

@@ -92,8 +92,7 @@ CUDA = "F20261121 03:50:02.245851 10633 syncedmem.cpp:56] Check failed: error ==
 def test_what_is_worth_another_try(tmp_path: Path, code: int, log: str, retry: bool, message: str) -> None:
     path = tmp_path / "x.001.log"
     path.write_text(log)
-    tail = LogTail(path)
-    tail.finish()
+    tail = LogTail.of_file(path)
     failure = explain(code, tail, RunPaths("x", tmp_path, tmp_path))
     assert failure.retry is retry
     assert message in failure.message
@@ -137,15 +136,13 @@ def test_durations() -> None:
 
 
 def test_the_progress_line(tmp_path: Path) -> None:
-    log = tmp_path / "x.001.log"
-    tail, row = LogTail(log), Row("x", 400)
-    text = glog_line("Starting Optimization")
+    tail, row = LogTail(tmp_path / "x.001.log"), Row("x", 400)
+    tail.feed(glog_line("Starting Optimization").encode())
     for iteration, now in ((0, 10.0), (100, 20.0)):
-        text += glog_line(f"Iteration {iteration} (10 iter/s, 2s/20 iters), loss = 1.5")
+        text = glog_line(f"Iteration {iteration} (10 iter/s, 2s/20 iters), loss = 1.5")
         text += glog_line(f"Iteration {iteration}, Testing net (#0)")
         text += glog_line("    Test net output #0: loss/top-1 = 0.5")
         text += glog_line("    Test net output #1: loss/top-5 = 0.9")
-        log.write_text(text)
-        tail.read()
+        tail.feed(text.encode())
         row.update(tail, now)
     assert row.line() == "x: iteration 100/400, loss 1.5, accuracy 0.5000, it/s 10.0, left 30 s"
