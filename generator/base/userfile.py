@@ -10,6 +10,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.generator.meaning import Prototxt, load_prototxt, written
+from caffebench.generator.meaning.reading import find_net
 from caffebench.generator.meaning.upgrade import upgrade_layers
 from caffebench.generator.nets.shapes import data_shape
 from caffebench.generator.nets.wiring import phases_of
@@ -108,7 +109,7 @@ def _with_nets_inside(file: Prototxt) -> Any:
 def _take_in(net: Any, file: Prototxt, name: str, pb: Any) -> None:
     from google.protobuf import text_format
 
-    path = next(place for place in (Path(name), file.path.parent / name) if place.is_file())
+    path, _ = find_net(file.path, name)
     text_format.Parse(path.read_text(encoding="utf-8", errors="replace"), net, allow_unknown_field=True)
 
 

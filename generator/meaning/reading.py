@@ -16,7 +16,7 @@ from caffebench.common.netstate import included, net_state
 from caffebench.generator.meaning.positions import Node, PrototxtSyntaxError, read_positions, unknown_fields
 from caffebench.generator.meaning.upgrade import upgrade_layers, upgrade_solver
 
-__all__ = ["Layer", "PhaseNet", "Prototxt", "load_prototxt", "net_in_state"]
+__all__ = ["Layer", "PhaseNet", "Prototxt", "find_net", "load_prototxt", "net_in_state"]
 
 _PHASES = ("TRAIN", "TEST")
 
@@ -186,10 +186,18 @@ def _net(file: Prototxt, net: Any, node: Node, path: Path, pb: Any) -> _Net:
     return _Net(net.state, layers, path)
 
 
-def _net_file(file: Prototxt, name: str, node: Node, pb: Any) -> _Net | None:
-    homes = [Path(), *file.path.parents, *file.path.absolute().parents]
+def find_net(solver: Path, name: str) -> tuple[Path, Path | None]:
+    """Where the net file is that a solver names, and the folder that the solver is run from.
+
+    That folder is None where the net lies beside the solver and its name says otherwise. The path need not exist.
+    """
+    homes = [Path(), *solver.parents, *solver.absolute().parents]
     home = next((home for home in homes if _is_file(home / name)), None)
-    path = file.path.parent / Path(name).name if home is None else home / name
+    return (solver.parent / Path(name).name if home is None else home / name), home
+
+
+def _net_file(file: Prototxt, name: str, node: Node, pb: Any) -> _Net | None:
+    path, home = find_net(file.path, name)
     if not _is_file(path):
         file.missing.append((name, node))
         return None

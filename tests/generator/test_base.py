@@ -226,6 +226,8 @@ def test_a_net_in_a_file_inline_or_in_two_files_is_one_study(tmp_path: Path, mon
     forms = {
         "inline": text,
         "file": settings + 'net: "both.prototxt"\n',
+        "from_above": settings + 'net: "nets/both.prototxt"\n',
+        "moved": settings + 'net: "models/of/ours/both.prototxt"\n',
         "two": settings + 'train_net: "both.prototxt"\ntest_net: "both.prototxt"\n',
         "inside": settings + f"train_net_param {{\n{net}}}\ntest_net_param {{\n{net}}}\n",
     }
