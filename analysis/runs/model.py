@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffebench.analysis.runs.config import Config
+from caffebench.common.printable import printable
 from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose_loss, find_output
 
 if TYPE_CHECKING:
@@ -143,12 +144,12 @@ class Run:
     @property
     def sweep(self) -> str:
         """Name of the sweep, empty for logs that are not ours."""
-        return str(self.header.get("sweep") or "")
+        return printable(str(self.header.get("sweep") or ""))
 
     @property
     def variant(self) -> str:
         """Name of the variant in its sweep, empty for logs that are not ours."""
-        return str(self.header.get("variant") or "")
+        return printable(str(self.header.get("variant") or ""))
 
     @property
     def seed(self) -> int | None:
@@ -159,7 +160,7 @@ class Run:
     @property
     def label(self) -> str:
         """How the run is called in tables and legends."""
-        return str(self.header.get("label") or self.name)
+        return printable(str(self.header.get("label") or self.name))
 
     def curve(self, metric: str, phase: str = "test", net: int | None = None) -> pl.DataFrame:
         """The rows of one metric in order; of test net 0 unless ``net`` says otherwise."""
@@ -237,4 +238,4 @@ class Run:
     def published(self) -> tuple[str, str]:
         """Published accuracy and log-loss, as published; empty where none is known."""
         accuracy, loss = (self.header.get(f"published_{what}") for what in ("accuracy", "logloss"))
-        return ("" if accuracy is None else str(accuracy)), ("" if loss is None else str(loss))
+        return ("" if accuracy is None else printable(str(accuracy))), ("" if loss is None else printable(str(loss)))

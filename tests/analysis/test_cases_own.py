@@ -415,3 +415,45 @@ def test_files_that_the_user_says_are_one_run(write: Write, tmp_path: Path) -> N
     rows = (tmp_path / "out/summary.csv").read_text().splitlines()
     assert len(rows) == 2
     assert rows[1].startswith("mine,")
+
+
+# Hostile logs
+
+
+def _event(content: str) -> str:
+    return stamp(0.5, 4242, "_caffe.cpp:68") + f"caffebench: {content}\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(
+            _event('resume {"restored": 5, "not_restored": {"a": 1}, "iteration": 100}'),
+            marks=still_wrong("lists of an event line that are none"),
+        ),
+        _event(
+            'run {"run": 7, "header": {"label": ["x"], "classes": "many", "phases": 3, "train_size": -1}, "pid": "a"}'
+        ),
+        _event('end {"status": 5, "iteration": "x", "reason": {"a": []}}'),
+        _event('run {"header": {"published_accuracy": {"a": 1}, "sweep": 1e400, "variant": null}}'),
+        _event("run " + "[" * 2000),
+        _event('run {"header": {"label": "\\ud800", "comment": "\\u0000"}}'),
+        pytest.param("I00000216 10:00:00.000000  4242 a.cpp:1] Iteration 100, loss = 1\n"),
+        pytest.param(
+            "I99991231 23:59:59.999999  4242 a.cpp:1] Iteration 100, loss = 1\n"
+            "I0216 10:00:30.000000  4242 a.cpp:1] Iteration 200, loss = 1\n",
+            marks=still_wrong("a year at the end of time"),
+        ),
+    ],
+)
+def test_a_hostile_log_ends_neither_itself_nor_the_others(write: Write, tmp_path: Path, lines: str) -> None:
+    write(
+        "hostile.log",
+        training(FALLING).replace(stamp(1, 4242, "caffe.cpp:251"), lines + stamp(1, 4242, "caffe.cpp:251"), 1),
+    )
+    path = write("good.log", training(FALLING))
+    done = merge(path.parent, "--out", tmp_path / "out", "--table", "--sessions", "--export", "json")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "out/summary.csv").read_text().splitlines()
+    assert any(row.startswith("good,") for row in rows)
+    assert any(row.startswith("hostile,") for row in rows) or "hostile" in done.stderr
