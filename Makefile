@@ -1,5 +1,5 @@
 # make demo   the main job on the bundled digits data: sweep, training, stop and resume, curves, table
-# make test   every test, style and types
+# make test   every test, style and types; make check: what is quick of it
 # make bench  the speed claims, measured side by side; make soak: the long versions of some tests
 # make test-cuda-build   Caffe for CUDA built and tried without a card: a quarter of an hour and more
 # Each sets up what it needs: virtual environment, system packages (as root), Caffe (cached).
@@ -8,11 +8,11 @@ VENV ?= .venv
 ROOMS = common engine datasets generator templates launcher analysis
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup lock demo test lint types types-numpy tests bench soak test-cuda-build test-debian
+.PHONY: setup setup-tests lock demo check test lint types types-numpy tests wheel bench soak test-cuda-build test-debian
 test: lint types tests
 
 setup: $(VENV)/.caffe
-$(VENV)/.caffe: $(VENV)/.packages
+$(VENV)/.caffe: $(VENV)/.packages $(wildcard engine/*.py engine/fast/*)
 	$(VENV)/bin/install-caffe
 	@touch $@
 $(VENV)/.packages: setup.py pyproject.toml requirements.lock scripts/setup $(shell find analysis -name '*.pyx')
@@ -41,16 +41,28 @@ types: $(VENV)/.packages
 types-numpy: types
 	scripts/types-numpy $(VENV)
 
-tests: setup
+tests: setup setup-tests
 	$(VENV)/bin/pytest
 
-soak: setup
+# What tests need besides, before they start: none of them installs or downloads anything.
+setup-tests: $(VENV)/.packages
+	scripts/setup-tests $(VENV)
+
+# Style, and the quick tests on all cores: no Caffe, no Slurm, no browser, no wheel, nothing that takes many seconds.
+check: lint
+	$(VENV)/bin/pytest -q -n auto -m "not soak and not caffe and not slurm and not browser and not wheel and not slow"
+
+# One wheel for every Python, into dist/; who installs it needs no compiler.
+wheel: $(VENV)/.packages
+	scripts/wheel $(VENV)
+
+soak: setup setup-tests
 	$(VENV)/bin/pytest -m soak
 
 bench: setup
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(VENV)/bin/python $$file || exit 1; done
 
-test-cuda-build: setup
+test-cuda-build: setup setup-tests
 	$(VENV)/bin/pytest tests/engine/cuda_build.py
 
 # In Debian 12 and 13 with nothing but python3, make and git, as root: an hour and more.

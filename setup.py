@@ -2,8 +2,12 @@
 
 Everything else about the package is declared in ``pyproject.toml``. The mapping
 lives here because it is computed: a sub-package added to a room needs no edit.
+
+With ``CAFFEBENCH_ABI3`` set (``make wheel``) the compiled loops keep to CPython's stable interface, and one wheel does
+for every Python from 3.10 on; without it they are compiled for the Python at hand.
 """
 
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -19,6 +23,7 @@ DATA = [
     "profiles/*.yaml",
     "include/*",
     "page/*",
+    "*.binpb",
     "*.cpp",
     "*.hpp",
 ]
@@ -29,8 +34,16 @@ for room in ROOMS:
         folders[f"caffebench.{room}.{inner}"] = f"{room}/{inner.replace('.', '/')}"
 
 # The inner loops of reading and writing curves: analysis/read/_rows.pyx is caffebench.analysis.read._rows.
-sources = sorted(Path("analysis").rglob("*.pyx"))
-compiled = [Extension(".".join(("caffebench", *one.with_suffix("").parts)), [str(one)]) for one in sources]
+stable = bool(os.environ.get("CAFFEBENCH_ABI3"))
+options = {
+    "py_limited_api": stable,
+    "define_macros": [("Py_LIMITED_API", "0x030A0000")] if stable else [],
+    "extra_compile_args": ["-include", os.path.abspath("scripts/limited_api.h")] if stable else [],
+}
+compiled = [
+    Extension(".".join(("caffebench", *source.with_suffix("").parts)), [str(source)], **options)
+    for source in sorted(Path("analysis").rglob("*.pyx"))
+]
 
 setup(
     packages=list(folders),
@@ -38,4 +51,5 @@ setup(
     package_data={"": DATA},
     include_package_data=False,  # the list above is all
     ext_modules=cythonize(compiled),
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if stable else {},
 )

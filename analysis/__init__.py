@@ -24,6 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from caffebench.common.extras import needs_extra
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -45,9 +47,10 @@ def __getattr__(name: str) -> Any:
 def read(*paths: Path | str, train_size: int | None = None) -> pl.DataFrame:
     """Read logs (files, folders, compressed or not) into one long table; ``train_size`` is the images of an epoch.
 
-    Raises ``InputError`` where a path does not exist or no Caffe log is found.
+    Raises ``InputError`` where a path does not exist or no Caffe log is found, and where Polars is missing.
     """
-    import polars as pl
+    with needs_extra("frames", "tables in Python need Polars"):
+        import polars as pl
 
     from caffebench.analysis.runs.reading import read_runs
 

@@ -51,8 +51,14 @@ _DEBIAN_PACKAGES = [
 # that one is a release of 2023, or wants the compiler runtime of its maker.
 FAST_PACKAGES = ["libdnnl-dev"]
 
-# What `import caffe` needs: import name -> package.
-PYTHON_PACKAGES = {"numpy": "numpy", "google.protobuf": "protobuf", "six": "six", "skimage": "scikit-image"}
+# What `import caffe` needs, and SciPy, which the launcher's initialisation calls: import name -> package.
+PYTHON_PACKAGES = {
+    "numpy": "numpy",
+    "google.protobuf": "protobuf",
+    "six": "six",
+    "skimage": "scikit-image",
+    "scipy": "scipy",
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.header import format_header, read_header
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.variants import Resolved
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def render(variant: Resolved) -> str:
 
 
 def parse_back(variant: Resolved, text: str) -> Any:
-    """The file's ``SolverParameter``; None where no Caffe is installed to ask, which generating does not need.
+    """The file's ``SolverParameter``.
 
     Raises ``InputError`` where a value of the header is none of the header's, and ``CaffebenchError`` where Caffe's
     format does not take the file, or the header does not read back to what was meant.
@@ -100,11 +100,7 @@ def parse_back(variant: Resolved, text: str) -> Any:
         raise CaffebenchError(f"{name}: the header that was written is not the one that is read")
 
     try:
-        message = caffe_pb2().SolverParameter()
-    except CaffebenchError:
-        return None
-    try:
-        return text_format.Parse(text, message)
+        return text_format.Parse(text, caffe_messages().SolverParameter())
     except text_format.ParseError as error:
         raise CaffebenchError(f"{name}: Caffe's format does not take the generated file: {error}") from error
 

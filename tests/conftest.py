@@ -13,6 +13,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# What a test needs beyond Python follows from its fixtures; modules that need Caffe without one say so (pytestmark).
+NEEDS = {
+    "bench": "caffe",
+    "caffe": "caffe",
+    "clone": "wheel",
+    "wheelhouse": "wheel",
+    "cluster": "slurm",
+    "browser": "browser",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with what it needs, so that ``make check`` can do without."""
+    for item in items:
+        for marker in {NEEDS[name] for name in getattr(item, "fixturenames", ()) if name in NEEDS}:
+            item.add_marker(marker)
 
 
 @pytest.fixture(scope="session")
@@ -48,32 +64,37 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a clean clone."""
+def wheelhouse() -> Path:
+    """The folder of the locked packages, from which tests fill environments of their own; nothing is downloaded."""
+    folder = Path(sys.prefix) / "wheels"
+    if not (folder / ".ready").is_file():
+        pytest.skip(f"the locked packages are not in {folder}: make setup-tests puts them there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def without_index(wheelhouse: Path) -> dict[str, str]:
+    """The variables with which pip takes packages from ``wheelhouse`` and asks no index."""
+    return {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse), "PIP_CONFIG_FILE": os.devnull}
+
+
+@pytest.fixture(scope="session")
+def wheel(clone: Path, without_index: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a clean clone: a test of the build, and the only thing that is built in here."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(clone)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env=without_index)
     return next(folder.glob("caffebench-*.whl"))
 
 
 @pytest.fixture(scope="session")
 def have_programs() -> Callable[[Sequence[str], Sequence[str]], None]:
-    """Sees to it that programs are there which only the tests use: from Debian's packages, where we are root.
-
-    Takes the programs and the packages that they are in; skips the test, saying why, where they cannot be had.
-    """
+    """Skips the test, saying why, where programs are missing. Takes them and the Debian packages that they are in."""
 
     def have(programs: Sequence[str], packages: Sequence[str]) -> None:
         missing = [program for program in programs if shutil.which(program) is None]
-        if not missing:
-            return
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            pytest.skip(f"{', '.join(missing)} missing: as root, apt-get install {' '.join(packages)}")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *packages]):
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if done.returncode != 0:
-                pytest.skip(f"{' '.join(command)} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        if missing:
+            pytest.skip(f"{', '.join(missing)} missing: as root, make setup-tests installs {' '.join(packages)}")
 
     return have
 
@@ -83,6 +104,7 @@ class Environment:
     """A virtual environment of a test's own."""
 
     folder: Path
+    variables: dict[str, str]
 
     @property
     def packages(self) -> Path:
@@ -90,16 +112,18 @@ class Environment:
         return next(self.folder.glob("lib/python3*/site-packages"))
 
     def run(self, *command: str, **options: object) -> subprocess.CompletedProcess[str]:
-        """Run one of its own programs, from an empty folder unless ``cwd`` says otherwise."""
+        """Run one of its own programs, from an empty folder unless ``cwd`` says otherwise; pip asks no index."""
         (self.folder / "empty").mkdir(exist_ok=True)
-        options = {"cwd": self.folder / "empty", "capture_output": True, "text": True} | options
+        defaults = {"cwd": self.folder / "empty", "env": self.variables}
+        options = {**defaults, "capture_output": True, "text": True} | options
         return subprocess.run([str(self.folder / "bin" / command[0]), *command[1:]], **options)  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.fixture(scope="session")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment that was empty before the wheel was installed into it with pip; Caffe is not in it."""
-    made = Environment(tmp_path_factory.mktemp("environment"))
+def environment(wheel: Path, without_index: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment that was empty before pip put the wheel and what it asks for into it; Caffe is not in it."""
+    made = Environment(tmp_path_factory.mktemp("environment"), without_index)
     subprocess.run([sys.executable, "-m", "venv", str(made.folder)], check=True)
-    assert made.run("python", "-m", "pip", "install", "--quiet", str(wheel)).returncode == 0
+    done = made.run("python", "-m", "pip", "install", "--quiet", str(wheel))
+    assert done.returncode == 0, done.stderr
     return made

@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 TOOLS = Path(sys.executable).parent
 
 
@@ -25,6 +27,7 @@ def last_iteration(log: Path) -> int:
     return int(said[-1]) if said else 0
 
 
+@pytest.mark.caffe
 def test_a_killed_run_becomes_one_curve_with_every_iteration_once(digits_root, tmp_path):
     (tmp_path / "data").symlink_to(digits_root)
     settings = ["max_iter=1200", "display=10", "test_interval=100", "snapshot=200"]

@@ -44,6 +44,7 @@ def run(folder: Path, *command: object, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.caffe
 def test_no_command_and_no_child_of_one_runs_it(folder: Path) -> None:
     run(folder, "gen-prototxt", "batch_size", "--profile", "digits", "--only", "bs64", "--set", "max_iter=20")
     file = folder / "prototxt/bs64.prototxt"

@@ -54,6 +54,8 @@ def empty_environment(folder: Path) -> Path:
     return folder / "venv" / "bin"
 
 
+@pytest.mark.caffe
+@pytest.mark.wheel
 @pytest.mark.parametrize("block", sessions(), ids=lambda block: block[0][0])
 def test_the_readme_is_true(block, tmp_path, request):
     environment = dict(os.environ, DEMO=str(tmp_path / "demo"), VENV=sys.prefix)
@@ -64,7 +66,8 @@ def test_the_readme_is_true(block, tmp_path, request):
     elif block[0][0].startswith("pip "):
         # From a checkout of its own into an environment of its own.
         folder = request.getfixturevalue("clone")
-        environment["PATH"] = f"{empty_environment(tmp_path)}{os.pathsep}{environment['PATH']}"
+        environment |= request.getfixturevalue("without_index")
+        environment["PATH"] = f"{empty_environment(tmp_path)}{os.pathsep}{os.environ['PATH']}"
     for command, shown in block:
         if command == RUNS_US:
             continue

@@ -17,6 +17,7 @@ from caffebench.analysis.read.columns import TEST
 from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import COLUMNS, Run
 from caffebench.analysis.stitch.parts import Key, Part, Stretch
+from caffebench.common.extras import needs_extra
 from caffebench.common.files import write_whole
 from caffebench.common.printable import csv_text
 
@@ -67,7 +68,8 @@ GROUPS = (
 
 def summary(runs: Sequence[Run]) -> pl.DataFrame:
     """A row a run, columns ``SUMMARY``; null where a run has no such value."""
-    import polars as pl
+    with needs_extra("frames", "tables in Python need Polars"):
+        import polars as pl
 
     text = {"run", "sweep", "variant", "label", "status", "published_accuracy", "published_logloss"}
     real = {"seconds", "epochs", "base_lr", "accuracy", "loss", "best_accuracy"}

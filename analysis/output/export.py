@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
+from caffebench.common.extras import needs_extra
 from caffebench.common.files import write_whole
 
 __all__ = ["FORMATS", "export", "export_csv", "export_json", "export_parquet", "export_tensorboard"]
@@ -42,7 +43,8 @@ def export_csv(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 def export_parquet(runs: Sequence[Run], folder: Path) -> list[Path]:
     """``curves.parquet`` and ``summary.parquet``: the same tables with their types, a tenth of the size."""
-    import polars as pl
+    with needs_extra("frames", "Parquet is written with Polars"):
+        import polars as pl
 
     from caffebench.analysis.output.csv_files import summary, write_curves
     from caffebench.analysis.stitch.curves import empty_frame
@@ -99,12 +101,10 @@ def export_tensorboard(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def _events(run: Run) -> bytes:
-    try:
+    with needs_extra("tensorboard", "TensorBoard's files need it"):
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
-    except ImportError as error:
-        raise InputError("TensorBoard's files need it: pip install 'caffebench[tensorboard]'") from error
     start = _beginning(run)
     buffer = io.BytesIO()
     writer = RecordWriter(buffer)

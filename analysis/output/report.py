@@ -24,7 +24,7 @@ from caffebench.analysis.output.drawing.plot_style import final, style, window_o
 from caffebench.analysis.output.table.results_table import TableRow, table_rows
 from caffebench.analysis.runs.model import Run, Session
 from caffebench.analysis.stitch.drawn import Curve, Drawn, rates_of
-from caffebench.common.errors import InputError
+from caffebench.common.extras import needs_extra
 from caffebench.common.files import write_whole
 
 __all__ = ["report_data", "report_html", "write_report"]
@@ -51,10 +51,8 @@ def report_html(runs: Sequence[Run], *, x: str = "iteration", reload: float | No
     """The page as text. Raises ``InputError`` where Plotly is not installed."""
     from jinja2 import Environment
 
-    try:
+    with needs_extra("web", "the report needs Plotly"):
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise InputError("the report needs Plotly: pip install 'caffebench[web]'") from error
     parts = resources.files("caffebench.analysis.output") / "page"
     page = Environment(autoescape=True, keep_trailing_newline=True).from_string(
         (parts / "report.html.j2").read_text("utf-8")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from caffebench.analysis.read.columns import TEST, TRAIN, Metric, Values
 from caffebench.analysis.stitch.drawn import Drawn, drawn
 from caffebench.analysis.stitch.parts import Chosen, Chunk, Part
+from caffebench.common.extras import needs_extra
 
 if TYPE_CHECKING:
     import polars as pl
@@ -153,7 +154,8 @@ class Stitched:
 
     def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
         """The rows of one metric."""
-        import polars as pl
+        with needs_extra("frames", "tables in Python need Polars"):
+            import polars as pl
 
         return pl.concat([empty_frame(), *self.frames(self.chosen(metric, phase, net))])
 
@@ -166,7 +168,8 @@ class Stitched:
 
     def frame(self) -> pl.DataFrame:
         """The long table whole."""
-        import polars as pl
+        with needs_extra("frames", "tables in Python need Polars"):
+            import polars as pl
 
         return pl.concat([empty_frame(), *self.frames()])
 
@@ -193,7 +196,8 @@ def empty_frame() -> pl.DataFrame:
 
 
 def _frame(name: str, session: int, chunk: Chunk, labels: Mapping[tuple[int, int], str]) -> pl.DataFrame:
-    import polars as pl
+    with needs_extra("frames", "tables in Python need Polars"):
+        import polars as pl
 
     rows = chunk.rows
     count = len(rows)

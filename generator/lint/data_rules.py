@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.facts import data_layers, sources
 from caffebench.generator.lint.registry import Hit, rule
 from caffebench.generator.meaning import Node, Prototxt, layer_settings, written
@@ -114,7 +114,7 @@ def missing_net(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 @rule("deprecated", "warning", why="Caffe reads it only to upgrade it, warns at every start, and will drop it")
 def deprecated(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A field that caffe.proto calls deprecated."""
-    pb = caffe_pb2()
+    pb = caffe_messages()
     message = pb.NetParameter if file.solver is None else pb.SolverParameter
     found: dict[tuple[str, str], list[Node]] = {}
     for key, node in _old_fields(file.root, message.DESCRIPTOR):

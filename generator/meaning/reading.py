@@ -115,9 +115,9 @@ def load_prototxt(path: Path) -> Prototxt:
     ``InputError`` in one line, with the position, for a file that is missing, no text, or no prototxt.
     """
     from caffebench.common.header import read_header
-    from caffebench.engine.locate import caffe_pb2
+    from caffebench.engine.messages import caffe_messages
 
-    pb = caffe_pb2()
+    pb = caffe_messages()
     text = _read_text(path)
     root = _positions(path, text)
     names = set(root.fields)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from caffebench.common.errors import InputError
 from caffebench.common.header import MARK, format_header, read_header
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 HEADERS = st.fixed_dictionaries(
@@ -33,7 +33,7 @@ def test_what_is_written_is_what_is_read_and_never_leaves_its_comment(header):
     text = format_header(header)
     assert all(line.startswith(MARK) for line in text.rstrip("\n").split("\n"))
     assert read_header(text) == header
-    assert text_format.Parse(text, caffe_pb2().SolverParameter()) == caffe_pb2().SolverParameter()
+    assert text_format.Parse(text, caffe_messages().SolverParameter()) == caffe_messages().SolverParameter()
 
 
 @pytest.mark.parametrize(

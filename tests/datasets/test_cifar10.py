@@ -90,6 +90,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("form", FORMS)
 def test_caffe_reads_what_was_published(tmp_path: Path, read_by_caffe: Callable[..., Any], form: str) -> None:
     src = FORMS[form](tmp_path / "src")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from caffebench.datasets.datum import datum_class, encoded_record, raw_record, read_record
 from caffebench.engine.locate import caffe_pb2
 
 
+@pytest.mark.caffe
 def test_fields_are_those_of_caffe() -> None:
     def fields(message: type) -> list[tuple[object, ...]]:
         return [
@@ -18,6 +20,7 @@ def test_fields_are_those_of_caffe() -> None:
     assert fields(datum_class()) == fields(caffe_pb2().Datum)
 
 
+@pytest.mark.caffe
 def test_caffe_parses_a_raw_record() -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     record = raw_record(image, 7).data
@@ -31,6 +34,7 @@ def test_caffe_parses_a_raw_record() -> None:
     assert label == 7
 
 
+@pytest.mark.caffe
 def test_caffe_parses_an_encoded_record() -> None:
     record = encoded_record(b"\xff\xd8 a JPEG", 3, (3, 2, 2), (1, 2, 3)).data
     datum = caffe_pb2().Datum.FromString(record)

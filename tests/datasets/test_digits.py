@@ -18,6 +18,7 @@ from caffebench.datasets.digits import load_digits, make_digits
 from caffebench.datasets.lmdb_writer import LmdbWriter
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize(("part", "count"), [("train", 1437), ("test", 360)])
 def test_caffe_reads_all_records_as_they_were_scanned(
     digits_root: Path, read_by_caffe: Callable[..., Any], part: str, count: int

@@ -48,6 +48,7 @@ def run(*arguments: str | Path) -> Any:
     return result
 
 
+@pytest.mark.caffe
 def test_caffe_reads_the_images_of_every_class(
     tmp_path: Path,
     read_by_caffe: Callable[..., Any],
@@ -73,6 +74,7 @@ def test_caffe_reads_the_images_of_every_class(
     assert sorted(seen) == sorted(str(path.relative_to(src)) for path in src.glob("*/*"))
 
 
+@pytest.mark.caffe
 def test_caffe_crops_images_of_different_sizes(tmp_path: Path, read_by_caffe: Callable[..., Any]) -> None:
     for number, size in enumerate([(40, 30), (30, 50), (33, 33), (80, 20)] * 2):
         draw(tmp_path / "src" / f"c{number % 2}" / f"{number}.png", size)
@@ -258,6 +260,7 @@ def test_other_options_are_not_taken_for_the_same(tmp_path: Path, refused: Calla
     assert "train_lmdb: 28 images" in run(src, tmp_path / "out", "--small-side", "9", "--force").stdout
 
 
+@pytest.mark.caffe
 def test_caffe_without_opencv_says_that_it_cannot_read_encoded_images(tmp_path: Path) -> None:
     result = run(zoo(tmp_path / "src"), tmp_path / "out", "--encoded")
     assert "read only by a Caffe built with OpenCV" in result.stderr

@@ -35,6 +35,7 @@ def publish(folder: Path, packed: bool = True, dotted: bool = False) -> Path:
     return folder
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize(
     ("inner", "packed", "dotted"),
     [(".", True, False), (".", False, False), (".", False, True), ("MNIST/raw", True, False)],

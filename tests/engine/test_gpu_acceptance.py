@@ -22,6 +22,7 @@ def acceptance(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.caffe
 def test_a_dry_run_says_what_would_be_measured_and_what_is_missing():
     done = acceptance("--dry-run", "--devices", "cpu,gpu:99")
     assert done.returncode == 0, done.stderr
@@ -37,6 +38,7 @@ def test_without_the_card_nothing_is_passed_off_as_measured():
     assert "|" not in done.stdout
 
 
+@pytest.mark.caffe
 def test_several_cards_that_are_not_there_are_no_failure():
     """Their row says why nothing was measured. With two cards it is in ``tests/launcher/test_ranks.py``."""
     done = acceptance("--devices", "cpu,cpu", "--only", "cards")
@@ -54,6 +56,7 @@ def test_wrong_usage(options):
     assert acceptance(*options).returncode == 2
 
 
+@pytest.mark.caffe
 def test_all_but_the_long_checks_pass_cpu_against_cpu():
     done = acceptance("--devices", "cpu,cpu", "--only", "layers,lsuv,resume,refusal,speed", "--iterations", "1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -75,6 +78,7 @@ def test_a_difference_is_found():
         assert not found <= TOLERANCE
 
 
+@pytest.mark.caffe
 def test_a_layer_that_computes_something_else_fails(monkeypatch):
     """As a card with other arithmetic would: the tested side gets the inputs of another seed."""
     from acceptance import layers

@@ -37,6 +37,7 @@ def own_cache(folder: Path) -> dict[str, str]:
     return dict(os.environ, CAFFEBENCH_CACHE=str(cache))
 
 
+@pytest.mark.caffe
 def test_check_says_what_is_installed():
     done = subprocess.run([HERE / "install-caffe", "--check"], capture_output=True, text=True)
     assert done.returncode == 0
@@ -224,6 +225,7 @@ def test_the_first_error_of_a_build_log_is_quoted(tmp_path):
     assert "No space left on device" in build._first_error(log)
 
 
+@pytest.mark.caffe
 def test_the_messages_are_those_of_pycaffe():
     early = caffe_pb2()
     assert caffe_tool().is_file()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 from caffebench.engine.pycaffe import import_caffe
@@ -20,6 +22,7 @@ assert import_caffe() is caffe
 """
 
 
+@pytest.mark.caffe
 def test_caffe_io_comes_when_it_is_needed() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -300,6 +300,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         load_prototxt(tmp_path)
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("old", [V0, V1.split("layers", 2)[0] + "layers" + V1.split("layers", 2)[2]])
 def test_old_layers_are_what_real_caffe_makes_of_them(tmp_path: Path, old: str) -> None:
     import caffe
@@ -321,6 +322,7 @@ def test_old_layers_are_what_real_caffe_makes_of_them(tmp_path: Path, old: str) 
             assert len(shapes[layer.name]) == 1 + settings.bias_term
 
 
+@pytest.mark.caffe
 def test_layer_types_are_those_of_real_caffe() -> None:
     import caffe
 
@@ -330,6 +332,7 @@ def test_layer_types_are_those_of_real_caffe() -> None:
     assert set(LAYER_TYPES) - registered <= without_opencv
 
 
+@pytest.mark.caffe
 def test_parameters_are_as_many_as_in_real_caffe(tmp_path: Path) -> None:
     import caffe
 

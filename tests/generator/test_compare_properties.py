@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.compare import compare
 from caffebench.generator.meaning import Prototxt, load_prototxt
 
@@ -55,7 +55,7 @@ net_param {
 def parsed() -> Any:
     from google.protobuf import text_format
 
-    return text_format.Parse(NET, caffe_pb2().SolverParameter())
+    return text_format.Parse(NET, caffe_messages().SolverParameter())
 
 
 def loaded(solver: Any) -> Prototxt:

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import text_format
 
 from caffebench.common.header import read_header
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
 from caffebench.generator.cli import main
 from caffebench.generator.generate import generate
@@ -33,7 +33,7 @@ def texts(profile: str, *sweeps: str) -> dict[str, str]:
 
 
 def parse(text: str):
-    return text_format.Parse(text, caffe_pb2().SolverParameter())
+    return text_format.Parse(text, caffe_messages().SolverParameter())
 
 
 def test_the_files_checked_in_are_what_would_be_written(capsys):
@@ -166,6 +166,7 @@ def test_generating_needs_no_caffe():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.caffe
 def test_the_default_digits_variant_learns(digits_root, tmp_path):
     """At least 95 % of the 360 test images, with plain `caffe train`; with LSUV see the launcher's tests."""
     (tmp_path / "data").symlink_to(digits_root)

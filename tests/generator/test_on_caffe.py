@@ -53,6 +53,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.caffe
 def test_every_digits_file_runs_forward_and_backward(digits_root: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(digits_root)
     (tmp_path / "snapshots").mkdir()
@@ -101,6 +102,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize(("profile", "side", "classes"), [("imagenet128", 128, 1000), ("cifar10", 32, 10)])
 def test_every_other_file_is_built(profile: str, side: int, classes: int, tmp_path: Path) -> None:
     names = make(profile, tmp_path)
@@ -133,6 +135,7 @@ print(json.dumps({"file": sys.argv[1], "ranges": ranges, "error": error}))
 """
 
 
+@pytest.mark.caffe
 def test_rrelu_has_random_slopes_in_training_and_their_mean_in_test(digits_root: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(digits_root)
     (tmp_path / "snapshots").mkdir()

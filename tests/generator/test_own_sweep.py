@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.catalog import load_profile, load_sweep, parse_settings
 from caffebench.generator.cli import main
 from caffebench.generator.expressions import evaluate, fill, show
@@ -44,7 +44,7 @@ def refused(folder: Path, text: str, **options: object) -> str:
 
 
 def solver(text: str) -> object:
-    return text_format.Parse(text, caffe_pb2().SolverParameter())
+    return text_format.Parse(text, caffe_messages().SolverParameter())
 
 
 def test_a_grid_is_every_combination(tmp_path: Path) -> None:
@@ -282,6 +282,7 @@ def test_what_grows_without_end_or_out_of_range_is_refused_at_once(tmp_path: Pat
 HOSTILE = st.text(st.sampled_from("ab \"'\\\n\r\x85\u2028{}[]:#;,é\x00\t"), min_size=1, max_size=12)
 
 
+@pytest.mark.caffe
 @given(label=HOSTILE, comment=HOSTILE, reason=HOSTILE, source=HOSTILE)
 def test_texts_of_a_sweep_stay_in_their_comment(label: str, comment: str, reason: str, source: str) -> None:
     texts = {"label": label, "comment": comment}

@@ -153,6 +153,7 @@ def test_loading_workers_resume_to_the_bit_and_leave_no_process(bench: Any, aliv
     assert not any(map(alive, pids))
 
 
+@pytest.mark.caffe
 def test_batches(digits_root: Path) -> None:
     source = str(digits_root / "digits" / "train_lmdb")
     recipe = Recipe(source, batch_size=100, crop_size=6, mirror=True, scale=0.5, mean_values=(78,), seed=3)

@@ -24,6 +24,7 @@ base_lr: 0.01 lr_policy: "fixed" max_iter: 10 type: "%(type)s"
 """
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize(("type_", "histories"), [("SGD", 1), ("Adam", 2)])
 def test_the_bytes_are_those_of_a_count_by_hand(type_, histories):
     batch, weights = 16, 3 * 8 * 8 * 10 + 10
@@ -76,6 +77,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.caffe
 def test_the_bytes_grow_with_the_batch_as_those_of_a_process_that_trains(digits_root, tmp_path):
     """Caffe allocates on the CPU what it would on a GPU, when it is used: so measured, less what does not depend on the
     batch, such as the BLAS's own buffers. The batches read ahead are the net's before it trains."""
@@ -113,6 +115,7 @@ def with_driver(folder: Path, program: str, **more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize(("free", "said"), [("100", True), ("60000", False)])
 def test_what_does_not_fit_is_said_with_the_way_out(driver, digits_root, tmp_path, free, said):
     (tmp_path / "solver.prototxt").write_text(NET % {"data": digits_root, "batch": 1024})
