@@ -8,7 +8,7 @@ VENV ?= .venv
 ROOMS = common engine datasets generator templates launcher analysis
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup setup-tests lock demo check test lint types types-numpy tests wheel bench soak test-cuda-build test-debian
+.PHONY: setup setup-tests lock demo check test lint types types-numpy tests wheel bench matrix soak test-cuda-build test-debian
 test: lint types tests
 
 setup: $(VENV)/.caffe
@@ -58,6 +58,10 @@ wheel: $(VENV)/.packages
 
 soak: setup setup-tests
 	$(VENV)/bin/pytest -m soak
+
+# Every bundled sweep on every public architecture, on real Caffe, into docs/base-matrix.md: an hour.
+matrix: setup
+	$(VENV)/bin/python tests/generator/base_matrix.py .cache/matrix
 
 bench: setup
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(VENV)/bin/python $$file || exit 1; done

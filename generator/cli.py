@@ -18,6 +18,7 @@ __all__ = ["main"]
 
 EXAMPLES = """
 gen-prototxt --list                          the sweeps, how many variants each has, what it studies
+gen-prototxt --list batch_size               its variants: epochs, images a second here, hours, memory, disk
 gen-prototxt batch_size                      write its files to prototxt/
 gen-prototxt batch_size --profile digits     the same study on the data set that is always at hand
 gen-prototxt batch_size --only 'bs128*' --set momentum=0.95
@@ -34,7 +35,9 @@ gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
 
 @command("gen-prototxt", examples=EXAMPLES)
 @click.argument("sweep", nargs=-1)
-@click.option("--list", "show_list", is_flag=True, help="List the sweeps and the profiles.")
+@click.option(
+    "--list", "show_list", is_flag=True, help="List the sweeps; with SWEEP its variants, and what they would take."
+)
 @click.option("--all", "every", is_flag=True, help="All sweeps that come with caffebench.")
 @click.option("--base", metavar="SOLVER", type=click.Path(path_type=Path), help="Apply the sweep to this solver's net.")
 @click.option("--profile", metavar="NAME|FILE|FOLDER", help="The data set.  [default: imagenet128, or the base's own]")
@@ -81,7 +84,7 @@ def main(
     from caffebench.generator.generate import generate
 
     data = catalog.load_profile(profile or "imagenet128")
-    if show_list:
+    if show_list and not sweep:
         from caffebench.generator.listing import listing
 
         click.echo(listing(data))
@@ -92,12 +95,14 @@ def main(
     settings = catalog.parse_settings(assignments)
     base = base or catalog.base_of(sweeps, sweep)
     if base is not None:
-        return _on_base(sweeps, base, data if profile else None, out, only, settings, check, apart)
+        return _on_base(sweeps, base, data if profile else None, out, only, settings, check, apart, show_list)
     if every:
         for one in [one for one in sweeps if data.profile in one.refuse]:
             click.echo(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}", err=True)
             sweeps.remove(one)
     texts = generate(sweeps, data, only=only, overrides=settings)
+    if show_list:
+        return _list_variants(texts)
     return _hand_over(texts, out, check, apart, every and only is None)
 
 
@@ -110,6 +115,7 @@ def _on_base(
     settings: Settings,
     check: bool,
     apart: bool,
+    show_list: bool,
 ) -> int:
     """Write what the user's net has a place for; name the rest. 1 where some, 2 where all had none."""
     from caffebench.generator.base import generate_on_base, load_base
@@ -119,7 +125,16 @@ def _on_base(
         click.echo(f"gen-prototxt: {name}: {why}", err=True)
     if not made.texts:
         return 2
+    if show_list:
+        return _list_variants(made.texts)
     return _hand_over(made.texts, out, check, apart, False) or int(bool(made.refused))
+
+
+def _list_variants(texts: dict[str, str]) -> int:
+    from caffebench.generator.estimates import estimates, table
+
+    click.echo(table(estimates(texts)))
+    return 0
 
 
 def _hand_over(texts: dict[str, str], out: Path, check: bool, apart: bool, whole: bool) -> int:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import lmdb
@@ -79,9 +80,14 @@ def shrink(name: str) -> Sweep:
         {"solver": True, "test_iter": [1] * (2 if name == "autoencoder" else 1), "test_interval": 100},
         {"type": "Data", "phase": "TEST", "data_param.batch_size": 2},
     ]
+    if name == "caffenet":
+        edit.append({"layer": ["fc6", "fc7"], "inner_product_param.num_output": 512})
     if name in MEANS:
         edit.append({"layer": MEANS[name], **GLOBAL})
-    settings = {"batch_size": 4, "edit": edit} | ({"crop_size": SIDES[name]} if name in SIDES else {})
+    # Their learning rates are for large batches of pictures with something on them.
+    settings = {"batch_size": 4, "base_lr": "recipe.base_lr / 100", "edit": edit} | (
+        {"crop_size": SIDES[name]} if name in SIDES else {}
+    )
     if name == "autoencoder":  # its own weights, of N(0, 1), explode as soon as the activation has no bounds
         settings["filler"] = "xavier"
     return Sweep(sweep="shrink", title="t", studies="s", source="us", name="small", label="l",
@@ -140,10 +146,53 @@ def two_steps(paths: list[Path], folder: Path) -> dict[Path, str]:
     return found
 
 
+def page(folder: Path) -> str:
+    """The page of results: how many variants of each sweep train on each net, and why others are refused."""
+    tables = {name: json.loads((folder / f"{name}.json").read_text()) for name in ARCHITECTURES}
+    rows = [["sweep", *tables], ["---"] * (1 + len(tables))]
+    reasons: dict[str, list[str]] = {}
+    notes = []
+    for sweep in sweep_names():
+        cells = []
+        for name, table in tables.items():
+            count, refused, wrong = table[sweep]
+            whole = count + len(refused)
+            cells.append("refused" if not count else f"{count} of {whole}" if refused else str(count))
+            for variant, why in refused.items():
+                what = sweep if variant == "*" else f"`{variant}`"
+                told = why.replace(f"/{name}.prototxt", "").replace(str(folder), "the user's solver")
+                reasons.setdefault(f"{what}: {told}", []).append(name)
+            notes += [f"`{variant}` on {name}: {what}" for variant, what in wrong.items()]
+        rows.append([sweep, *cells])
+    total = sum(table[sweep][0] for table in tables.values() for sweep in sweep_names())
+    told = f"""
+        Made by `make matrix`. Each of {len(tables)} nets, written out from its paper in
+        `tests/generator/architectures.py`, was made small with changes that any sweep can make (batches of 4, crops of
+        64 to 96 pixels, a hundredth of the learning rate; CaffeNet's hidden layers of 512, the autoencoder's weights
+        filled by `xavier`) and taken as the `--base` of every bundled sweep. A number is that of the variants that real
+        Caffe loads, trains for two steps with a finite loss and with a gradient in every layer that learns: {total}
+        files in all. The others are refused, for the reasons below."""
+    lines = [
+        "# Bundled sweeps on public architectures",
+        "",
+        *textwrap.wrap(" ".join(told.split()), 119),
+        "",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        "## Refused",
+        "",
+        *(f"* {', '.join(names)}: {why}" for why, names in reasons.items()),
+    ]
+    if notes:
+        lines += ["", "## Not as it should be", "", *(f"* {note}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Run everything, print what is wrong, write the page."""
-    folder = Path(sys.argv[1])
+    """Run everything in the folder given, print what is wrong, write the page; or only the nets named behind it."""
+    folder = Path(sys.argv[1]).resolve()
     names = sys.argv[2:] or list(ARCHITECTURES)
+    folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     if not (folder / "data").exists():
         make_pictures(folder)
@@ -151,12 +200,18 @@ def main() -> None:
     for name in names:
         files, refused = variants(name, folder)
         results = two_steps([path for made in files.values() for path in made.values()], folder)
-        for path, wrong in results.items():
-            if wrong:
-                print(f"{name} {path.name}: {wrong}", flush=True)
-        table = {sweep: [len(files.get(sweep, {})), refused[sweep]] for sweep in sweep_names()}
+        for path, what in results.items():
+            if what:
+                print(f"{name} {path.name}: {what}", flush=True)
+        table: dict[str, list[object]] = {}
+        for sweep in sweep_names():
+            made = files.get(sweep, {})
+            wrong = {variant: results[path] for variant, path in made.items() if results[path]}
+            table[sweep] = [len(made) - len(wrong), refused[sweep], wrong]
         (folder / f"{name}.json").write_text(json.dumps(table))
         print(name, sum(len(made) for made in files.values()), "run", flush=True)
+    if all((folder / f"{name}.json").exists() for name in ARCHITECTURES):
+        (ROOT / "docs" / "base-matrix.md").write_text(page(folder))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""``gen-prototxt --list SWEEP``: what each variant would take, the speed measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caffebench.engine.speed import images_per_second
+from caffebench.generator.catalog import load_profile, load_sweep
+from caffebench.generator.estimates import estimates, table
+from caffebench.generator.generate import generate
+
+
+def made(sweep: str, only: str | None = None, profile: str = "digits") -> dict[str, str]:
+    return generate([load_sweep(sweep)], load_profile(profile), only=only)
+
+
+def test_epochs_images_hours_memory_and_disk() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def measure(net: Any, batch: int) -> float:
+        asked.append((net.layer[0].dummy_data_param.shape[0].dim[0], batch))
+        return 100.0 * batch
+
+    found = {one.name: one for one in estimates(made("batch_size"), measure)}
+    assert asked == [(16, 16), (8, 8), (1, 1)]  # one net, at the batch sizes up to 16
+    assert {round(one.epochs or 0, 3) for one in found.values()} == {round(64 * 1280 / 1437, 3)}
+    assert found["bs64"].hours == pytest.approx(64 * 1280 / 1600 / 3600)
+    assert found["bs64"].memory < found["bs128"].memory < found["bs256"].memory  # type: ignore[operator]
+    weights = found["bs64"].disk
+    assert weights == found["bs8"].disk
+    assert weights == 4 * 8 * (16 * 9 + 16 + 32 * 8 * 9 + 32 + 48 * 32 * 9 + 48 + 48 * 24 * 9 + 48 + 32 * 24 * 9 + 32
+                               + 128 * 32 + 128 + 128 * 128 + 128 + 1280 + 10)  # fmt: skip
+
+
+def test_phases_count_with_their_own_batches() -> None:
+    found = {one.name: one for one in estimates(made("grow_batch"), lambda net, batch: 1.0)}
+    assert found["growing_batch"].images == pytest.approx(found["decaying_rate"].images, rel=0.01)
+    assert found["growing_batch"].iterations < found["decaying_rate"].iterations
+
+
+def test_what_is_not_known_is_a_question_mark(tmp_path: Path) -> None:
+    text = made("batch_size", "bs64")["bs64"].replace("# caffebench: shape: [1, 8, 8]\n", "")
+    (one,) = estimates({"bs64": text}, lambda net, batch: 1.0)
+    assert (one.speed, one.hours, one.memory, one.disk) == (None, None, None, None)
+    assert table([one]).splitlines()[1].split() == ["bs64", "1280", "57.0", "?", "?", "?", "?"]
+
+
+def test_the_speed_is_that_of_caffe_here(tmp_path: Path) -> None:
+    """A net of twice the width is slower; one that cannot be built has no speed."""
+    seen: list[Any] = []
+    estimates(made("width", "width[12]"), lambda net, batch: seen.append(net))
+    fast, slow = (images_per_second(net, 16, 0.3) for net in seen)
+    assert fast is not None
+    assert slow is not None
+    assert fast > slow > 1
+    seen[0].layer[2].type = "Nothing"
+    assert images_per_second(seen[0], 16, 0.1) is None
+
+
+def test_the_command_prints_a_line_for_each_variant(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "gen-prototxt"), "--list", "batch_size", "--profile", "digits"]
+    done = subprocess.run([*command, "--only", "bs1*_lr*"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:3] == ["variant", "iterations", "epochs"]
+    assert [line.split()[0] for line in lines[1:-1]] == ["bs16_lr0.0025", "bs128_lr0.02", "bs1_lr0.00015625"]
+    assert all(float(line.split()[3].replace(",", "")) > 1 for line in lines[1:-1])
+    assert list(tmp_path.iterdir()) == []
