@@ -1,6 +1,7 @@
 # make demo   the main job on the bundled digits data: sweep, training, stop and resume, curves, table
 # make test   every test, style and types; make check: what is quick of it
-# make bench  the speed claims, measured side by side; make soak: the long versions of some tests
+# make bench  the speed claims, measured side by side; make soak: the long versions of some
+#             tests, and runs of every kind killed 126 times (docs/reliability.md)
 # make test-cuda-build   Caffe for CUDA built and tried without a card: a quarter of an hour and more
 # Each sets up what it needs: virtual environment, system packages (as root), Caffe (cached).
 PYTHON ?= python3
@@ -58,6 +59,7 @@ wheel: $(VENV)/.packages
 
 soak: setup setup-tests
 	$(VENV)/bin/pytest -m soak
+	$(VENV)/bin/python scripts/soak --write docs/reliability.md
 
 # Every bundled sweep on every public architecture, on real Caffe, into docs/base-matrix.md: an hour.
 matrix: setup

@@ -25,11 +25,11 @@ SCORE = re.compile(r"    Test net output #\d+: (\S.*?) = (\S+)(?: \(\* (\S+) = \
 EVENT = re.compile(r"caffebench: (\w+) (\{.*\})$")
 
 
-def glog_line(message: str) -> str:
-    """A line as glog (0.5 or newer) writes it, for what has to be said when the child cannot."""
+def glog_line(message: str, process: int | None = None) -> str:
+    """A line as glog (0.5 or newer) writes it, for what has to be said when the child, ``process``, cannot."""
     now = time.time()
     stamp = time.strftime("%Y%m%d %H:%M:%S", time.localtime(now))
-    return f"I{stamp}.{int(now % 1 * 1e6):06} {os.getpid():5} launcher.py:1] {message}\n"
+    return f"I{stamp}.{int(now % 1 * 1e6):06} {process or os.getpid():5} launcher.py:1] {message}\n"
 
 
 def log_event(event: str, content: dict[str, Any]) -> str:

@@ -104,6 +104,8 @@ def restore(
     streams = point.streams_lost or ("" if point.iteration % training.stride == 0 else "seeded anew")
     restored += [] if streams else ["random streams"]
     not_restored += [f"random streams ({streams})"] if streams else []
+    if training.parameter.average_loss > 1:
+        not_restored.append(f"displayed loss (its average over {training.parameter.average_loss} begins anew)")
     say(
         "resume",
         {

@@ -32,12 +32,16 @@ class RunLog:
         self.tail = LogTail(paths.log(self.session))
         self.trouble: str | None = None
         """Why the file lacks something, in words; None while it holds all."""
+        self.child: int | None = None
+        """The process that speaks."""
         self._pending = bytearray()
         self._written = 0
         self._reached = 0
         """The iteration up to which everything has been in the file."""
         self._last = b"\n"
         self._source, self.sink = os.pipe()
+        self.answers, self._answer = os.pipe()
+        self._answered: int | None = None
         os.set_blocking(self._source, False)
         with suppress(OSError):  # more than the user may have
             fcntl.fcntl(self._source, fcntl.F_SETPIPE_SZ, PIPE)
@@ -51,11 +55,12 @@ class RunLog:
         """The end of the pipe that there is something to read from."""
         return self._source
 
-    def close_sink(self) -> None:
-        """Let the child have the other end to itself."""
-        if self.sink >= 0:
-            os.close(self.sink)
-            self.sink = -1
+    def close_child_ends(self) -> None:
+        """Let the child have its ends of the pipes to itself: ``sink`` to speak, ``answers`` to hear."""
+        for end in (self.sink, self.answers):
+            if end >= 0:
+                os.close(end)
+        self.sink = self.answers = -1
 
     def pump(self) -> bool:
         """Take in what the child has said since the last call; whether there was anything."""
@@ -68,7 +73,16 @@ class RunLog:
         self._reached = self.tail.iteration or 0
         self.tail.feed(bytes(data))
         self.write(bytes(data))
+        self._answer_snapshot()
         return bool(data)
+
+    def _answer_snapshot(self) -> None:
+        """Tell a child that is about to have a snapshot count that all it has said is in the file, or never will be."""
+        iteration = self.tail.events.get("snapshot", {}).get("iteration")
+        if iteration != self._answered:
+            self._answered = iteration
+            with suppress(OSError):  # it has ended
+                os.write(self._answer, b"\n")
 
     def drain(self) -> None:
         """Take in all that is left once the child has ended."""
@@ -98,9 +112,9 @@ class RunLog:
     def close(self) -> None:
         """Try once more to write what could not be written, and let go of file and pipe."""
         self.write(b"")
-        self.close_sink()
-        os.close(self._source)
-        os.close(self._file)
+        self.close_child_ends()
+        for descriptor in (self._source, self._answer, self._file):
+            os.close(descriptor)
 
     def _find_file(self) -> None:
         """See to it that the file is where people look for it. Raises ``OSError``."""

@@ -138,6 +138,7 @@ class _Supervisor:
                 "deadline": self.deadline,
             }
             with self._start(assignment, lock, log) as child:
+                log.child = child.pid
                 try:
                     self._follow(child, log)
                 finally:
@@ -155,7 +156,7 @@ class _Supervisor:
             os.lseek(descriptor, 0, os.SEEK_SET)
             return subprocess.Popen(
                 module_command("caffebench.launcher.worker", str(descriptor)),
-                stdin=subprocess.DEVNULL,
+                stdin=log.answers,
                 stdout=log.sink,
                 stderr=log.sink,
                 pass_fds=(lock, descriptor),
@@ -164,7 +165,7 @@ class _Supervisor:
             )
         finally:
             os.close(descriptor)
-            log.close_sink()
+            log.close_child_ends()
 
     def _settle(self, resume_from: int | None) -> tuple[int, list[str]]:
         """The seed, and what was changed in the prototxt since the snapshot."""
@@ -279,7 +280,7 @@ class _Supervisor:
     def _write_end(self, status: Status, reason: str, log: RunLog) -> None:
         """Write the log's last line for a child that could not do so itself."""
         end_line = log_event("end", {"status": status, "iteration": self.iteration, "reason": reason})
-        log.write_line(glog_line(end_line))
+        log.write_line(glog_line(end_line, log.child))  # in its name: lines of others are not believed
 
     def _with_log(self, outcome: Outcome, log: RunLog, failure: Failure | None) -> tuple[Outcome, Failure | None]:
         """An outcome whose log is not whole is none to be content with, however the training went."""

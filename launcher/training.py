@@ -77,6 +77,8 @@ class Training:
     """The iteration that this training begins at."""
     rank: int = 0
     """Which of several GPUs' processes this is."""
+    before_snapshot: Callable[[int], None] = field(default=lambda _iteration: None)
+    """Called before the snapshot of an iteration counts: what was logged up to it must be safe by then."""
     sign: StopSign = field(default_factory=StopSign)
 
     @property
@@ -231,6 +233,7 @@ class Training:
 
     def _publish(self) -> None:
         iteration, start = int(self.solver.iter), time.monotonic()
+        self.before_snapshot(iteration)
         publish(
             self.paths,
             Record(

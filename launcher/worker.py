@@ -1,6 +1,7 @@
 """The child process that Caffe lives in: ``python -m caffebench.launcher.worker FD``, its assignment in that file.
 
-A failed CHECK ends this process and nothing else. Standard error is the run's log file. SIGTERM asks for a stop.
+A failed CHECK ends this process and nothing else. Standard error is the run's log: the launcher reads it,
+and answers on standard input when all that was said ahead of a snapshot is in the file. SIGTERM asks for a stop.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -30,6 +32,8 @@ from caffebench.launcher.training import TIME_IS_UP, Stop, StopRequest, StopSign
 
 __all__ = ["EXIT_CODES", "main"]
 
+LOG_PATIENCE = 10.0
+"""Seconds that the launcher may take to write what was logged."""
 EXIT_CODES = {"done": 0, "stopped": 3, "refused": 2, "not_converged": 4, "crashed": 1}
 
 
@@ -94,6 +98,16 @@ class Child:
     def say(self, event: str, content: dict[str, Any]) -> None:
         """Put a line of ours into Caffe's log."""
         self.caffe.log(log_event(event, content))
+
+    def _wait_for_log(self, iteration: int) -> None:
+        """Have the launcher put into the log's file what was said so far, and say so.
+
+        A run that is resumed at a snapshot logs nothing of before it again: a launcher that is killed must not take
+        lines with it. One that does not answer is not waited for.
+        """
+        self.say("snapshot", {"iteration": iteration})
+        if select.select([0], [], [], LOG_PATIENCE)[0]:
+            os.read(0, 1)
 
     def _on_term(self, _signal: int, _frame: Any) -> None:
         self._stop(StopRequest())
@@ -192,6 +206,7 @@ class Child:
             count, batch = len(self.plan.gpus), training.batch_size * training.parameter.iter_size
             self.caffe.log(f"A batch of {batch} on each of {count} GPUs: {count * batch} records an iteration")
         training.sign = self.sign
+        training.before_snapshot = self._wait_for_log
         self.training = training
         self.building = False
         return training

@@ -1,0 +1,1 @@
+"""What `scripts/soak` is made of: kinds of runs, killing them, damaging their snapshots, the table."""
