@@ -196,15 +196,11 @@ def _look_at(paths: list[Path], lint_files: bool, compare_files: bool) -> int:
         raise click.UsageError(f"--compare needs two prototxt files, not {len(paths)}")
     if not paths:
         raise click.UsageError("--lint needs the names of prototxt files")
-    files = [load_prototxt(path) for path in paths]
     if lint_files:
-        from caffebench.generator.lint import lint
+        from caffebench.generator.lint.command import lint_paths
 
-        findings = lint(files)
-        for finding in findings:
-            click.echo(finding)
-        click.echo(f"{_count(findings, 'finding')} in {_count(files, 'file')}")
-        return int(bool(findings))
+        return lint_paths(paths)
+    files = [load_prototxt(path) for path in paths]
     from caffebench.generator.compare import compare
 
     differences = compare(*files)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from caffebench.generator.lint.facts import graph
+from caffebench.generator.lint.facts import graph, learns
 from caffebench.generator.lint.registry import Hit, named, rule
-from caffebench.generator.meaning import Graph, Layer, Prototxt, Vertex
+from caffebench.generator.meaning import Graph, Layer, PhaseNet, Prototxt, Vertex
 
 # Layers behind which a linear layer can still take over the scale and shift of a BatchNorm.
 _PASSING = {"Dropout", "Pooling", "Concat", "Flatten", "Reshape", "Slice", "LRN", "Crop"}
@@ -41,14 +41,14 @@ def _lacks_scale(vertex: Vertex, readers: dict[Vertex, list[Vertex]]) -> bool:
 
 @rule(
     "batchnorm-scale",
-    "warning",
+    "note",
     why="Caffe's BatchNorm only normalizes: without Scale (bias_term: true) the activation cannot learn where to bend"
     " (published for CaffeNet128: 0.474 without, 0.478 with)",
 )
 def batchnorm_scale(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A BatchNorm without its Scale, where no linear layer behind it can stand in for one."""
     found: dict[str, Layer] = {}
-    for net in file.phases:
+    for net in [net for net in file.phases if net is learns(file)]:
         readers = _readers(graph(net))
         for vertex in graph(net).vertices:
             if vertex.type == "BatchNorm" and vertex.layer is not None and _lacks_scale(vertex, readers):
@@ -67,31 +67,31 @@ def batchnorm_scale(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 @rule(
     "batchnorm-learns",
     "error",
-    why="mean and variance are counted, not learned: Caffe stops with 'Cannot configure batch normalization statistics'"
-    " or, given three, sets their rates to 0 without a word",
+    why="mean and variance are counted, not learned: Caffe stops: 'Cannot configure batch normalization statistics'",
 )
 def batchnorm_learns(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """A BatchNorm whose statistics have a learning rate (``lr_mult`` not 0, or an empty ``param {}``)."""
+    """A BatchNorm whose statistics have a learning rate (``lr_mult`` not 0, or an empty ``param {}``).
+
+    Three ``param`` are a form of old: Caffe then sets their rates to 0 itself.
+    """
     learning = []
     for layer in file.layers:
-        if layer.type == "BatchNorm":
-            rates = [spec.all("lr_mult")[-1].text if spec.all("lr_mult") else "1" for spec in layer.node.all("param")]
-            rates += [rate.text for rate in layer.node.all("blobs_lr")]
-            if any(float(rate.rstrip("fF")) for rate in rates):
-                learning.append(layer)
+        if layer.type == "BatchNorm" and any(spec.lr_mult for spec in layer.message.param):
+            learning.append(layer)
     if learning:
         fix = "param { lr_mult: 0 decay_mult: 0 } three times, or no param at all"
-        yield Hit("lr_mult of the statistics is not 0", fix, named(learning), learning[0].node, learning[0].path)
+        yield Hit(
+            "lr_mult of the statistics is not 0", fix, named(learning), learning[0].node.at("param"), learning[0].path
+        )
 
 
 @rule(
     "batchnorm-statistics",
     "error",
-    why="TRAIN must use the batch's statistics or none are gathered; TEST must use the gathered ones or a result hangs"
-    " on which images share its batch",
+    why="the statistics of the batch in TEST: a result hangs on which images share its batch",
 )
 def batchnorm_statistics(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """``use_global_stats`` is wrong for the phase: true in TRAIN or false in TEST."""
+    """``use_global_stats`` is false in TEST, or true in TRAIN: a note where the layers are frozen to be fine-tuned."""
     for net in file.phases:
         wrong: list[Layer] = [
             vertex.layer
@@ -100,19 +100,39 @@ def batchnorm_statistics(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[
             and vertex.layer is not None
             and vertex.settings["batch_norm_param.use_global_stats"] == (net.phase == "TRAIN")
         ]
-        if wrong:
-            yield Hit(
-                f"use_global_stats is {str(net.phase == 'TRAIN').lower()} in {net.phase}",
-                "leave use_global_stats out: Caffe then chooses by phase",
-                named(wrong),
-                wrong[0].node.at("batch_norm_param.use_global_stats"),
-                wrong[0].path,
-            )
+        if not wrong:
+            continue
+        train = net.phase == "TRAIN"
+        tuned = train and _is_frozen(net, wrong)
+        why = "no statistics are gathered: trained from the start, nothing is normalized" if train else ""
+        yield Hit(
+            f"use_global_stats is {str(train).lower()} in {net.phase}",
+            "leave use_global_stats out: Caffe then chooses by phase",
+            named(wrong),
+            wrong[0].node.at("batch_norm_param.use_global_stats"),
+            wrong[0].path,
+            severity="note" if tuned else ("warning" if train else None),
+            why="frozen for fine-tuning: right where the weights are loaded, wrong where they are not"
+            if tuned
+            else why,
+        )
+
+
+def _is_frozen(net: PhaseNet, layers: Sequence[Layer]) -> bool:
+    """Whether a net's BatchNorms are held still on purpose: what scales one of them has no learning rate either."""
+    if any(layer.type == "Python" for layer in net.layers):
+        return True  # trained by a program, which loads what it goes on from
+    for vertex in graph(net).vertices:
+        if vertex.type == "Scale" and any(bottom.layer in layers for bottom, _ in vertex.bottoms):
+            rates = [value for name, value in vertex.settings.items() if name.endswith(".lr_mult")]
+            if not any(rates):
+                return True
+    return False
 
 
 @rule(
     "dropout-after-batchnorm",
-    "warning",
+    "note",
     why="BatchNorm regularizes already, both together are too much"
     " (published for CaffeNet128: 0.499 with dropout 0.5, 0.527 with 0.2, 0.513 without)",
 )

@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.lint.facts import data_layers, sources
-from caffebench.generator.lint.registry import Hit, rule
+from caffebench.generator.lint.facts import (
+    classes,
+    data_layers,
+    database_kind,
+    find,
+    first_datum,
+    is_here,
+    known_layers,
+    largest_label,
+    sources,
+)
+from caffebench.generator.lint.registry import Hit, of_layer, rule
 from caffebench.generator.meaning import Node, Prototxt, layer_settings, written
 
-_TRANSFORM_ADVICE = "transform_param has it now: here today's layers ignore it"
 _DEPRECATED = {
     ("SolverParameter", "solver_type"): 'type: "SGD" and so on, a string',
     ("NetParameter", "layers"): 'layer with a type in quotes: layer { type: "Convolution" }',
@@ -27,10 +36,6 @@ _DEPRECATED = {
     ("DummyDataParameter", "channels"): "shape",
     ("DummyDataParameter", "height"): "shape",
     ("DummyDataParameter", "width"): "shape",
-} | {
-    (message, field): _TRANSFORM_ADVICE
-    for message in ("DataParameter", "ImageDataParameter", "WindowDataParameter")
-    for field in ("scale", "mean_file", "crop_size", "mirror")
 }
 
 
@@ -80,38 +85,149 @@ def scale_differs(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             )
 
 
-@rule("missing-data", "warning", why="Caffe stops at this layer when it builds the net")
+@rule("mirror", "warning", why="a test must give each image the same every time: mirrored at random it does not")
+def mirror(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """TEST mirrors its images at random."""
+    for net in file.phases:
+        for layer, _ in data_layers(net) if net.phase == "TEST" else ():
+            if layer.message.transform_param.mirror:
+                field = "transform_param.mirror"
+                yield of_layer(layer, "mirror in TEST", "mirror in the layer of TRAIN only", field)
+
+
+@rule("crop-differs", "warning", why="the net sees images of another size: Caffe stops where a layer has fixed weights")
+def crop_differs(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """TRAIN and TEST crop to different sizes, or only one of them crops."""
+    for train, test, layer in _transform(file, "crop_size"):
+        if train != test:
+            what = f"crop_size {train} in TRAIN, {test} in TEST"
+            yield of_layer(layer, what, "the same crop_size in both", "transform_param.crop_size")
+
+
+@rule(
+    "backend", "error", why="Caffe stops when it opens the database: without backend it is LevelDB, with LMDB it is not"
+)
+def backend(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """``data_param.backend`` is not that of the database: left out it is LevelDB."""
+    for layer in known_layers(file):
+        if layer.type != "Data":
+            continue
+        data = layer.message.data_param
+        says = data.DESCRIPTOR.fields_by_name["backend"].enum_type.values_by_number[data.backend].name
+        place = find(file, data.source) if data.source else None
+        holds = database_kind(place) if place is not None else None
+        if holds is None and "lmdb" in data.source.lower():
+            holds = "LMDB"
+        if holds is not None and holds != says:
+            written = f"backend {says}" if data.HasField("backend") else "no backend, which is LEVELDB"
+            yield of_layer(layer, f"{written}, for the {holds} {data.source}", f"backend: {holds}", "data_param")
+
+
+@rule("image-size", "error", why="Caffe stops at the first batch: it checks every image against the transformation")
+def image_size(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """The images of an LMDB do not fit the transformation: smaller than ``crop_size``, other channels than means."""
+    for layer in known_layers(file):
+        source = layer.message.data_param.source if layer.type == "Data" else ""
+        place = find(file, source) if source and is_here(file) else None
+        shape = first_datum(place) if place is not None else None
+        if shape is None:
+            continue
+        transform, (channels, height, width) = layer.message.transform_param, shape
+        if transform.crop_size > min(height, width):
+            what = f"crop_size {transform.crop_size}, the images of {source} are {height} x {width}"
+            yield of_layer(layer, what, f"crop_size: {min(height, width)} or less", "transform_param.crop_size")
+        means = len(transform.mean_value)
+        if means > 1 and means != channels:
+            what = f"{means} mean_value, the images of {source} have {channels} channel{'s' if channels != 1 else ''}"
+            yield of_layer(layer, what, "one mean_value, or one for each channel", "transform_param.mean_value")
+
+
+@rule("labels", "error", why="Caffe reads past the scores for such a label: the loss is noise")
+def labels(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """Labels in an LMDB that the net has no output for."""
+    for net in file.phases:
+        outputs = classes(net)
+        for layer, name in data_layers(net):
+            place = find(file, layer.message.data_param.source) if name == "data_param" else None
+            largest = largest_label(place) if place is not None and len(layer.message.top) > 1 else None
+            if outputs is not None and largest is not None and outputs > 1 and largest >= outputs:
+                what = f"labels up to {largest} in {layer.message.data_param.source}, {outputs} outputs"
+                yield of_layer(layer, what, f"num_output: {largest + 1} in the last layer", f"{name}.source")
+
+
+@rule(
+    "ignored-transform", "warning", why="Caffe reads it from transform_param only: here it does nothing, without a word"
+)
+def ignored_transform(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """``scale``, ``mean_file``, ``crop_size`` or ``mirror`` in the data message of a layer of today's form."""
+    for layer in dict.fromkeys(layer for net in file.phases for layer in net.layers):
+        for name in ("data_param", "image_data_param", "window_data_param"):
+            inner = getattr(layer.message, name)
+            for field in ("scale", "mean_file", "crop_size", "mirror"):
+                # The messages of V0 and V1 layers are upgraded by now. WindowData still reads its own.
+                if inner.HasField(field) and layer.type != "WindowData":
+                    fix = f"transform_param {{ {field}: {getattr(inner, field)} }}"
+                    yield of_layer(layer, f"{name}.{field} is ignored", fix, f"{name}.{field}")
+
+
+@rule("missing-data", "error", why="Caffe stops at this layer when it builds the net")
 def missing_data(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A database, list or mean file that is not there.
 
-    A relative path is looked for from the working folder, as Caffe does; where not even its folder is there
-    the file is for another machine or working folder, and nothing is said.
+    Looked for from the folder that the file is run from. Where none of its data is there the file is for another
+    machine: a note.
     """
+    away = not is_here(file)
     for layer, field, name, database in sources(file):
-        path = Path(name)
-        there = (path / "data.mdb").is_file() or (path / "CURRENT").is_file() if database else path.is_file()
-        if there or not (path.is_absolute() or path.parent.is_dir()):
+        path = find(file, name)
+        if path is None:
+            if away and not (Path(name).is_absolute() or Path(name).parent.is_dir()):
+                continue
+            what = f"no database at {name}" if database else f"no file {name}"
+        elif database and database_kind(path) is None:
+            what = f"{name} is no database"
+        elif not database and path.is_dir():
+            what = f"{name} is no file"
+        else:
             continue
-        what = f"no database at {name}" if database else f"no file {name}"
-        if path.exists():
-            what = f"{name} is no database" if database else f"{name} is no file"
-        yield Hit(
-            what,
-            "make-lmdb makes one" if database else "correct the path",
-            layer.name,
-            layer.node.at(field),
-            layer.path,
-        )
+        fix = "make-lmdb makes one" if database else "correct the path"
+        yield of_layer(layer, what, fix, field, severity="note" if away else None)
+
+
+@rule("unreadable", "error", why="Caffe cannot read it either: it stops before it builds anything")
+def unreadable(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """A file that is no prototxt, or is not there: the others are judged all the same."""
+    return iter(())  # found when a file is loaded, so that there is none to judge here
 
 
 @rule("missing-net", "error", why="Caffe stops before it builds anything")
 def missing_net(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """A net file that the solver names and that is not there."""
+    """A net file that the solver names and that is not there; a note where it lies beside the solver."""
     for name, node in file.missing:
         yield Hit(f"no net file {name}", "correct the path: it counts from the working folder", node=node)
+    if file.solver is not None and file.home is None and not file.missing:
+        node = next(file.root.at(name) for name in ("train_net", "net", "test_net") if file.root.all(name))
+        yield Hit(
+            f"net file {node.text}: read beside the solver",
+            "run it from the folder from which that path is right",
+            node=node,
+            severity="note",
+            why="Caffe looks for it from the working folder",
+        )
 
 
-@rule("deprecated", "warning", why="Caffe reads it only to upgrade it, warns at every start, and will drop it")
+@rule("old-in-solver", "error", why="Caffe upgrades old layers in a net file only: inside a solver they are left out")
+def old_in_solver(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """Layers of the old forms (``layers``) or ``input`` fields in a net inside a solver."""
+    for name in ("net_param", "train_net_param", "test_net_param") if file.solver is not None else ():
+        for node in file.root.all(name):
+            for old in ("layers", "input"):
+                if node.all(old):
+                    fix = 'put the net into a file of its own (net: "..."), or write layer { type: "Convolution" ... }'
+                    yield Hit(f"old {old} in {name}: an empty net is trained", fix, node=node.all(old)[0])
+
+
+@rule("deprecated", "note", why="Caffe reads it only to upgrade it, warns at every start, and will drop it")
 def deprecated(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A field that caffe.proto calls deprecated."""
     pb = caffe_messages()
@@ -121,10 +237,7 @@ def deprecated(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         found.setdefault(key, []).append(node)
     for (kind, name), nodes in found.items():
         times = f", {len(nodes)} times" if len(nodes) > 1 else ""
-        inside = ""
-        if kind == "NetParameter" and file.solver is not None:
-            inside = ": Caffe upgrades a net in a file of its own only, inside a solver it is left out"
-        yield Hit(f"{kind}.{name}{times}{inside}", _DEPRECATED[kind, name], node=nodes[0])
+        yield Hit(f"{kind}.{name}{times}", _DEPRECATED[kind, name], node=nodes[0])
 
 
 def _old_fields(node: Node, descriptor: Any) -> Iterator[tuple[tuple[str, str], Node]]:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from caffebench.generator.meaning import Graph, Layer, PhaseNet, Prototxt, build_graph
+from caffebench.engine.messages import caffe_messages
+from caffebench.generator.lint.roles import is_deploy
+from caffebench.generator.meaning import LAYER_TYPES, Graph, Layer, PhaseNet, Prototxt, build_graph
 
 __all__ = [
     "batch_size",
     "batches",
+    "classes",
     "data_layers",
     "data_size",
+    "database_kind",
     "epochs",
+    "find",
+    "first_datum",
     "graph",
     "images_seen",
+    "is_here",
+    "known_layers",
+    "largest_label",
+    "learns",
     "samples_per_iteration",
     "sources",
 ]
 
 _DATA_PARAMS = ("data_param", "image_data_param", "hdf5_data_param", "window_data_param", "memory_data_param")
+_IMAGENET_NAME = re.compile(r"imagenet|ilsvrc", re.IGNORECASE)
+_LABELS_READ = 4000
 _IMAGENET = {"TRAIN": 1_281_167, "TEST": 50_000}
 
 
@@ -37,6 +52,12 @@ def data_layers(net: PhaseNet) -> Iterator[tuple[Layer, str]]:
         for name in _DATA_PARAMS:
             if layer.message.HasField(name):
                 yield layer, name
+
+
+def known_layers(file: Prototxt) -> Iterator[Layer]:
+    """Each layer of a BVLC type in the nets that are judged, once."""
+    layers = dict.fromkeys(layer for net in file.phases for layer in net.layers)
+    return (layer for layer in layers if layer.type in LAYER_TYPES)
 
 
 def batch_size(net: PhaseNet | None) -> int | None:
@@ -57,38 +78,118 @@ def sources(file: Prototxt) -> Iterator[tuple[Layer, str, str, bool]]:
             yield layer, "transform_param.mean_file", layer.message.transform_param.mean_file, False
 
 
-def data_size(file: Prototxt, phase: str) -> int | None:
-    """Number of images of a phase's data set, None where nothing tells.
+def find(file: Prototxt, name: str) -> Path | None:
+    """Where a file or folder that a prototxt names is: from the folder that it is run from, as in Caffe.
+
+    A bare net does not tell that folder: those above it are tried.
+    """
+    homes = [Path(), *([file.home] if file.home is not None else []), *file.path.parents, *file.path.absolute().parents]
+    return next((home / name for home in homes if (home / name).exists()), None)
+
+
+def is_here(file: Prototxt) -> bool:
+    """Whether the file is set up to run on this machine: some of the data that it names is there, or it names none."""
+    names = [name for _, _, name, _ in sources(file)]
+    return not names or any(find(file, name) is not None for name in names)
+
+
+def database_kind(folder: Path) -> str | None:
+    """``LMDB`` or ``LEVELDB``, None for what is neither."""
+    if (folder / "data.mdb").is_file():
+        return "LMDB"
+    return "LEVELDB" if (folder / "CURRENT").is_file() else None
+
+
+def learns(file: Prototxt) -> PhaseNet | None:
+    """The net that is trained: in TRAIN and with a loss or data of its own, else None."""
+    net = file.phase("TRAIN")
+    return net if net is not None and net.layers and not is_deploy(net) else None
+
+
+def data_size(file: Prototxt, net: PhaseNet | None) -> int | None:
+    """Number of images of a net's data set, None where nothing tells.
 
     It is what the file's header says, else what its LMDB holds if that is on this machine, else ImageNet's
-    (ILSVRC 2012) for a net of 1,000 classes.
+    (ILSVRC 2012) for a net of 1,000 classes on data of that name.
     """
-    said = file.header.get("train_size" if phase == "TRAIN" else "test_size")
+    if net is None:
+        return None
+    said = file.header.get("train_size" if net.phase == "TRAIN" else "test_size")
     if isinstance(said, int) and said > 0:
         return said
-    net = file.phase(phase)
-    for layer, name in data_layers(net) if net is not None else ():
-        count = _entries(Path(getattr(layer.message, name).source)) if name == "data_param" else None
+    imagenet = False
+    for layer, name in data_layers(net):
+        source = getattr(layer.message, name).source if name != "memory_data_param" else ""
+        place = find(file, source) if source and name == "data_param" else None
+        count = _entries(place) if place is not None else None
         if count is not None:
             return count
-    return _IMAGENET[phase] if _classes(net) == 1000 else None
+        imagenet |= bool(_IMAGENET_NAME.search(source))
+    return _IMAGENET[net.phase] if imagenet and classes(net) == 1000 else None
 
 
 @cache
 def _entries(folder: Path) -> int | None:
     """Number of records of an LMDB, None where there is none that can be read."""
-    if not (folder / "data.mdb").is_file():
-        return None
+    with _records(folder) as transaction:
+        return None if transaction is None else int(transaction.stat()["entries"])
+
+
+@contextmanager
+def _records(folder: Path) -> Iterator[Any]:
+    """A transaction on an LMDB, None where there is none that can be read."""
     import lmdb
 
     try:
-        with lmdb.open(str(folder), readonly=True, lock=False) as environment:
-            return int(environment.stat()["entries"])
+        environment = lmdb.open(str(folder), readonly=True, lock=False) if database_kind(folder) == "LMDB" else None
     except lmdb.Error:
-        return None
+        environment = None
+    if environment is None:
+        yield None
+        return
+    with environment, environment.begin() as transaction:
+        yield transaction
 
 
-def _classes(net: PhaseNet | None) -> int | None:
+@cache
+def first_datum(folder: Path) -> tuple[int, int, int] | None:
+    """Channels, height and width of an LMDB's first record, None where none can be read or it is encoded."""
+    from google.protobuf.message import DecodeError
+
+    with _records(folder) as transaction:
+        cursor = transaction.cursor() if transaction is not None else None
+        if cursor is None or not cursor.first():
+            return None
+        try:
+            datum = caffe_messages().Datum.FromString(bytes(cursor.value()))
+        except DecodeError:
+            return None
+    return None if datum.encoded else (datum.channels, datum.height, datum.width)
+
+
+@cache
+def largest_label(folder: Path) -> int | None:
+    """The largest label among an LMDB's records (of a large one: of its first and its last thousands)."""
+    from google.protobuf.message import DecodeError
+
+    largest = None
+    with _records(folder) as transaction:
+        if transaction is None:
+            return None
+        cursor = transaction.cursor()
+        ends = itertools.islice(cursor.iternext(keys=False), _LABELS_READ)
+        cursor_back = transaction.cursor()
+        back = itertools.islice(cursor_back.iterprev(keys=False), _LABELS_READ) if cursor_back.last() else ()
+        for value in itertools.chain(ends, back):
+            try:
+                label = caffe_messages().Datum.FromString(bytes(value)).label
+            except DecodeError:
+                return None
+            largest = label if largest is None else max(largest, label)
+    return largest
+
+
+def classes(net: PhaseNet | None) -> int | None:
     """Number of outputs of the layer that the classification loss or accuracy reads."""
     for vertex in graph(net).vertices if net is not None else ():
         if vertex.type in ("SoftmaxWithLoss", "Accuracy") and vertex.bottoms:
@@ -140,5 +241,5 @@ def images_seen(file: Prototxt) -> int | None:
 
 def epochs(file: Prototxt) -> float | None:
     """How often training sees each image; None where a part is not known."""
-    size, seen = data_size(file, "TRAIN"), images_seen(file)
+    size, seen = data_size(file, file.phase("TRAIN")), images_seen(file)
     return seen / size if size and seen else None

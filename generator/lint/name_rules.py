@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from caffebench.generator.lint.facts import batches, graph
+from caffebench.generator.lint.facts import batches, graph, learns
 from caffebench.generator.lint.registry import Hit, rule
 from caffebench.generator.meaning import Prototxt, solver_settings
 
@@ -82,13 +82,15 @@ def contradictions(name: str, file: Prototxt) -> Iterator[tuple[str, str]]:
     if _NO_BN.search(name):
         if "BatchNorm" in types:
             yield "no BatchNorm", "BatchNorm layers"
-    elif (said_bn := _BN.search(name)) and "BatchNorm" not in types:
+    elif (said_bn := _BN.search(name)) and not any(re.search("BN|BatchNorm", one) for one in types):
         yield said_bn[0], "no BatchNorm layer"
 
 
-@rule("file-name", "error", why="results are filed under this name: they would be another experiment's")
+@rule("file-name", "warning", why="results are filed under this name: they would be another experiment's")
 def file_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """The file's name, or its folder's, says something else than the file does."""
+    if file.solver is None and learns(file) is None:
+        return  # a net for inference may have had its BatchNorm or dropout merged away
     for said, held in contradictions(file.path.stem, file):
         yield Hit(f"the file's name says {said}, the file holds {held}", "correct the file or its name")
     folder = file.path.absolute().parent.name
@@ -98,39 +100,32 @@ def file_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 
 
 def _prefix(file: Prototxt) -> str | None:
-    """Where the snapshots go: as written, else the file's own path without suffix, as in Caffe."""
-    if file.solver is None:
+    """Where the snapshots go: as written, else the file's own path without suffix, as in Caffe.
+
+    A relative prefix counts from the folder that the file is run from. None where no snapshot is written.
+    """
+    if file.solver is None or not (file.solver.snapshot or file.solver.snapshot_after_train):
         return None
-    prefix = str(file.solver.snapshot_prefix)
-    if not prefix:
-        return str(file.path.with_suffix(""))
-    return str(Path(prefix) / file.path.stem) if Path(prefix).is_dir() else prefix
+    written = str(file.solver.snapshot_prefix)
+    if not written:
+        return str(file.path.with_suffix("").absolute())
+    prefix = (file.home if file.home is not None else file.path.parent) / written
+    return str((prefix / file.path.stem if prefix.is_dir() else prefix).absolute())
 
 
-@rule("snapshot-name", "warning", why="whoever finds these snapshots takes them for another run's")
-def snapshot_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """The snapshot prefix names another run: it says something else than the file does, or is another's name."""
-    prefix = _prefix(file)
-    if prefix is None or not file.solver.snapshot_prefix:
-        return
-    name, node = Path(prefix).name, file.root.at("snapshot_prefix")
-    fix = f'snapshot_prefix: "{Path(prefix).with_name(file.path.stem)}"'
-    for said, held in contradictions(name, file):
-        yield Hit(f"snapshot_prefix {prefix!r} says {said}, the file holds {held}", fix, node=node)
-    for other in files:
-        if other is not file and other.path.stem == name != file.path.stem:
-            yield Hit(f"snapshot_prefix {prefix!r} is the name of {other.path}", fix, node=node)
-
-
-@rule("snapshot-shared", "error", why="the runs overwrite each other's snapshots, and one resumes from the other's")
+@rule("snapshot-shared", "warning", why="the runs overwrite each other's snapshots, and one resumes from the other's")
 def snapshot_shared(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """Two files have one snapshot prefix."""
+    """Two solvers write to one snapshot prefix, as seen from the folders that they are run from."""
     prefix = _prefix(file)
-    others = [str(one.path) for one in files if one is not file and prefix is not None and _prefix(one) == prefix]
+    others = [one for one in files if one is not file and prefix is not None and _prefix(one) == prefix]
+    others = [one for one in others if one.path.resolve() != file.path.resolve()]
     if others:
+        named = [str(one.path) for one in others]
+        shown = ", ".join(named if len(named) < 4 else [*named[:2], f"{len(named) - 2} more"])
+        written = file.solver.snapshot_prefix or file.path.stem
         yield Hit(
-            f"snapshot_prefix {prefix!r} is that of {', '.join(others)} too",
-            f'a prefix of its own: "{Path(str(prefix)).with_name(file.path.stem)}"',
+            f"snapshot_prefix {written!r} is that of {shown} too",
+            f'a prefix of its own: "{Path(written).with_name(file.path.stem)}"',
             node=file.root.at("snapshot_prefix"),
         )
 
@@ -141,7 +136,7 @@ def _fingerprint(file: Prototxt) -> str:
     return repr([solver, _prefix(file), *((net.name, graph(net).form) for net in file.phases)])
 
 
-@rule("same-content", "error", why="one experiment under two names: one of the files was copied and never changed")
+@rule("same-content", "warning", why="one experiment under two names: one of the files was copied and never changed")
 def same_content(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """Two solver files mean the same, down to the snapshot prefix."""
     if file.solver is None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from caffebench.generator.meaning import Layer, Node, Prototxt
 
-__all__ = ["RULES", "Finding", "Hit", "Rule", "Severity", "lint", "named", "rule"]
+__all__ = ["RULES", "Finding", "Hit", "Rule", "Severity", "lint", "named", "of_layer", "rule"]
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
@@ -17,13 +18,23 @@ _ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
 
 @dataclass(frozen=True)
 class Hit:
-    """What a rule found in a file: the fact, what to write instead, and where it stands if that is known."""
+    """What a rule found in a file: the fact, what to write instead, and where it stands if that is known.
+
+    ``severity`` and ``why`` are the rule's own unless this case is another.
+    """
 
     what: str
     fix: str
     layer: str = ""
     node: Node | None = None
     path: Path | None = None
+    severity: Severity | None = None
+    why: str = ""
+
+
+def of_layer(layer: Layer, what: str, fix: str, field: str = "", **more: Any) -> Hit:
+    """What a rule found in a layer, or in its field at a dotted path."""
+    return Hit(what, fix, layer.name, layer.node.at(field) if field else layer.node, layer.path, **more)
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,9 @@ def lint(files: Sequence[Prototxt]) -> list[Finding]:
     A file that means what a rule objects to says so itself, with the reason, in a comment line
     ``# caffebench: allow: {rule-id: why it is meant}``; those findings are left out.
     """
+    from caffebench.generator.lint.roles import judged
+
+    files = [judged(file, files) for file in files]
     findings = []
     for file in files:
         allowed = file.header.get("allow") or {}
@@ -94,6 +108,17 @@ def lint(files: Sequence[Prototxt]) -> list[Finding]:
                 for hit in dict.fromkeys(one.check(file, files)):
                     line = hit.node.line if hit.node is not None else 0
                     path = hit.path or file.path
-                    found.append(Finding(path, line, hit.layer, one.id, one.severity, hit.what, one.why, hit.fix))
+                    severity, why = hit.severity or one.severity, hit.why or one.why
+                    found.append(Finding(path, line, hit.layer, one.id, severity, hit.what, why, hit.fix))
         findings += sorted(found, key=lambda finding: (_ORDER[finding.severity], finding.line))
+    findings = [one for one in findings if one.rule != "caffe" or not _explained(one, findings)]
     return list(dict.fromkeys(findings))  # a net's findings are told once, though it and its solver were given
+
+
+def _explained(said: Finding, findings: Sequence[Finding]) -> bool:
+    """Whether a rule of ours has found what Caffe stopped at: the same layer, or where it names none the same file."""
+    others = [one for one in findings if one.rule != "caffe" and one.severity != "note" and one.path == said.path]
+    if not said.layer:
+        return any(one.severity == "error" for one in others)
+    names = [re.split(", | and ", one.layer) for one in others]
+    return any(said.layer in some for some in names) or any(one.line == said.line for one in others if one.line)

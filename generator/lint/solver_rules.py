@@ -27,14 +27,13 @@ _LEAST_RATE = 1e-8
     why="a test that leaves images out, or counts some twice, gives another accuracy than the whole test set's",
 )
 def test_iter(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """``test_iter`` times the TEST batch is not the number of test images."""
-    size = data_size(file, "TEST")
+    """``test_iter`` times the TEST batch leaves test images out, or counts whole batches of them twice."""
     for net in file.phases:
-        batch = batch_size(net)
+        size, batch = data_size(file, net), batch_size(net)
         if net.phase != "TEST" or not size or not batch or net.test_iter is None:
             continue
         covered = net.test_iter * batch
-        if covered != size:
+        if covered < size or covered >= size + batch:
             whole = next(one for one in range(min(batch, size), 0, -1) if size % one == 0)
             yield Hit(
                 f"test_iter {net.test_iter} x batch_size {batch} = {covered:,} of {size:,} test images",
@@ -45,14 +44,14 @@ def test_iter(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 
 @rule(
     "epochs",
-    "warning",
+    "note",
     why="below one epoch some images are never seen, far above the run is not the one that was meant",
 )
 def epoch_count(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """Batch x ``iter_size`` x ``max_iter`` is less than one epoch or more than 1,000."""
     count, update = epochs(file), samples_per_iteration(file)
     if count is not None and update and not _FEWEST_EPOCHS <= count <= _MOST_EPOCHS:
-        size = data_size(file, "TRAIN") or 0
+        size = data_size(file, file.phase("TRAIN")) or 0
         yield Hit(
             f"{update} images an iteration for {file.solver.max_iter:,} iterations are {count:.3g} epochs"
             f" of {size:,} images",
@@ -68,7 +67,7 @@ def epoch_count(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 )
 def batch_over_data(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """Batch x ``iter_size`` is more than the training set holds."""
-    size, update = data_size(file, "TRAIN"), samples_per_iteration(file)
+    size, update = data_size(file, file.phase("TRAIN")), samples_per_iteration(file)
     if size and update and update > size:
         yield Hit(
             f"batch x iter_size = {update:,} of {size:,} training images",
@@ -91,8 +90,7 @@ def step_scale(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     steps = [solver.stepsize] if field == "stepsize" else list(solver.stepvalue)
     node = file.root.at(field)
     if not steps or min(steps) <= 0:
-        yield Hit(f"lr_policy {solver.lr_policy} without a {field} above 0", f"give {field}", node=node)
-        return
+        return  # said by rate-steps
     if steps != sorted(set(steps)):
         yield Hit(f"stepvalue {steps} does not ascend", "ascending values", node=node)
     if solver.max_iter and steps[-1] >= solver.max_iter:
@@ -101,7 +99,7 @@ def step_scale(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             f"a {field} below {solver.max_iter:,}",
             node=node,
         )
-    size, update = data_size(file, "TRAIN"), samples_per_iteration(file)
+    size, update = data_size(file, file.phase("TRAIN")), samples_per_iteration(file)
     if size and update and steps[0] * update < size and steps[0] < solver.max_iter:
         yield Hit(
             f"{field} {steps[0]:,} x {update} images is {steps[0] * update / size:.2g} of an epoch:"

@@ -3,8 +3,8 @@
 from caffebench.generator.meaning.forms import written
 from caffebench.generator.meaning.graph import Graph, Vertex, build_graph
 from caffebench.generator.meaning.positions import Node
-from caffebench.generator.meaning.reading import Layer, PhaseNet, Prototxt, load_prototxt
-from caffebench.generator.meaning.settings import LAYER_TYPES, layer_settings, solver_settings
+from caffebench.generator.meaning.reading import Layer, PhaseNet, Prototxt, load_prototxt, net_in_state
+from caffebench.generator.meaning.settings import LAYER_TYPES, layer_settings, parameter_count, solver_settings
 
 __all__ = [
     "LAYER_TYPES",
@@ -17,6 +17,8 @@ __all__ = [
     "build_graph",
     "layer_settings",
     "load_prototxt",
+    "net_in_state",
+    "parameter_count",
     "solver_settings",
     "written",
 ]

@@ -27,13 +27,15 @@ def folder(tmp_path: Path) -> Path:
 
 def test_lint_without_findings(folder: Path) -> None:
     done = run(folder, "--lint", "good.prototxt")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0 findings in 1 file\n", "")
+    shown = "good.prototxt: deploy net, judged in TEST\n0 findings in 1 file\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
 
 
 def test_lint_with_a_finding(folder: Path) -> None:
     done = run(folder, "--lint", "good.prototxt", "bad.prototxt")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
+        "good.prototxt, bad.prototxt: deploy net, judged in TEST",
         "bad.prototxt:2: error unknown-type: layer r: type 'Relu' is not in BVLC Caffe",
         "  why: Caffe refuses the net: 'Unknown layer type'",
         '  fix: type: "ReLU"',
@@ -43,9 +45,10 @@ def test_lint_with_a_finding(folder: Path) -> None:
 
 def test_lint_of_what_is_no_prototxt(folder: Path) -> None:
     done = run(folder, "--lint", "good.prototxt", "none.prototxt")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert "none.prototxt:2:9" in done.stderr
+    assert done.returncode == 1, "the other file was judged"
+    assert "none.prototxt:2: error unreadable: 2:9: no value for name" in done.stdout
+    alone = run(folder, "--lint", "none.prototxt")
+    assert (alone.returncode, alone.stderr) == (2, "")
 
 
 def test_compare(folder: Path) -> None:
@@ -66,7 +69,8 @@ def test_compare_tells_the_lines_of_unknown_fields(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--lint",), ("--compare", "good.prototxt"), ("--compare", "--lint", "a", "b"), ("--lint", "no.txt")]
+    "arguments",
+    [("--lint",), ("--compare", "good.prototxt"), ("--compare", "--lint", "a", "b"), ("--compare", "no.txt", "no.txt")],
 )
 def test_wrong_usage(folder: Path, arguments: tuple[str, ...]) -> None:
     done = run(folder, *arguments)

@@ -30,7 +30,6 @@ SPOILED = {
     "iterations not scaled with it": ("bs128", "batch_size: 128", "batch_size: 256", "epochs-differ"),
     "steps of another file": ("bs128", "stepsize: 200000", "stepsize: 100000", "steps-differ"),
     "another rate": ("bs128_lr0.005", "base_lr: 0.005", "base_lr: 0.01", "file-name"),
-    "a prefix of another run": ("bs128", "snapshots/bs128", "snapshots/bs64", "snapshot-name"),
     "a prefix twice": ("bs128", "snapshots/bs128", "snapshots/bs64", "snapshot-shared"),
     "another mean": ("bs128", "mean_value: 124", "mean_value: 123", "mean-differs"),
     "another activation": ("tanh_bs128", '"TanH"', '"ReLU"', "file-name"),
