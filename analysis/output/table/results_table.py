@@ -10,10 +10,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from caffebench.analysis.runs.groups import Group, Spread, group_runs
 from caffebench.analysis.runs.model import Run
 
-__all__ = ["CHANCE", "STYLES", "TableRow", "rounded_accuracy", "rounded_loss", "table_rows", "truncated"]
+__all__ = [
+    "CHANCE",
+    "STYLES",
+    "TableRow",
+    "rounded_accuracy",
+    "rounded_loss",
+    "student_tail",
+    "table_rows",
+    "truncated",
+]
 
 ACCURACY_DIGITS, LOSS_DIGITS = 3, 2
 
@@ -174,7 +185,22 @@ def _best(figures: Sequence[Spread | None], sign: int) -> set[int]:
 def _clearly_apart(one: Spread, best: Spread) -> bool:
     if one.std is None or best.std is None or one.std == best.std == 0:
         return True
-    from scipy.stats import ttest_ind_from_stats
+    parts = [spread.std**2 / spread.count for spread in (one, best) if spread.std is not None]
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (spread.count - 1) for part, spread in zip(parts, (one, best), strict=True)
+    )
+    return student_tail(abs(best.mean - one.mean) / math.sqrt(sum(parts)), freedom) < CHANCE
 
-    found = ttest_ind_from_stats(one.mean, one.std, one.count, best.mean, best.std, best.count, equal_var=False)
-    return bool(found.pvalue / 2 < CHANCE)
+
+def student_tail(t: float, freedom: float) -> float:
+    """The probability that Student's t with so many degrees of freedom (at least 1) is greater than ``t``.
+
+    With t = sqrt(freedom) tan(angle) its density is proportional to cos(angle) ** (freedom - 1).
+    """
+    tail, whole = (
+        np.trapezoid(np.cos(angles) ** (freedom - 1), angles)
+        for angles in (
+            np.linspace(low, math.pi / 2, 20_001) for low in (math.atan(t / math.sqrt(freedom)), -math.pi / 2)
+        )
+    )
+    return float(tail / whole)

@@ -13,7 +13,12 @@ import pytest
 
 from caffebench.analysis import Run, read_runs
 from caffebench.analysis.output.table.formats import as_csv, as_latex, as_markdown
-from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss, table_rows
+from caffebench.analysis.output.table.results_table import (
+    rounded_accuracy,
+    rounded_loss,
+    student_tail,
+    table_rows,
+)
 
 Session = Callable[..., str]
 Write = Callable[..., Path]
@@ -85,3 +90,10 @@ def test_a_cut_table_is_the_published_one(make_session: Session, write: Write, t
         assert shown[style] in done.stdout
     assert "| 0.200 | **2.39** |" in shown["rounded"].replace("**0.200**", "0.200")
     assert "| 0.200 | **2.38** |" in shown["published"].replace("**0.200**", "0.200")
+
+
+@pytest.mark.parametrize("freedom", [1.0, 1.3, 2.0, 4.7, 30.0, 1000.0])
+@pytest.mark.parametrize("t", [0.0, 0.5, 2.0, 6.3, 40.0])
+def test_student_is_right(t: float, freedom: float) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: pip install scipy")
+    assert student_tail(t, freedom) == pytest.approx(stats.t.sf(t, freedom), rel=1e-3, abs=1e-9)
