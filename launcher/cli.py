@@ -83,6 +83,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Tries after a crash that may pass."
 )
 @click.option("--allow-python-layers", is_flag=True, help="Let Python layers run code that lies beside the prototxt.")
+@click.option("--dry-run", is_flag=True, help="Train nothing: say what would run, and measure what it would take here.")
 @click.option("--keep-going", is_flag=True, help="Do not stop a run that diverges.")
 @click.option(
     "--executor",
@@ -92,12 +93,14 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     help="Train here, or submit one array job to Slurm.",
 )
 @click.option("--slurm", metavar="KEY=VALUE", multiple=True, help="An option for sbatch, such as partition=gpu.")
-def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], **options: Any) -> int:
+def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], dry_run: bool, **options: Any) -> int:
     """Train solver prototxt files, ours or any other, on real Caffe.
 
     Logs go to LOGS/<run>.NNN.log, one a session, and snapshots to SNAPSHOTS/<run>_iter_N.*. Started again, a run
     goes on from its newest whole snapshot. Ctrl-C stops it with a snapshot (exit code 3).
     """
+    if dry_run and executor == "slurm":
+        raise click.UsageError("--dry-run measures on this machine: leave out --executor")
     if executor == "slurm":
         from caffebench.launcher.slurm import submit
 
@@ -113,7 +116,15 @@ def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], **op
     from caffebench.launcher.pool import exit_code, run_all
     from caffebench.launcher.progress import Board
 
-    jobs, gpus, plans, notes = make_plans(prototxt, **options)
+    jobs, gpus, plans, notes = make_plans(prototxt, dry_run=dry_run, **options)
+    if dry_run:
+        from caffebench.launcher import estimate
+
+        for note in notes:
+            click.echo(note, err=True)
+        table, code = estimate.dry_run(plans, gpus, jobs, lambda text: click.echo(text, err=True))
+        click.echo(table)
+        return code
     with Board({plan.run: plan.max_iter for plan in plans}, GpuLoad(gpus)) as board:
         for note in notes:
             board.say(note)

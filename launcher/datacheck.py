@@ -11,20 +11,23 @@ from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.devices import caffe_has_opencv
 from caffebench.launcher.solverfile import SolverFile, data_layers
 
-__all__ = ["check_data", "count_records"]
+__all__ = ["check_data", "count_records", "expected_shape"]
 
 MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "mnist": "mnist SRC"}
 """Profiles that make-lmdb has a source format for; any other is a folder of images."""
 
 
-def check_data(file: SolverFile) -> list[str]:
+def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
     """Look at every LMDB that the solver's nets read: notes on what is odd but can be trained on.
 
-    Raises ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
+    Those that are not there are passed over on request, if the file alone says what they would give. Raises
+    ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
     """
     shapes = {}
     for phase in ("TRAIN", "TEST"):
         for layer in data_layers(file.solver, phase):
+            if may_be_missing and not Path(layer.data_param.source).exists() and expected_shape(layer, file.header):
+                continue
             if layer.data_param.backend == caffe_pb2().DataParameter.LMDB:
                 shapes[phase] = _check_layer(layer, phase, file)
     train, test = shapes.get("TRAIN"), shapes.get("TEST")
@@ -42,6 +45,14 @@ def check_data(file: SolverFile) -> list[str]:
         )
         if found and expected is not None and found[0] != expected
     ]
+
+
+def expected_shape(layer: Any, header: dict[str, Any]) -> tuple[int, int, int] | None:
+    """Channels, height and width that a data layer gives out, told from the file alone; None where it cannot be."""
+    transform, shape = layer.transform_param, header.get("shape")
+    channels = shape[0] if shape else 3 if transform.force_color or len(transform.mean_value) == 3 else None
+    height, width = (transform.crop_size,) * 2 if transform.crop_size else shape[1:] if shape else (0, 0)
+    return (channels, height, width) if channels and height and width else None
 
 
 def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, int, int]:

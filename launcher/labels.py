@@ -114,6 +114,8 @@ def _labels(layer: Any) -> tuple[str, frozenset[int]] | None:
     """What a data layer's labels come from, in words, and the labels; None where that cannot be told cheaply."""
     if layer.type == "Data" and layer.data_param.backend == caffe_pb2().DataParameter.LMDB:
         source = Path(layer.data_param.source)
+        if not source.exists():
+            return None
         return f"the LMDB {source}", labels_of_lmdb(source, _stamp(source))
     if layer.type == "ImageData" and Path(layer.image_data_param.source).is_file():
         source = Path(layer.image_data_param.source)

@@ -105,6 +105,7 @@ def _make_plan(
     max_iter: int | None = None,
     time_limit: str | None = None,
     allow_python_layers: bool = False,
+    dry_run: bool = False,
     **others: Any,
 ) -> Plan:
     solver, header = file.solver, file.header
@@ -136,7 +137,7 @@ def _make_plan(
         if gpus:
             _prefer_caffe_engine(file)
     check_feasible(file)
-    notes += check_data(file)
+    notes += check_data(file, may_be_missing=dry_run)
     label_uses = check_labels(file)
     code, python_path = check_python_layers(file, allow=allow_python_layers)
     notes += code

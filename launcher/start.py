@@ -21,7 +21,7 @@ from caffebench.launcher.seeds import derive_seed
 from caffebench.launcher.solverfile import data_layers, parse_solver
 from caffebench.launcher.training import Training
 
-__all__ = ["start"]
+__all__ = ["open_solver", "start"]
 
 
 def start(
@@ -69,7 +69,7 @@ def start(
         for field in ("test_iter", "test_interval", "test_net", "test_net_param", "test_state", "snapshot"):
             parameter.ClearField(field)
     import_python_layers(parameter)
-    solver = _open_solver(caffe, _text(parameter))
+    solver = open_solver(caffe, parameter)
     if not rank:
         check_built_labels(solver, plan.label_uses)
     training = Training(
@@ -101,20 +101,16 @@ def start(
     return training
 
 
-def _open_solver(caffe: Any, text: str) -> Any:
-    """Build a solver from prototxt text; pycaffe takes only a file, which need not be on a disk."""
+def open_solver(caffe: Any, parameter: Any) -> Any:
+    """Build the solver of a ``SolverParameter``; pycaffe takes only a file, which need not be on a disk."""
+    from google.protobuf import text_format
+
     descriptor = os.memfd_create("solver.prototxt")
     try:
-        os.write(descriptor, text.encode())
+        os.write(descriptor, text_format.MessageToString(parameter).encode())
         return caffe.get_solver(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
-
-
-def _text(parameter: Any) -> str:
-    from google.protobuf import text_format
-
-    return str(text_format.MessageToString(parameter))
 
 
 def _initialise(training: Training, method: str, say: Callable[[str, dict[str, Any]], None]) -> None:

@@ -31,7 +31,7 @@ from caffebench.launcher.stopper import Stopper
 from caffebench.launcher.training import StopRequest
 from caffebench.launcher.worker import EXIT_CODES
 
-__all__ = ["Watch", "run_one"]
+__all__ = ["Watch", "child_environment", "run_one"]
 
 POLL = 0.2
 """Seconds between two looks at a child that says nothing."""
@@ -160,7 +160,7 @@ class _Supervisor:
                 stdout=log.sink,
                 stderr=log.sink,
                 pass_fds=(lock, descriptor),
-                env=self._environment(),
+                env=child_environment(self.plan),
                 start_new_session=True,  # Ctrl-C is for the launcher alone, which then tells its children
             )
         finally:
@@ -199,16 +199,6 @@ class _Supervisor:
                 f"{'; '.join(changed[:4])}{more}; training goes on with the new values"
             )
         return record.seed, changed
-
-    def _environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
-        if self.plan.threads is not None:
-            for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-                environment[name] = str(self.plan.threads)
-        if self.plan.layers == "fast":
-            # Threads that spin while they wait take the cores from other runs, and lose much more than they gain.
-            environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        return environment
 
     def _follow(self, child: subprocess.Popen[bytes], log: RunLog) -> None:
         """Wait for the child, passing on what it logs and what is asked of it."""
@@ -298,3 +288,15 @@ class _Supervisor:
 def _describe_resume(event: dict[str, Any]) -> list[str]:
     lost = event["not_restored"]
     return [f"not restored: {', '.join(lost)}"] if lost else []
+
+
+def child_environment(plan: Plan) -> dict[str, str]:
+    """The environment variables of the process that a run trains in."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
+    if plan.threads is not None:
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment[name] = str(plan.threads)
+    if plan.layers == "fast":
+        # Threads that spin while they wait take the cores from other runs, and lose much more than they gain.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return environment
