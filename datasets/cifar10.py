@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import pickle
+import pickletools
 import tarfile
 import zlib
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
+from caffebench.datasets.bounded import BoundedStream, read_regular
 from caffebench.datasets.datum import Image
 from caffebench.datasets.made import Made, Part, make_from_arrays
 
@@ -21,7 +26,13 @@ __all__ = ["load_cifar10", "make_cifar10"]
 
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+_NAMES = {name + suffix for batches in _BATCHES.values() for name in batches for suffix in ("", ".bin")}
 _PIXELS = 3 * 32 * 32
+
+_LARGEST = 64 << 20  # the published batches have 31 MB
+_LARGEST_ARCHIVE = 512 << 20
+_MOST_MEMBERS = 100
+_WRONG_KINDS = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a link"}
 
 _Files = dict[str, Callable[[], bytes]]
 
@@ -58,30 +69,47 @@ def load_cifar10(src: Path) -> dict[str, Part]:
             read_batches = [read(files[name + suffix](), f"{name}{suffix} in {src}") for name in batches]
             images, labels = (np.concatenate(arrays) for arrays in zip(*read_batches, strict=True))
             parts[part] = (images.reshape(-1, 3, 32, 32), labels)
-    except (tarfile.TarError, EOFError, zlib.error):
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, RecursionError):
         raise InputError(f"{src} is damaged or no tar archive: download it again") from None
     return parts
 
 
 def _files(src: Path) -> _Files:
-    """Every file of the data set by its name, still to be read."""
+    """Every batch of the data set by its name, still to be read."""
     if src.is_file():
         return _members(src)
     if not src.is_dir():
-        raise InputError(f"{src} is not there: give cifar-10-python.tar.gz or the folder that it unpacks to")
+        what = "is neither a file nor a folder" if src.exists() else "is not there"
+        raise InputError(f"{src} {what}: give cifar-10-python.tar.gz or the folder that it unpacks to")
     folders = [src, *sorted(src.glob("cifar-10-batches-*"))]
-    found: _Files = {path.name: path.read_bytes for folder in folders for path in folder.iterdir() if path.is_file()}
+    paths = (path for folder in folders for path in folder.iterdir() if path.is_file())
+    found: _Files = {path.name: partial(read_regular, path, _LARGEST) for path in paths if path.name in _NAMES}
     archives = sorted(src.glob("cifar-10-*.tar.gz"))
     return _members(archives[0]) if archives and not any(name.startswith("data_batch_1") for name in found) else found
 
 
 def _members(archive: Path) -> _Files:
+    """The batches in an archive; nothing is unpacked to the disk. What the published ones have not is refused."""
     found: _Files = {}
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            content = tar.extractfile(member)  # read now: going back in a gzip stream would unpack it again
-            if content is not None:
-                found[Path(member.name).name] = io.BytesIO(content.read()).getvalue
+    with archive.open("rb") as packed:
+        stream = BoundedStream(packed, str(archive), _LARGEST_ARCHIVE)
+        with tarfile.open(fileobj=stream, mode="r|") as tar:  # type: ignore[call-overload]
+            for number, member in enumerate(tar):
+                name = PurePosixPath(member.name).name
+                what = _WRONG_KINDS.get(member.type)
+                if not what and not (member.isreg() or member.isdir()):
+                    what = "a device, a pipe or the like"
+                if not what and (member.name.startswith("/") or ".." in PurePosixPath(member.name).parts):
+                    what = "a path that leaves its folder"
+                if not what and (name in found or number > _MOST_MEMBERS):
+                    what = "more files than the published one, or one twice"
+                if not what and member.size > _LARGEST:
+                    what = f"a file of {member.size:,} bytes"
+                if what:
+                    raise InputError(f"{archive} is not CIFAR-10 as published: {member.name!r} is {what}")
+                content = tar.extractfile(member) if name in _NAMES and member.isreg() else None
+                if content is not None:
+                    found[name] = io.BytesIO(content.read()).getvalue
     return found
 
 
@@ -96,8 +124,17 @@ def _read_binary(content: bytes, name: str) -> tuple[Image, Image]:
 def _read_python(content: bytes, name: str) -> tuple[Image, Image]:
     """Images of shape (N, 3072) and labels, from a pickled mapping."""
     try:
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name == "LONG_BINPUT" and (argument or 0) > len(
+                content
+            ):  # the unpickler would make room for as many
+                raise ValueError("a memo beyond the file")
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-        images, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+        images, given = batch[b"data"], batch[b"labels"]
+        # Nested lists that hold each other many times over would grow without end as an array.
+        if not isinstance(images, np.ndarray) or not all(type(label) is int for label in given):
+            raise TypeError("no batch")
+        labels = np.asarray(given)
     except InputError:
         raise
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,11 @@ import click
 
 from caffebench.common.cli import command, group
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.printable import printable
 
 if TYPE_CHECKING:
     from caffebench.datasets.folder import Advance
+    from caffebench.datasets.layout import Layout
     from caffebench.datasets.made import Made
 
 __all__ = ["main"]
@@ -29,7 +31,9 @@ def _force(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--force", is_flag=True, help="Replace LMDBs that are already there.")(function)
 
 
-def _tell(made: Iterable[Made]) -> None:
+def _tell(out: Path, made: Sequence[Made]) -> None:
+    from caffebench.datasets.profile import write_profile
+
     for one in made:
         found = one.summary
         low, high = (" x ".join(map(str, size)) for size in (found.smallest, found.largest))
@@ -42,9 +46,10 @@ def _tell(made: Iterable[Made]) -> None:
         if found.damaged:
             click.echo(f"{one.path}: left out {len(found.damaged)} damaged:", err=True)
             for line in found.damaged[:_NAMED]:
-                click.echo(f"  {line}", err=True)
+                click.echo(f"  {printable(line)}", err=True)
             if len(found.damaged) > _NAMED:
                 click.echo(f"  all are in {one.path}/summary.json", err=True)
+    write_profile(out, made)
 
 
 @command(
@@ -62,7 +67,7 @@ def digits(out: Path, force: bool) -> None:
     """
     from caffebench.datasets.digits import make_digits
 
-    _tell(make_digits(out, force=force))
+    _tell(out, make_digits(out, force=force))
 
 
 @command(
@@ -83,7 +88,7 @@ def cifar10(src: Path, out: Path, force: bool) -> None:
     """
     from caffebench.datasets.cifar10 import make_cifar10
 
-    _tell(make_cifar10(src, out, force=force))
+    _tell(out, make_cifar10(src, out, force=force))
 
 
 @command(
@@ -96,13 +101,59 @@ def cifar10(src: Path, out: Path, force: bool) -> None:
 @_OUT
 @_force
 def mnist(src: Path, out: Path, force: bool) -> None:
-    """MNIST, or Fashion-MNIST, as published: four idx files, gzipped or not.
+    """MNIST, or a set published like it, as published: four idx files, gzipped or not.
 
     SRC is the folder that holds them. Writes OUT/train_lmdb and OUT/test_lmdb.
     """
     from caffebench.datasets.mnist import make_mnist
 
-    _tell(make_mnist(src, out, force=force))
+    _tell(out, make_mnist(src, out, force=force))
+
+
+@command(
+    "fashion-mnist",
+    examples="""
+    make-lmdb fashion-mnist data/fashion      # where the profile `fashion` looks for its data
+    """,
+)
+@_OUT
+@_force
+def fashion_mnist(out: Path, force: bool) -> None:
+    """Fashion-MNIST from Debian's package dataset-fashion-mnist, which is installed when called as root.
+
+    Writes OUT/train_lmdb (60000 images of 28 x 28, ten classes) and OUT/test_lmdb (10000).
+    """
+    from caffebench.datasets.fashion import make_fashion
+
+    _tell(out, make_fashion(out, force=force, say=lambda line: click.echo(line, err=True)))
+
+
+def _image_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+        click.option(
+            "--small-side", type=click.IntRange(min=1), help="Resize: the smaller side to N pixels, ratio kept."
+        ),
+        click.option(
+            "--test-share",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="Share of each class for the test part, where there is none.  [default: 0.1]",
+        ),
+        click.option("--gray", is_flag=True, help="One channel instead of three."),
+        click.option(
+            "--encoded", is_flag=True, help="Store JPEG or PNG, not pixels. Only a Caffe with OpenCV reads that."
+        ),
+        click.option(
+            "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG with --encoded."
+        ),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and order."
+        ),
+        click.option("--jobs", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]"),
+        _force,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @command(
@@ -114,30 +165,8 @@ def mnist(src: Path, out: Path, force: bool) -> None:
 )
 @_SRC
 @_OUT
-@click.option("--small-side", type=click.IntRange(min=1), help="Resize: the smaller side to N pixels, ratio kept.")
-@click.option(
-    "--test-share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of each class for the test part, where SRC has none of its own.  [default: 0.1]",
-)
-@click.option("--gray", is_flag=True, help="One channel instead of three.")
-@click.option("--encoded", is_flag=True, help="Store JPEG or PNG, not pixels. Only a Caffe with OpenCV reads that.")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG with --encoded.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and order.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
-@_force
-def folder(
-    src: Path,
-    out: Path,
-    small_side: int | None,
-    test_share: float | None,
-    gray: bool,
-    encoded: bool,
-    quality: int,
-    seed: int,
-    jobs: int | None,
-    force: bool,
-) -> None:
+@_image_options
+def folder(src: Path, out: Path, test_share: float | None, seed: int, **options: Any) -> None:
     """Images in a folder for each class.
 
     SRC holds the class folders, or train and val (or test) with class folders in each; a val of images alone
@@ -145,11 +174,58 @@ def folder(
     OUT/labels.txt. Channels are in the order BGR, as in Caffe's convert_imageset. Stopped, it goes on where it
     was when called again.
     """
+    _require_pillow()
+    from caffebench.datasets.layout import read_layout
+
+    _make(out, lambda: read_layout(src, test_share=test_share, seed=seed), seed, **options)
+
+
+@command(
+    "list",
+    examples="""
+    make-lmdb list train.txt data/birds --root images --small-side 128
+    make-lmdb list train.txt data/birds --root images --test-list val.txt
+    """,
+)
+@click.argument("listed", metavar="LIST", type=click.Path(path_type=Path))
+@_OUT
+@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Folder that the paths start in.")
+@click.option("--test-list", type=click.Path(path_type=Path), help="The list of the test part.")
+@_image_options
+def list_(
+    listed: Path, out: Path, root: Path, test_list: Path | None, test_share: float | None, seed: int, **options: Any
+) -> None:
+    """Images that a list names, as Caffe's ImageData layer and convert_imageset read it: lines of `path label`.
+
+    Labels count from 0. Writes OUT/train_lmdb and OUT/test_lmdb, in an order shuffled with --seed, channels BGR.
+    """
+    _require_pillow()
+    from caffebench.datasets.layout import read_list
+
+    _make(out, lambda: read_list(listed, root, test_list=test_list, test_share=test_share, seed=seed), seed, **options)
+
+
+def _require_pillow() -> None:
     try:
-        from caffebench.datasets.folder import make_folder
-        from caffebench.datasets.images import ImageOptions
+        import PIL  # noqa: F401
     except ModuleNotFoundError as error:
         raise CaffebenchError(f"images are read with {error.name}: pip install caffebench[data]") from error
+
+
+def _make(
+    out: Path,
+    layout: Callable[[], Layout],
+    seed: int,
+    *,
+    small_side: int | None,
+    gray: bool,
+    encoded: bool,
+    quality: int,
+    jobs: int | None,
+    force: bool,
+) -> None:
+    from caffebench.datasets.folder import make_images
+    from caffebench.datasets.images import ImageOptions
 
     if encoded:
         click.echo(
@@ -158,8 +234,8 @@ def folder(
         )
     options = ImageOptions(small_side, gray, encoded, quality)
     with _progress() as report:
-        made = make_folder(src, out, options, test_share=test_share, seed=seed, jobs=jobs, force=force, report=report)
-    _tell(made)
+        made = make_images(layout(), out, options, seed=seed, jobs=jobs, force=force, report=report)
+    _tell(out, made)
 
 
 @contextmanager
@@ -196,10 +272,11 @@ def _progress() -> Iterator[Callable[[Advance], None]]:
 
 main = group(
     "make-lmdb",
-    [digits, cifar10, mnist, folder],
+    [digits, fashion_mnist, cifar10, mnist, folder, list_],
     summary="Make the train and test LMDBs that Caffe's Data layer reads, and print counts and channel means.",
     examples="""
     make-lmdb digits data/digits
+    make-lmdb fashion-mnist data/fashion
     make-lmdb cifar10 cifar-10-python.tar.gz data/cifar10
     make-lmdb mnist downloads data/mnist
     make-lmdb folder ILSVRC2012 data/imagenet128 --small-side 128

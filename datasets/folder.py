@@ -1,4 +1,4 @@
-"""A folder of images to a train and a test LMDB, over all cores, so that it may be stopped and gone on with."""
+"""Image files to a train and a test LMDB, over all cores, so that it may be stopped and gone on with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from caffebench.common.errors import CaffebenchError, InputError, StoppedError
 from caffebench.common.files import write_whole
 from caffebench.datasets.datum import Record
 from caffebench.datasets.images import ImageOptions, image_record
-from caffebench.datasets.layout import Entry, read_layout
+from caffebench.datasets.layout import Entry, Layout
 from caffebench.datasets.lmdb_writer import LmdbWriter, Summary, finished
 from caffebench.datasets.made import Made
 
-__all__ = ["Advance", "make_folder"]
+__all__ = ["Advance", "make_images"]
 
 _CHUNK = 32
 
@@ -38,31 +38,29 @@ class Advance:
     damaged: int
 
 
-def make_folder(
-    src: Path,
+def make_images(
+    layout: Layout,
     out: Path,
     options: ImageOptions,
     *,
-    test_share: float | None = None,
     seed: int = 0,
     jobs: int | None = None,
     force: bool = False,
     report: Callable[[Advance], None] = lambda _: None,
 ) -> list[Made]:
-    """Write ``out/train_lmdb``, ``out/test_lmdb`` and ``out/labels.txt``, a class name a line, from ``src``.
+    """Write ``out/train_lmdb``, ``out/test_lmdb`` and, of a folder, ``out/labels.txt``, a class name a line.
 
-    ``read_layout`` says what ``src`` may look like. ``jobs`` processes (one a core by default) decode;
-    ``report`` is called as the work advances. Damaged images are left out and named in the summary. Raises
-    ``InputError`` where ``src`` holds nothing of the kind or something else is in the way, ``StoppedError`` on
+    ``jobs`` processes (one a core by default) decode; ``report`` is called as the work advances. Damaged images are
+    left out and named in the summary. Raises ``InputError`` where something else is in the way, ``StoppedError`` on
     Ctrl-C: called again, it goes on from there.
     """
-    layout = read_layout(src, test_share=test_share, seed=seed)
     channels = "gray" if options.gray else "BGR"
-    about = {"kind": "folder", "classes": len(layout.classes), "channels": channels, "seed": seed, **options.about()}
+    about = {"kind": layout.kind, "classes": len(layout.classes), "channels": channels, "seed": seed, **options.about()}
     targets = {part: out / f"{part}_lmdb" for part in layout.parts}
     sources = {part: {**about, "part": part, "sha256": layout.digest(part)} for part in layout.parts}
     found = {part: finished(targets[part], sources[part], force=force) for part in layout.parts}
-    write_whole(out / "labels.txt", os.fsencode("".join(f"{name}\n" for name in layout.classes)))
+    if layout.kind == "folder":
+        write_whole(out / "labels.txt", os.fsencode("".join(f"{name}\n" for name in layout.classes)))
     made = []
     with _Decoders(layout.root, options, jobs or len(os.sched_getaffinity(0))) as decoders:
         for part, summary in found.items():

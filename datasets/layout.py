@@ -1,4 +1,4 @@
-"""Which images a folder holds: classes, train and test part, order."""
+"""Which images a folder or a list holds: classes, train and test part, order."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from pathlib import Path
 import numpy as np
 
 from caffebench.common.errors import InputError
+from caffebench.datasets.bounded import read_regular
 from caffebench.datasets.images import EXTENSIONS
 
-__all__ = ["Entry", "Layout", "read_layout"]
+__all__ = ["Entry", "Layout", "read_layout", "read_list"]
 
 Entry = tuple[str, int]
 """Path of an image below its root, and label."""
 
+_LARGEST_LIST = 1 << 30
+_MOST_CLASSES = 1_000_000
 _TEST_NAMES = ("val", "test", "validation")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The images of a folder."""
+    """The images of a folder or a list."""
 
+    kind: str
+    """``folder`` or ``list``."""
     classes: tuple[str, ...]
-    """Names; the place is the label."""
+    """Names, of a list just the numbers; the place is the label."""
     parts: Mapping[str, tuple[Entry, ...]]
     """``train`` and ``test``, in the order in which they are to be stored; paths are below ``root``."""
     root: Path
@@ -35,7 +40,9 @@ class Layout:
         """Of names, labels, sizes and order: the same images give the same digest wherever they lie."""
         digest = hashlib.sha256()
         for path, label in self.parts[part]:
-            digest.update(os.fsencode(f"{path}\0{label}\0{(self.root / path).stat().st_size}\n"))
+            file = self.root / path
+            size = file.stat().st_size if file.is_file() else -1  # a dangling link is found out when it is read
+            digest.update(os.fsencode(f"{path}\0{label}\0{size}\n"))
         return digest.hexdigest()
 
 
@@ -50,21 +57,52 @@ def read_layout(src: Path, *, test_share: float | None = None, seed: int = 0) ->
     if not src.is_dir():
         raise InputError(f"{src} is no folder: give one with a folder of images for each class")
     test_folder = next((src / name for name in _TEST_NAMES if (src / name).is_dir()), None)
+    seen: dict[tuple[int, int], str] = {}
     if test_folder is None or not (src / "train").is_dir():
         classes = _classes(src)
-        train, test = _split(_by_class(src, src, classes), 0.1 if test_share is None else test_share, seed)
+        train, test = _split(_by_class(src, src, classes, seen), 0.1 if test_share is None else test_share, seed)
     else:
         if test_share is not None:
             raise InputError(f"{src} has its own test part, {test_folder.name}: leave --test-share out")
         classes = _classes(src / "train")
         train, test = (
-            [entry for entries in _by_class(src, folder, classes) for entry in entries]
+            [entry for entries in _by_class(src, folder, classes, seen) for entry in entries]
             for folder in (src / "train", test_folder)
         )
+    return _layout("folder", classes, train, test, src, seed)
+
+
+def read_list(
+    listed: Path, root: Path, *, test_list: Path | None = None, test_share: float | None = None, seed: int = 0
+) -> Layout:
+    """The images that a list names, Caffe's: lines of ``path label``, paths below ``root``, labels from 0 on.
+
+    ``test_list`` has those of the test part; without it the share ``test_share`` (a tenth by default) of each class
+    is taken. Raises ``InputError`` with file and line for anything else, several labels a line among it.
+    """
+    if test_list is not None and test_share is not None:
+        raise InputError("--test-list names the test part: leave --test-share out")
+    train = _lines(listed, root, _MOST_CLASSES)
+    if not train:
+        raise InputError(f"{listed} names no image: it wants lines of 'path label'")
+    count = max(label for _, label in train) + 1
+    if count < 2:
+        raise InputError(f"{listed} has no label but 0: there is nothing to tell apart")
+    by_class: list[list[Entry]] = [[] for _ in range(count)]
+    for path, label in train:
+        by_class[label].append((path, label))
+    if test_list is not None:
+        test = _lines(test_list, root, count)
+    else:
+        filled = [entries for entries in by_class if entries]
+        train, test = _split(filled, 0.1 if test_share is None else test_share, seed)
+    return _layout("list", [str(label) for label in range(count)], train, test, root, seed)
+
+
+def _layout(kind: str, classes: list[str], train: list[Entry], test: list[Entry], root: Path, seed: int) -> Layout:
     if not train or not test:
-        raise InputError(f"{src} has no image for {'the test' if train else 'training'}")
-    parts = {"train": _shuffled(train, seed), "test": _shuffled(test, seed)}
-    return Layout(tuple(classes), parts, src)
+        raise InputError(f"{root} has no image for {'the test' if train else 'training'}")
+    return Layout(kind, tuple(classes), {"train": _shuffled(train, seed), "test": _shuffled(test, seed)}, root)
 
 
 def _classes(folder: Path) -> list[str]:
@@ -77,18 +115,19 @@ def _classes(folder: Path) -> list[str]:
     return names
 
 
-def _by_class(src: Path, folder: Path, classes: list[str]) -> list[list[Entry]]:
+def _by_class(src: Path, folder: Path, classes: list[str], seen: dict[tuple[int, int], str]) -> list[list[Entry]]:
     """The images of each class; ``folder`` holds folders of classes or, beside a list, just images."""
     names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     listed = folder.with_name(f"{folder.name}.txt")
     if not names and listed.is_file():
-        return _from_list(src, folder, listed, classes)
+        inner = os.path.relpath(folder, src)
+        return [[(os.path.join(inner, path), label) for path, label in _lines(listed, folder, len(classes))]]
     strange = sorted(set(names) - set(classes))
     if strange:
         raise InputError(f"{folder} has the class {strange[0]}, which the training part has not")
     if not names:
         raise InputError(f"{folder} has no class folders, nor is there a list {listed} with lines of 'file label'")
-    entries = [_images(src, folder / name, label) for label, name in enumerate(classes) if name in names]
+    entries = [_images(src, folder / name, label, seen) for label, name in enumerate(classes) if name in names]
     empty = [name for name, found in zip((n for n in classes if n in names), entries, strict=True) if not found]
     if empty:
         known = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
@@ -96,9 +135,14 @@ def _by_class(src: Path, folder: Path, classes: list[str]) -> list[list[Entry]]:
     return entries
 
 
-def _images(src: Path, folder: Path, label: int) -> list[Entry]:
+def _images(src: Path, folder: Path, label: int, seen: dict[tuple[int, int], str]) -> list[Entry]:
+    """The images below ``folder``; ``seen`` has the folders so far, for links can lead to one again, without end."""
     found = []
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
+        status = os.stat(where)
+        before = seen.setdefault((status.st_dev, status.st_ino), where)
+        if before != where:
+            raise InputError(f"{where} is the folder {before} again: remove the link that leads to it")
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
@@ -106,17 +150,31 @@ def _images(src: Path, folder: Path, label: int) -> list[Entry]:
     return sorted(found)
 
 
-def _from_list(src: Path, folder: Path, listed: Path, classes: list[str]) -> list[list[Entry]]:
-    entries: list[list[Entry]] = [[] for _ in classes]
-    for number, line in enumerate(listed.read_text(errors="surrogateescape").splitlines(), start=1):
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _lines(listed: Path, root: Path, classes: int) -> list[Entry]:
+    """The images of a list, Caffe's form: ``path label``, all there, labels below ``classes``."""
+    entries = []
+    content = read_regular(listed, _LARGEST_LIST)
+    for number, line in enumerate(os.fsdecode(content).split("\n"), start=1):
         if not line.strip():
             continue
-        name, _, label = line.rpartition(" ")
-        if not name or not label.isdecimal() or int(label) >= len(classes):
-            raise InputError(f"{listed}, line {number}: no 'file label' with a label from 0 to {len(classes) - 1}")
-        if not (folder / name).is_file():
-            raise InputError(f"{listed}, line {number}: {folder / name} is not there")
-        entries[int(label)].append((str((folder / name).relative_to(src)), int(label)))
+        name, _, label = line.strip().rpartition(" ")
+        name = name.rstrip()
+        if not name or not (label.isascii() and label.isdecimal()) or int(label[:12]) >= classes:
+            why = "is CSV" if "," in line else f"is no 'path label' with a label from 0 to {classes - 1}"
+            raise InputError(f"{listed}, line {number} {why}: write each image and its one label, parted by a space")
+        if not (root / name).is_file():
+            first = name.split(" ")[0]
+            if name != first and (root / first).is_file():
+                raise InputError(
+                    f"{listed}, line {number} has several labels for {first}: a record of Caffe holds one "
+                    "(nets of several labels read them from HDF5Data)"
+                )
+            raise InputError(f"{listed}, line {number}: {root / name} is not there")
+        entries.append((name, int(label)))
     return entries
 
 

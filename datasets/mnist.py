@@ -14,6 +14,7 @@ from caffebench.datasets.made import Made, Part, make_from_arrays
 
 __all__ = ["load_mnist", "make_mnist", "read_idx"]
 
+_LARGEST = 1 << 30  # bytes of one file; MNIST has 47 MB
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
@@ -48,19 +49,25 @@ def read_idx(path: Path, ndim: int) -> Image:
 
     Raises ``InputError`` unless it is whole, holds unsigned bytes and has ``ndim`` dimensions.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise InputError(f"{path} is damaged or no gzip file: download it again") from None
     # Two zero bytes, the type (8: unsigned byte), the number of dimensions, then each as a big-endian 32-bit integer.
     head = 4 + 4 * ndim
-    if content[:4] != bytes([0, 0, 8, ndim]) or len(content) < head:
-        raise InputError(f"{path} is no idx file of unsigned bytes with {ndim} dimension{'s'[: ndim - 1]}")
-    shape = tuple(np.frombuffer(content, ">i4", ndim, offset=4).tolist())
-    if min(shape) <= 0 or len(content) != head + int(np.prod(shape, dtype=object)):
-        size = " x ".join(map(str, shape))
-        raise InputError(f"{path} is damaged: it announces {size} bytes, and {len(content) - head} follow")
-    return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
+    try:
+        with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed as file:
+            content = file.read(head)
+            shape = tuple(np.frombuffer(content[4:head], ">i4").tolist()) if len(content) == head else ()
+            if content[:4] != bytes([0, 0, 8, ndim]) or len(shape) != ndim:
+                raise InputError(f"{path} is no idx file of unsigned bytes with {ndim} dimension{'s'[: ndim - 1]}")
+            announced = int(np.prod(shape, dtype=object))
+            size = " x ".join(map(str, shape))
+            if announced > _LARGEST:
+                raise InputError(f"{path} is damaged: it announces {size} bytes, more than any such set has")
+            body = file.read(announced + 1) if min(shape) > 0 else b""  # and no more, whatever it unpacks to
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise InputError(f"{path} is damaged or no gzip file: download it again") from None
+    if min(shape) <= 0 or len(body) != announced:
+        follow = "more" if len(body) > announced else len(body)
+        raise InputError(f"{path} is damaged: it announces {size} bytes, and {follow} follow")
+    return np.frombuffer(body, np.uint8).reshape(shape)
 
 
 def _find(src: Path, name: str) -> Path:

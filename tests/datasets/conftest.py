@@ -64,3 +64,18 @@ def refused() -> Callable[..., str]:
         return lines[0].removeprefix("make-lmdb: ")
 
     return run
+
+
+@pytest.fixture
+def have_debian_package() -> Callable[[str], None]:
+    """Sees to it that a package is installed, as root; skips the test, saying why, where it cannot be had."""
+    from caffebench.common.errors import CaffebenchError
+    from caffebench.engine.system import require_system_packages
+
+    def have(package: str) -> None:
+        try:
+            require_system_packages(lambda _: None, [package])
+        except CaffebenchError as error:
+            pytest.skip(str(error))
+
+    return have

@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from caffebench.common.errors import InputError
 from caffebench.datasets.cli import main
 from caffebench.datasets.datum import read_record
-from caffebench.datasets.folder import Advance, make_folder
+from caffebench.datasets.folder import Advance, make_images
 from caffebench.datasets.images import ImageOptions
 from caffebench.datasets.layout import read_layout
 
@@ -125,9 +125,9 @@ def test_imagenets_form_with_caffes_list(tmp_path: Path, records: Callable[[Path
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("ILSVRC2012_val_0.png 3", "line 2: no 'file label' with a label from 0 to 2"),
-        ("ILSVRC2012_val_0.png", "line 2: no 'file label'"),
-        ("ILSVRC2012_val_0.png -1", "line 2: no 'file label'"),
+        ("ILSVRC2012_val_0.png 3", "line 2 is no 'path label' with a label from 0 to 2"),
+        ("ILSVRC2012_val_0.png", "line 2 is no 'path label'"),
+        ("ILSVRC2012_val_0.png -1", "line 2 is no 'path label'"),
         ("ILSVRC2012_val_7.png 1", "ILSVRC2012_val_7.png is not there"),
     ],
 )
@@ -172,7 +172,7 @@ def test_random_damage_never_ends_the_work(tmp_path: Path, seed: int) -> None:
         for _ in range(rng.choice([1, 5, 40])):
             content[rng.randrange(min(len(content), 200))] = rng.randrange(256)
         path.write_bytes(content)
-    made = make_folder(src, tmp_path / "out", ImageOptions(small_side=16), jobs=2)
+    made = make_images(read_layout(src), tmp_path / "out", ImageOptions(small_side=16), jobs=2)
     assert sum(one.summary.records + len(one.summary.damaged) for one in made) == 66
     assert any(one.summary.damaged for one in made)
 
@@ -242,9 +242,9 @@ def test_stopped_in_the_middle_it_goes_on(
     with lmdb.open(str(partial), readonly=True, lock=False) as env:
         safe = env.stat()["entries"]
     steps: list[Advance] = []
-    resumed = make_folder(src, tmp_path / "out", ImageOptions(small_side=8), report=steps.append)
+    resumed = make_images(read_layout(src), tmp_path / "out", ImageOptions(small_side=8), report=steps.append)
     assert steps[0].done == safe > 0
-    whole = make_folder(src, tmp_path / "whole", ImageOptions(small_side=8))
+    whole = make_images(read_layout(src), tmp_path / "whole", ImageOptions(small_side=8))
     assert [one.summary for one in resumed] == [one.summary for one in whole]
     for part in ("train", "test"):
         assert records(tmp_path / "out" / f"{part}_lmdb") == records(tmp_path / "whole" / f"{part}_lmdb")
