@@ -93,7 +93,7 @@ class OutputOptions:
             from caffebench.analysis.output.plots import usual_x
             from caffebench.analysis.output.report import write_report
 
-            write_report(runs, self.out / "report.html", x=self.x or usual_x(runs), reload=self.reload)
+            write_report(runs, self.out / "report.html", x=self.x or usual_x(runs), reload=self.reload, each=self.each)
             written.append(self.out / "report.html")
         # The CSV files are there already.
         if others := [one for one in self.export if one != "csv"]:

@@ -22,6 +22,7 @@ from caffebench.analysis.output.configurations import differences, net_text, set
 from caffebench.analysis.output.drawing.downsample import downsample, smooth
 from caffebench.analysis.output.drawing.plot_style import final, style, window_of
 from caffebench.analysis.output.table.results_table import TableRow, table_rows
+from caffebench.analysis.runs.groups import group_runs
 from caffebench.analysis.runs.model import Run, Session
 from caffebench.analysis.stitch.drawn import Curve, Drawn, rates_of
 from caffebench.common.extras import needs_extra
@@ -37,17 +38,19 @@ FEWEST = 25
 AXES = ("iteration", "epoch", "seconds")
 
 
-def write_report(runs: Sequence[Run], path: Path, *, x: str = "iteration", reload: float | None = None) -> None:
-    """Write the report of ``runs``, its curves against ``x`` at first.
+def write_report(
+    runs: Sequence[Run], path: Path, *, x: str = "iteration", reload: float | None = None, each: bool = False
+) -> None:
+    """Write the report of ``runs``, its curves against ``x`` at first; seeds are drawn together unless ``each``.
 
     With ``reload`` the open page looks for news every so many seconds, and shows the same view of them.
 
     Raises ``InputError`` where Plotly is not installed.
     """
-    write_whole(path, report_html(runs, x=x, reload=reload))
+    write_whole(path, report_html(runs, x=x, reload=reload, each=each))
 
 
-def report_html(runs: Sequence[Run], *, x: str = "iteration", reload: float | None = None) -> str:
+def report_html(runs: Sequence[Run], *, x: str = "iteration", reload: float | None = None, each: bool = False) -> str:
     """The page as text. Raises ``InputError`` where Plotly is not installed."""
     from jinja2 import Environment
 
@@ -57,7 +60,7 @@ def report_html(runs: Sequence[Run], *, x: str = "iteration", reload: float | No
     page = Environment(autoescape=True, keep_trailing_newline=True).from_string(
         (parts / "report.html.j2").read_text("utf-8")
     )
-    data = {**report_data(runs), "x": x, "reload": reload}
+    data = {**report_data(runs), "x": x, "reload": reload, "seeds": not each}
     return page.render(
         plotly=get_plotlyjs().replace("</script", "<\\/script"),
         style=(parts / "report.css").read_text("utf-8"),
@@ -93,11 +96,26 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
             _run(run, line, place, nets)
             for place, (run, line) in enumerate(zip(runs, table_rows(runs, each=True), strict=True))
         ],
+        "groups": _groups(runs),
         "metrics": metrics,
         "nets": nets,
         "differences": differences(runs) if len(runs) > 1 else [],
         "thinned": buckets if thinned else None,
     }
+
+
+def _groups(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Runs that differ only in their seed: their label, and the places of those that the mean is taken over."""
+    places = {run.name: place for place, run in enumerate(runs)}
+    groups = [group for group in group_runs(runs) if len(group.runs) > 1]
+    return [
+        {
+            "label": group.label,
+            "runs": [places[run.name] for run in group.runs],
+            "mean": [places[run.name] for run in group.converged or group.runs],
+        }
+        for group in groups
+    ]
 
 
 Source = Callable[[], Drawn | None]

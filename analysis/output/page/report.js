@@ -34,6 +34,7 @@
     x: ["iteration", "epoch", "seconds"].includes(asked.get("x")) ? asked.get("x") : data.x,
     logx: asked.get("logx") === "1", logy: asked.get("logy") === "1", resumes: asked.get("resumes") === "1",
     smooth: asked.get("smooth") !== "0",
+    seeds: asked.has("seeds") ? asked.get("seeds") === "1" : data.seeds,
     off: new Set(runs.map((run, place) => place).filter((place) => asked.getAll("off").includes(runs[place].name))),
     open: new Set(asked.getAll("open")), closed: new Set(asked.getAll("closed")),
     sort: asked.has("sort") ? Number(asked.get("sort")) : null, down: asked.get("down") === "1",
@@ -46,6 +47,7 @@
     now.set("x", state.x);
     for (const key of ["logx", "logy", "resumes"]) if (state[key]) now.set(key, "1");
     if (!state.smooth) now.set("smooth", "0");
+    if (state.seeds !== data.seeds) now.set("seeds", state.seeds ? "1" : "0");
     for (const place of state.off) now.append("off", runs[place].name);
     for (const key of ["open", "closed"]) for (const name of state[key]) now.append(key, name);
     if (state.sort !== null) now.set("sort", String(state.sort));
@@ -105,16 +107,63 @@
     };
   }
 
+  // ---- runs that differ only in their seed: their mean, in a band of one standard deviation ------------------------
+  const groupOf = new Map();
+  for (const group of data.groups) for (const place of group.runs) groupOf.set(place, group);
+  const together = (place) => state.seeds && groupOf.has(place);
+  const styled = (place) => (together(place) ? { ...runs[place], color: runs[groupOf.get(place).runs[0]].color, dash: runs[groupOf.get(place).runs[0]].dash } : runs[place]);
+
+  function at(curve, iteration) {
+    const shown = curve.iteration;
+    let i = shown.findIndex((one) => one >= iteration);
+    if (i < 0 || (i === 0 && shown[0] > iteration)) return null;
+    if (shown[i] === iteration) return curve.value[i];
+    if (curve.value[i - 1] === null || curve.value[i] === null) return null;
+    return curve.value[i - 1] + ((curve.value[i] - curve.value[i - 1]) * (iteration - shown[i - 1])) / (shown[i] - shown[i - 1]);
+  }
+
+  function meanOf(curves) {
+    const mean = { value: [], low: [], high: [] }, first = curves[0];
+    for (const axis of ["iteration", "epoch", "seconds"]) if (first[axis]) mean[axis] = [];
+    first.iteration.forEach((iteration, i) => {
+      const values = curves.map((curve) => at(curve, iteration));
+      if (values.some((value) => value === null)) return;
+      const middle = values.reduce((sum, value) => sum + value, 0) / values.length;
+      const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
+      mean.value.push(middle); mean.low.push(middle - spread); mean.high.push(middle + spread);
+      for (const axis of ["iteration", "epoch", "seconds"]) if (first[axis]) mean[axis].push(first[axis][i]);
+    });
+    return mean;
+  }
+
+  function bandOf(run, mean, scale) {
+    const [red, green, blue] = [1, 3, 5].map((from) => parseInt(run.color.slice(from, from + 2), 16));
+    const edge = { type: "scatter", mode: "lines", x: mean[state.x].map((value) => value / scale), line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+    return [{ ...edge, y: mean.low }, { ...edge, y: mean.high, fill: "tonexty", fillcolor: `rgba(${red},${green},${blue},0.18)`, name: "band" }];
+  }
+
   let listening = false;
   function draw() {
     const metric = data.metrics[state.metric];
     if (!metric) return;
     const { factor, title } = unit();
-    const faint = [], lines = [], marks = [];
+    const faint = [], lines = [], marks = [], bands = [], grouped = [];
     let low = Infinity, high = -Infinity, stray = false;
+    for (const group of state.seeds ? data.groups : []) {
+      const places = group.mean.filter((place) => !state.off.has(place) && curveOf(place) && curveOf(place)[state.x]);
+      if (!places.length) continue;
+      const best = (curve) => (state.smooth && curve.smooth && curve.smooth[state.x] ? curve.smooth : curve);
+      const run = { ...styled(places[0]), label: `${group.label} (${places.length})` };
+      const mean = places.length > 1 ? meanOf(places.map((place) => best(curveOf(place)))) : best(curveOf(places[0]));
+      if (mean.low) bands.push(...bandOf(run, mean, factor));
+      lines.push(line(run, mean, factor, false, true));
+      if (mean.low) grouped.push(run.label);
+      if (!run.converged) { stray = true; continue; }
+      for (const value of [...(mean.low || mean.value), ...(mean.high || mean.value)]) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
+    }
     runs.forEach((run, place) => {
       const curve = curveOf(place);
-      if (state.off.has(place) || !curve || !curve[state.x]) return;
+      if (together(place) || state.off.has(place) || !curve || !curve[state.x]) return;
       const smoothed = state.smooth && curve.smooth && curve.smooth[state.x];
       if (smoothed) faint.push(line(run, curve, factor, true, false));
       lines.push(line(run, smoothed ? curve.smooth : curve, factor, false, true));
@@ -127,7 +176,7 @@
     const range = !stray || high < low ? undefined
       : state.logy ? (low > 0 ? [Math.log10(low / 1.1), Math.log10(high * 1.1)] : undefined) : [low - pad, high + pad];
     const axis = { showline: true, linecolor: "#8c959f", gridcolor: "#e7ebef", zeroline: false, ticks: "outside", tickcolor: "#8c959f" };
-    Plotly.react("plot", [...faint, ...lines, ...marks], {
+    Plotly.react("plot", [...faint, ...bands, ...lines, ...marks], {
       margin: { l: 66, r: 26, t: 10, b: 52 }, hovermode: "closest", font: { family: "system-ui, Arial, sans-serif", size: 13, color: "#1b1f24" },
       hoverlabel: { align: "left" }, plot_bgcolor: "#fff", paper_bgcolor: "#fff",
       xaxis: { ...axis, title: { text: title }, type: state.logx ? "log" : "linear", tickformat: state.x === "iteration" ? "~s" : "",
@@ -137,6 +186,7 @@
       uirevision: `${state.metric} ${state.x} ${state.logx} ${state.logy}`,
     }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["sendDataToCloud", "sendChartToCloud", "lasso2d", "select2d"], toImageButtonOptions: { format: "svg", filename: "curves" } });
     const notes = [];
+    if (grouped.length) notes.push(`Mean over seeds, in a band of one standard deviation: ${grouped.join(", ")}.`);
     if (stray && range) notes.push("The axis fits the runs that converged.");
     const widths = Object.values(metric.curves).map((curve) => curve.window).filter(Boolean);
     if (state.smooth && widths.length) {
@@ -179,7 +229,7 @@
       const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
       swatch.setAttribute("width", "30"); swatch.setAttribute("height", "10");
       const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [name, value] of Object.entries({ x1: 0, x2: 30, y1: 5, y2: 5, stroke: run.color, "stroke-width": 2.4, "stroke-dasharray": patterns[run.dash] })) stroke.setAttribute(name, value);
+      for (const [name, value] of Object.entries({ x1: 0, x2: 30, y1: 5, y2: 5, stroke: styled(place).color, "stroke-width": 2.4, "stroke-dasharray": patterns[styled(place).dash] })) stroke.setAttribute(name, value);
       swatch.appendChild(stroke);
       label.appendChild(swatch);
       add(label, "span", run.label, { className: "name" });
@@ -335,7 +385,8 @@
   get("x").value = state.x;
   get("metric").addEventListener("change", (event) => { state.metric = Number(event.target.value); state.zoom = null; update(); });
   get("x").addEventListener("change", (event) => { state.x = event.target.value; state.zoom = null; update(); });
-  for (const key of ["logx", "logy", "smooth", "resumes"]) {
+  get("together").style.display = data.groups.length ? "" : "none";
+  for (const key of ["logx", "logy", "smooth", "resumes", "seeds"]) {
     get(key).checked = state[key];
     get(key).addEventListener("change", (event) => { state[key] = event.target.checked; if (key.startsWith("log")) state.zoom = null; update(); });
   }

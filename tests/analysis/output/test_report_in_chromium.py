@@ -55,7 +55,7 @@ def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory, module_sessio
     for name, text in write.items():
         (folder / f"{name}.log").write_text(text)
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(read_runs([folder], train_size=1000), path)
+    write_report(read_runs([folder], train_size=1000), path, each=True)
 
     def opener(view: str = "") -> Any:
         browser.get("about:blank")
@@ -228,3 +228,23 @@ def test_an_open_report_shows_the_news_in_the_same_view(browser: Any, module_ses
     WebDriverWait(browser, 30, ignored_exceptions=(Exception,)).until(lambda it: max(_lines(it)["net"]) > 30)
     assert _script(browser, "document.getElementById('plot').layout.yaxis.title.text") == "train loss"
     browser.get("about:blank")
+
+
+def test_seeds_are_drawn_together(browser: Any, make_session: Session, write: Write, tmp_path: Path) -> None:
+    for seed, loss in enumerate((0.5, 1.0, 1.5), 1):
+        text = make_session(0, 400, loss=lambda at, loss=loss: loss + (400 - at) / 1000)
+        write(f"net_seed{seed}.log", text.replace("base_lr", f"random_seed: {seed}\nbase_lr"))
+    path = write("alone.log", make_session(0, 400).replace("base_lr: 0.01", "base_lr: 0.1"))
+    write_report(read_runs([path.parent]), tmp_path / "report.html")
+    browser.get(f"file://{tmp_path / 'report.html'}#curve=test+loss")
+    assert set(_lines(browser)) == {"alone", "net (3)"}
+    traces = "document.getElementById('plot').data"
+    (mean,) = _script(browser, f"{traces}.filter((one) => one.name === 'net (3)').map((one) => Array.from(one.y))")
+    assert mean == pytest.approx([1.4, 1.3, 1.2, 1.1, 1.0])
+    (high,) = _script(browser, f"{traces}.filter((one) => one.name === 'band').map((one) => Array.from(one.y))")
+    assert high == pytest.approx([1.9, 1.8, 1.7, 1.6, 1.5])
+    assert "band of one standard deviation: net (3)" in _script(browser, "document.getElementById('note').textContent")
+    _script(browser, "document.getElementById('seeds').click()")
+    assert set(_lines(browser)) == {"alone", "net_seed1", "net_seed2", "net_seed3"}
+    assert "seeds=0" in _script(browser, "location.hash")
+    assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
