@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.caffe
 TOOLS = Path(sys.executable).parent
 PACKAGES = (
     "caffe caffebench click cloudpickle google jinja2 lmdb markupsafe matplotlib numpy pandas PIL pip plotly polars "

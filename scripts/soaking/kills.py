@@ -189,8 +189,12 @@ def _curve(folder: Path, run: str) -> dict[str, str]:
 
 
 def _same(key: str, one: str, two: str) -> bool:
-    """Figures of tests are the same to the digit. Caffe sums up the displayed loss, whose last digit may differ."""
-    return one == two or (key.startswith("loss") and math.isclose(float(one), float(two), rel_tol=2e-5))
+    """Figures of tests are the same to the digit; of displayed losses the last one may differ.
+
+    Caffe adds up what the loss changes by, in single precision (``Solver::UpdateSmoothedLoss``), and begins anew with
+    each session.
+    """
+    return one == two or (key.startswith("loss") and math.isclose(float(one), float(two), rel_tol=2e-5, abs_tol=2e-5))
 
 
 def _compare(trial: Trial) -> None:
@@ -208,6 +212,7 @@ def _compare(trial: Trial) -> None:
             trial.wrong.append(f"{name} is another file")
         one, two = _curve(peace, run), _curve(killed, run)
         if different := [key for key in one if key not in two or not _same(key, one[key], two[key])]:
-            trial.wrong.append(f"{run}: {len(different)} of {len(one)} figures differ, first the {different[0]}")
+            first = f"the {different[0]}: {one[different[0]]} and {two.get(different[0])}"
+            trial.wrong.append(f"{run}: {len(different)} of {len(one)} figures differ, first {first}")
         if left := list((killed / "s/.partial").glob(f"{run}_*")):
             trial.wrong.append(f"{left[0].name} was left behind")
