@@ -9,7 +9,7 @@ VENV ?= .venv
 ROOMS = common engine datasets generator templates launcher analysis
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup setup-tests lock demo check test lint types types-numpy tests wheel bench matrix soak test-cuda-build test-debian
+.PHONY: setup setup-tests lock demo check test lint types types-numpy tests wheel bench matrix soak test-cuda-build test-debian test-wheel
 test: lint types tests
 
 setup: $(VENV)/.caffe
@@ -75,3 +75,7 @@ test-cuda-build: setup setup-tests
 DEBIAN ?= bookworm trixie
 test-debian:
 	scripts/test-debian $(DEBIAN)
+
+# The wheel in every Python there is, and in Debian 12 and 13 without a compiler, as root: some minutes.
+test-wheel: wheel
+	scripts/test-wheel $(DEBIAN)
