@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,17 @@ def test_nothing_but_the_namespace_lands_at_the_top(wheel):
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"caffebench"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="made with the headers of Python 3.11 or newer")
+def test_one_file_is_for_every_python_and_any_linux_of_some_age(wheel):
+    _, _, python, interface, platforms = wheel.stem.split("-")
+    assert (python, interface) == ("cp310", "abi3")
+    assert all(one.startswith("manylinux") for one in platforms.split("."))
+    with zipfile.ZipFile(wheel) as archive:
+        compiled = [name for name in archive.namelist() if name.endswith(".so")]
+    assert compiled
+    assert all(name.endswith(".abi3.so") for name in compiled)
 
 
 def test_every_module_template_sweep_and_profile_is_in_it(wheel):
