@@ -31,6 +31,7 @@ lint: $(VENV)/.packages
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-logo --cache-dir .cache/imports
+	$(VENV)/bin/python scripts/draw-rooms --check
 
 # mypy does not follow the import hook of an editable install: give it the namespace as a tree of links.
 types: $(VENV)/.packages
