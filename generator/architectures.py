@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
@@ -12,24 +13,29 @@ from caffebench.common.yamlfile import read_yaml
 from caffebench.generator.expressions import evaluate
 from caffebench.generator.schema import Architecture, Profile, Settings, Template
 
-__all__ = ["architecture_names", "implied_settings", "recipe_on", "size_on"]
+__all__ = ["ENDING", "architecture_names", "implied_settings", "recipe_on", "size_on"]
 
 
-def architecture_names(profile: Profile) -> list[str]:
-    """Every architecture that ``profile`` can be trained with: its own, then the bundled ones."""
+ENDING = ".prototxt.j2"
+_RECIPE = {"batch_size": 64, "base_lr": 0.01, "epochs": 50}  # of an architecture that says none
+
+
+def architecture_names(profile: Profile, templates: Path | None = None) -> list[str]:
+    """Every architecture that ``profile`` can be trained with: its own, those of ``templates``, the bundled ones."""
     bundled = (one.name for one in files("caffebench.templates").iterdir())
     stems = sorted(name.removesuffix(".yaml") for name in bundled if name.endswith(".yaml"))
-    return list(dict.fromkeys([*profile.architectures, *stems]))
+    own = sorted(path.name.removesuffix(ENDING) for path in templates.glob(f"*{ENDING}")) if templates else []
+    return list(dict.fromkeys([*profile.architectures, *own, *stems]))
 
 
-def recipe_on(profile: Profile, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def recipe_on(profile: Profile, name: str, facts: Mapping[str, Any], templates: Path | None = None) -> dict[str, Any]:
     """Batch size, rate, iterations and epochs that ``profile`` trains an architecture with, worked out.
 
     ``facts`` are the profile's numbers. Raises ``InputError``.
     """
     recipe = _entry(profile, name).recipe
     if recipe is None:
-        recipe = _template(name).recipe
+        recipe = _template(name, templates).recipe
     names: dict[str, Any] = {"profile": facts}
     where = f"the recipe of {name} on {profile.profile}"
     try:
@@ -50,7 +56,7 @@ def recipe_on(profile: Profile, name: str, facts: Mapping[str, Any]) -> dict[str
     return names
 
 
-def implied_settings(profile: Profile, name: str) -> list[Settings]:
+def implied_settings(profile: Profile, name: str, templates: Path | None = None) -> list[Settings]:
     """The settings that ``profile`` has for an architecture; the first that has a value wins."""
     of_data = Settings(
         mirror=profile.mirror,
@@ -61,15 +67,15 @@ def implied_settings(profile: Profile, name: str) -> list[Settings]:
         display="max_iter / 80",
         snapshot="max_iter / 4",
     )
-    return [_entry(profile, name).settings, profile.settings, _template(name).settings, of_data]
+    return [_entry(profile, name).settings, profile.settings, _template(name, templates).settings, of_data]
 
 
-def size_on(profile: Profile, name: str, side: int) -> dict[str, Any]:
+def size_on(profile: Profile, name: str, side: int, templates: Path | None = None) -> dict[str, Any]:
     """What the template asks for under ``size``, for pictures of ``side`` pixels; the profile's word beats it.
 
     Raises ``InputError`` where the pictures are smaller than any that there are sizes for.
     """
-    own, sizes = _entry(profile, name).size, _template(name).sizes
+    own, sizes = _entry(profile, name).size, _template(name, templates).sizes
     fitting = [least for least in sizes if least <= side]
     if sizes and not fitting and not own:
         raise InputError(f"pictures of {side} pixels a side are too small for {name}: it wants {min(sizes)} at least")
@@ -81,9 +87,12 @@ def _entry(profile: Profile, name: str) -> Architecture:
 
 
 @cache
-def _template(name: str) -> Template:
+def _template(name: str, templates: Path | None) -> Template:
+    if templates is not None and (templates / f"{name}{ENDING}").is_file():
+        beside = templates / f"{name}.yaml"
+        return read_yaml(beside, Template) if beside.is_file() else Template.model_validate({"recipe": _RECIPE})
     path = files("caffebench.templates") / f"{name}.yaml"
     if not path.is_file():
-        return Template.model_validate({"recipe": {"batch_size": 64, "base_lr": 0.01, "epochs": 50}})
+        return Template.model_validate({"recipe": _RECIPE})
     with as_file(path) as file:
         return read_yaml(file, Template)

@@ -41,6 +41,12 @@ gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
 @click.option("--all", "every", is_flag=True, help="All sweeps that come with caffebench.")
 @click.option("--base", metavar="SOLVER", type=click.Path(path_type=Path), help="Apply the sweep to this solver's net.")
 @click.option("--profile", metavar="NAME|FILE|FOLDER", help="The data set.  [default: imagenet128, or the base's own]")
+@click.option(
+    "--templates",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Jinja templates of your own.",
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("prototxt"), show_default=True)
 @click.option("--only", metavar="GLOB", help="Only the variants whose names match.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting that beats the sweep's.")
@@ -65,6 +71,7 @@ def main(
     every: bool,
     base: Path | None,
     profile: str | None,
+    templates: Path | None,
     out: Path,
     only: str | None,
     assignments: tuple[str, ...],
@@ -100,7 +107,7 @@ def main(
         for one in [one for one in sweeps if data.profile in one.refuse]:
             click.echo(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}", err=True)
             sweeps.remove(one)
-    texts = generate(sweeps, data, only=only, overrides=settings)
+    texts = generate(sweeps, data, only=only, overrides=settings, templates=templates)
     if show_list:
         return _list_variants(texts)
     return _hand_over(texts, out, check, apart, every and only is None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.engine.speed import images_per_second
 from caffebench.generator.base.userfile import data_layers, nets_of
 from caffebench.generator.nets.shapes import data_shape, infer
@@ -49,7 +49,7 @@ def estimates(
     found = []
     for name, text in texts.items():
         header = read_header(text, name)
-        solver = text_format.Parse(text, caffe_pb2().SolverParameter())
+        solver = text_format.Parse(text, caffe_messages().SolverParameter())
         net = next(net for net, phases in nets_of(solver) if "TRAIN" in phases)
         layers = [layer for layer in net.layer if "TRAIN" in phases_of(layer)]
         shape = header.get("shape")
@@ -124,7 +124,7 @@ def _images(header: Mapping[str, Any], solver: Any, batch: int) -> int:
 
 def _without_data(layers: list[Any], records: Mapping[str, Any], batch: int) -> Any:
     """The training net with made-up data of the right shape, None where that is not known."""
-    net = caffe_pb2().NetParameter()
+    net = caffe_messages().NetParameter()
     for layer in layers:
         if layer.type not in ("Data", "ImageData", "WindowData", "MemoryData", "HDF5Data"):
             copy = net.layer.add()

@@ -9,25 +9,35 @@ from pathlib import Path
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.files import write_whole
 from caffebench.common.header import read_header
+from caffebench.generator.architectures import recipe_on
 from caffebench.generator.render import parse_back, render
 from caffebench.generator.schema import Profile, Settings, Sweep
-from caffebench.generator.variants import resolve
+from caffebench.generator.variants import Resolved, facts, resolve
 
 __all__ = ["generate", "outdated", "write"]
 
+# Settings for which any net is changed as a user's is (`caffebench.generator.base`).
+_BEYOND_TEMPLATES = {"lrn", "filler", "filler_std", "input_size", "edit"}
+
 
 def generate(
-    sweeps: Iterable[Sweep], profile: Profile, *, only: str | None = None, overrides: Settings | None = None
+    sweeps: Iterable[Sweep],
+    profile: Profile,
+    *,
+    only: str | None = None,
+    overrides: Settings | None = None,
+    templates: Path | None = None,
 ) -> dict[str, str]:
     """The text of every variant's file by the variant's name; each has been parsed back with Caffe's own format.
 
-    ``only`` is a shell pattern for names. Raises ``InputError`` where a sweep cannot be made on the profile or a name
-    occurs twice, and ``CaffebenchError`` where Caffe's format refuses what was made.
+    ``only`` is a shell pattern for names, ``templates`` a folder of the user's own. Raises ``InputError`` where a sweep
+    cannot be made on the profile or a name occurs twice, and ``CaffebenchError`` where Caffe's format refuses what was
+    made.
     """
     texts: dict[str, str] = {}
     sweep_of: dict[str, str] = {}
     for sweep in sweeps:
-        for variant in resolve(sweep, profile, overrides):
+        for variant in resolve(sweep, profile, overrides, templates):
             if variant.name in sweep_of:
                 raise InputError(
                     f"the sweeps {sweep_of[variant.name]} and {sweep.sweep} both have a variant {variant.name}: "
@@ -37,10 +47,25 @@ def generate(
             if only is None or fnmatchcase(variant.name, only):
                 texts[variant.name] = render(variant)
                 parse_back(variant, texts[variant.name])
+                if _BEYOND_TEMPLATES & variant.settings.keys():
+                    texts[variant.name] = _transformed(variant, texts[variant.name])
     if not texts:
         near = ", ".join(sorted(sweep_of)[:8])
         raise InputError(f"no variant's name matches --only '{only}': there are {near}{', ...' * (len(sweep_of) > 8)}")
     return texts
+
+
+def _transformed(variant: Resolved, text: str) -> str:
+    """The file with what no template knows changed in its net. Raises ``InputError``."""
+    from caffebench.generator.base.apply import change_text
+
+    known = facts(variant.profile)
+    recipe = recipe_on(variant.profile, variant.settings["architecture"], known, variant.templates)
+    values = {**variant.settings, "profile": known, "recipe": recipe}
+    try:
+        return change_text(text, values, frozenset(_BEYOND_TEMPLATES & variant.settings.keys()))
+    except InputError as error:
+        raise InputError(f"{variant.name}: {error}") from error
 
 
 def write(texts: Mapping[str, str], out: Path) -> int:

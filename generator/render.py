@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffebench.common.errors import CaffebenchError, InputError
@@ -63,7 +64,7 @@ def render(variant: Resolved) -> str:
             f"that, not to {s['resize']}: make an LMDB of that size and vary 'data'"
         )
     try:
-        template = _environment().get_template(f"{s['architecture']}.prototxt.j2")
+        template = _environment(variant.templates).get_template(f"{s['architecture']}.prototxt.j2")
         return template.render(
             header=Markup(format_header(header_of(variant))),  # noqa: S704, prototxt, not HTML
             variant=variant.name,
@@ -74,7 +75,10 @@ def render(variant: Resolved) -> str:
             input={"top": "resize" if s["resize"] else "data", "side": variant.side},
         )
     except jinja2.TemplateNotFound as error:
-        raise InputError(f"{variant.name}: there is no template for the architecture '{error.name}'") from error
+        where = (
+            f"{variant.templates} or among ours" if variant.templates else "among ours (--templates DIR for your own)"
+        )
+        raise InputError(f"{variant.name}: there is no template {error.name} in {where}") from error
     except jinja2.UndefinedError as error:
         architecture = s["architecture"]
         raise InputError(
@@ -142,13 +146,15 @@ def _finalize(value: Any) -> Any:
 
 
 @cache
-def _environment() -> SandboxedEnvironment:
+def _environment(templates: Path | None) -> SandboxedEnvironment:
+    """Our templates, behind those of the user's own folder where there is one."""
     import jinja2
     from jinja2.sandbox import SandboxedEnvironment
 
     folder = files("caffebench.templates")
+    own = [jinja2.FileSystemLoader(templates)] if templates is not None else []
     return SandboxedEnvironment(
-        loader=jinja2.FunctionLoader(lambda name: _source(folder / name)),
+        loader=jinja2.ChoiceLoader([*own, jinja2.FunctionLoader(lambda name: _source(folder / name))]),
         undefined=jinja2.StrictUndefined,
         finalize=_finalize,
         trim_blocks=True,

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from math import isqrt
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain
-from caffebench.generator.architectures import architecture_names, implied_settings, recipe_on, size_on
+from caffebench.generator.architectures import ENDING, architecture_names, implied_settings, recipe_on, size_on
 from caffebench.generator.expressions import evaluate, fill
 from caffebench.generator.schema import DEFAULTS, Profile, Settings, Sweep, Variant
 from caffebench.generator.values import Values
@@ -40,6 +41,7 @@ class Resolved:
     profile: Profile
     settings: Mapping[str, Any]
     variant: Variant = field(repr=False)
+    templates: Path | None = None
 
     @property
     def side(self) -> int:
@@ -49,15 +51,21 @@ class Resolved:
     @property
     def size(self) -> Mapping[str, Any]:
         """What the template asks for under ``size``. Raises ``InputError``."""
-        return size_on(self.profile, self.settings["architecture"], self.side)
+        return size_on(self.profile, self.settings["architecture"], self.side, self.templates)
 
 
-def resolve(sweep: Sweep, profile: Profile, overrides: Settings | None = None) -> list[Resolved]:
-    """All variants of ``sweep`` on ``profile``, in the sweep's order. Raises ``InputError``."""
+def resolve(
+    sweep: Sweep, profile: Profile, overrides: Settings | None = None, templates: Path | None = None
+) -> list[Resolved]:
+    """All variants of ``sweep`` on ``profile``, in the sweep's order; ``templates`` is a folder of the user's.
+
+    Raises ``InputError``.
+    """
     if reason := sweep.refuse.get(profile.profile):
         raise InputError(f"the sweep {sweep.sweep} is not made for the profile {profile.profile}: {reason}")
     numbered = enumerate(variants_of(sweep), 1)
-    resolved = [_resolve(sweep, number, variant, profile, overrides or Settings()) for number, variant in numbered]
+    given = overrides or Settings()
+    resolved = [_resolve(sweep, number, variant, profile, given, templates) for number, variant in numbered]
     if not any(one.default for one in resolved):
         resolved[0] = Resolved(**{**vars(resolved[0]), "default": True})
     names: dict[str, Resolved] = {}
@@ -85,25 +93,29 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     return variants
 
 
-def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, overrides: Settings) -> Resolved:
+def _resolve(
+    sweep: Sweep, number: int, variant: Variant, profile: Profile, overrides: Settings, templates: Path | None
+) -> Resolved:
     layers: list[Settings] = [overrides, variant, sweep.on_profile.get(profile.profile, Settings()), sweep.settings]
     architecture = next((layer.architecture for layer in layers if layer.architecture), None)
-    names = ", ".join(architecture_names(profile))
+    known_names = architecture_names(profile, templates)
+    names = ", ".join(known_names)
     if architecture is None:
         raise InputError(
             f"{sweep.sweep}: no architecture is said: give it 'settings: {{architecture: ...}}', of {names}"
         )
-    if architecture not in architecture_names(profile):
+    if architecture not in known_names:
         raise InputError(
             f"{sweep.sweep}: the profile {profile.profile} has no architecture '{architecture}', but {names}"
+            + (f" (nor is there a {templates / architecture}{ENDING})" if templates else "")
         )
-    layers += [*implied_settings(profile, architecture), DEFAULTS]
+    layers += [*implied_settings(profile, architecture, templates), DEFAULTS]
     where = f"{sweep.sweep}, variant {number} on {profile.profile}"
     try:
         iterations = next(one.max_iter for one in layers if one.max_iter is not None)
         given = isinstance(iterations, int | float)
         known = facts(profile)
-        groups = {"profile": known, "recipe": recipe_on(profile, architecture, known)}
+        groups = {"profile": known, "recipe": recipe_on(profile, architecture, known, templates)}
         tested = ending_with_a_test(Values(layers, groups), given)
         values = Values([tested, *layers], groups)
         settings = {key: values[key] for key in values}
@@ -113,7 +125,7 @@ def _resolve(sweep: Sweep, number: int, variant: Variant, profile: Profile, over
     if variant.published and variant.published.comment and sweep.published_on == profile.profile:
         comment = variant.published.comment
     source = variant.source or sweep.source
-    return Resolved(name, label, comment, variant.default, source, sweep, profile, settings, variant)
+    return Resolved(name, label, comment, variant.default, source, sweep, profile, settings, variant, templates)
 
 
 def titles(sweep: Sweep, variant: Variant, values: Values) -> tuple[str, str, str]:

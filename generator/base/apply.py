@@ -11,6 +11,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.common.header import format_header, read_header
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base.activations import add_maxout, set_activation
 from caffebench.generator.base.draft import Draft
 from caffebench.generator.base.edits import edit_layers, edit_solver, refuse_unused
@@ -30,7 +31,7 @@ from caffebench.generator.base.width import set_width
 from caffebench.generator.render import HEADER_SETTINGS, plain
 from caffebench.generator.schema import Profile, Settings, Sweep
 
-__all__ = ["OnBase", "generate_on_base"]
+__all__ = ["OnBase", "change_text", "generate_on_base"]
 
 _OF_THE_FILE = {"sweep", "variant", "label", "comment", "default", "base", "source", "allow"}
 _OF_THE_FILE |= {"published_accuracy", "published_logloss"}
@@ -75,21 +76,43 @@ def generate_on_base(
     return made
 
 
+def change_text(text: str, values: Mapping[str, Any], given: frozenset[str]) -> str:
+    """A file of ours with ``given`` settings, which its template does not know, changed in its nets.
+
+    Raises ``InputError`` with the layer that has no place for what is varied.
+    """
+    from google.protobuf import text_format
+
+    solver = text_format.Parse(text, caffe_messages().SolverParameter())
+    header = read_header(text)
+    records = {"data": header["shape"]} if "shape" in header else {}
+    nets = [(net, phases, Draft(net, phases, records)) for net, phases in nets_of(solver)]
+    _change_nets(solver, nets, values, given)
+    return f"{format_header(header)}\n{_as_text(solver)}"
+
+
+def _change_nets(
+    solver: Any, nets: list[tuple[Any, frozenset[str], Draft]], values: Mapping[str, Any], given: frozenset[str]
+) -> None:
+    edits = values["edit"] if "edit" in given else []
+    edit_solver(solver, edits, values)
+    names = [layer.name for net, _, _ in nets for layer in net.layer]
+    used: set[int] = set()
+    for _, _, draft in nets:
+        _change(draft, values, given)
+        used |= edit_layers(draft.wiring, edits, values)
+        draft.finish()
+    refuse_unused(edits, used, names)
+
+
 def _write(variant: BaseVariant, base: Base) -> str:
     """The text of a variant's file. Raises ``InputError`` with the layer that has no place for what is varied."""
     solver = type(base.solver)()
     solver.CopyFrom(base.solver)
     values, given = variant.values, variant.given
     set_training(solver, values, given, base.recipe["max_iter"])
-    edits = values["edit"] if "edit" in given else []
-    edit_solver(solver, edits, values)
-    used: set[int] = set()
-    for net, phases in nets_of(solver):
-        draft = Draft(net, phases, _records(base, net))
-        _change(draft, values, given)
-        used |= edit_layers(draft.wiring, edits, values)
-        draft.finish()
-    refuse_unused(edits, used, [layer.name for net, _ in nets_of(base.solver) for layer in net.layer])
+    nets = [(net, phases, Draft(net, phases, _records(base, net))) for net, phases in nets_of(solver)]
+    _change_nets(solver, nets, values, given)
     solver.snapshot_prefix = f"snapshots/{variant.name}"
     header = _header(variant, base)
     text = f"{format_header(header)}\n{_as_text(solver)}"
@@ -136,7 +159,7 @@ def _widths(draft: Draft, values: Mapping[str, Any], given: frozenset[str]) -> N
         names = {layer.name for layer in draft.wiring.layers}
         add_maxout(draft)
         doubled = {id(one) for one in draft.wiring.layers if id(one) not in before or one.name not in names}
-    width = Fraction(values["width"])
+    width = Fraction(values["width"]) if "width" in given else Fraction(1)
     if doubled or width != 1:
         set_width(draft, lambda layer: width * (_MAXOUT if id(layer) in doubled else 1))
 

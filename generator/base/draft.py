@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.nets.shapes import LayerShapes, Shape, infer
 from caffebench.generator.nets.wiring import LINEAR, Wiring
 
@@ -24,7 +24,7 @@ class Draft:
         self.net = net
         self.phases = phases
         self.records = records
-        make = caffe_pb2().LayerParameter
+        make = caffe_messages().LayerParameter
         self.wiring = Wiring((make.FromString(layer.SerializeToString()) for layer in net.layer), make)
 
     def of_phase(self, phase: str) -> list[Any]:

@@ -86,11 +86,11 @@ def data_layers(net: Any, phases: frozenset[str]) -> list[tuple[Any, Any]]:
 
 def _with_nets_inside(file: Prototxt) -> Any:
     """A copy of the solver whose nets stand in it, with layers of today's form."""
-    from caffebench.engine.locate import caffe_pb2
+    from caffebench.engine.messages import caffe_messages
 
     solver = type(file.solver)()
     solver.CopyFrom(file.solver)
-    pb = caffe_pb2()
+    pb = caffe_messages()
     for name in ("net", "train_net"):
         if solver.HasField(name):
             _take_in(getattr(solver, f"{name}_param"), file, getattr(solver, name), pb)

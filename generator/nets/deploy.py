@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.meaning import PhaseNet, Prototxt, written
 from caffebench.generator.nets.shapes import data_shape
 from caffebench.generator.nets.wiring import LINEAR, Wiring
@@ -26,7 +26,7 @@ def deploy(file: Prototxt) -> str:
     from google.protobuf import text_format
 
     try:
-        net = caffe_pb2().NetParameter(layer=deployed_layers(file))
+        net = caffe_messages().NetParameter(layer=deployed_layers(file))
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(str(file.path)) else f"{file.path}: {error}") from error
     for one in (file.solver.net_param, file.solver.train_net_param) if file.solver is not None else ():
@@ -38,7 +38,7 @@ def deploy(file: Prototxt) -> str:
 
 def deployed_layers(file: Prototxt, strict: bool = True) -> list[Any]:
     """The layers of the net for inference; not ``strict``: also where the size of its input is not known."""
-    net, make = _test_net(file), caffe_pb2().LayerParameter
+    net, make = _test_net(file), caffe_messages().LayerParameter
     wiring = Wiring((make.FromString(layer.message.SerializeToString()) for layer in net.layers), make)
     for layer in wiring.layers:
         for field in ("include", "exclude", "propagate_down", "phase"):

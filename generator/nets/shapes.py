@@ -63,11 +63,11 @@ def record_shape(source: str) -> Shape | None:
         return None
     import lmdb
 
-    from caffebench.engine.locate import caffe_pb2
+    from caffebench.engine.messages import caffe_messages
 
     try:
         with lmdb.open(source, readonly=True, lock=False, subdir=True) as database, database.begin() as reading:
-            datum = caffe_pb2().Datum.FromString(next(iter(reading.cursor()))[1])
+            datum = caffe_messages().Datum.FromString(next(iter(reading.cursor()))[1])
     except (lmdb.Error, StopIteration, ValueError, OSError):
         return None
     if datum.encoded:

@@ -17,7 +17,7 @@ import lmdb
 import numpy as np
 
 from caffebench.common.errors import InputError
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base import generate_on_base, load_base
 from caffebench.generator.catalog import load_sweep, sweep_names
 from caffebench.generator.schema import Settings, Sweep
@@ -68,7 +68,7 @@ def make_pictures(folder: Path) -> None:
                 for number in range(RECORDS):
                     pixels = random.integers(0, 256, shape, np.uint8)
                     label = number % 2 if name == "pairs" else number % 10
-                    datum = caffe_pb2().Datum(
+                    datum = caffe_messages().Datum(
                         channels=shape[0], height=shape[1], width=shape[2], data=pixels.tobytes(), label=label
                     )
                     writing.put(f"{number:08}".encode(), datum.SerializeToString())

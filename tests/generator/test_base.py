@@ -13,7 +13,7 @@ from google.protobuf import text_format
 
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base import generate_on_base, load_base
 from caffebench.generator.base.apply import OnBase
 from caffebench.generator.catalog import load_profile, load_sweep, parse_settings, sweep_names
@@ -51,7 +51,7 @@ def differences(folder: Path, base: Path, text: str) -> list[str]:
 
 
 def solver(text: str) -> object:
-    return text_format.Parse(text, caffe_pb2().SolverParameter())
+    return text_format.Parse(text, caffe_messages().SolverParameter())
 
 
 def layers(text: str, phase: int = 0) -> dict[str, object]:
@@ -108,6 +108,7 @@ def refusals(name: str) -> tuple[int, dict[tuple[str, str], str]]:
     return count, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_sweep_on_every_architecture_is_written_or_refused_for_the_true_reason(name: str) -> None:
     count, found = refusals(name)
@@ -120,6 +121,7 @@ def test_every_sweep_on_every_architecture_is_written_or_refused_for_the_true_re
     assert count >= 90
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_is_not_varied_is_the_same_in_meaning(name: str, tmp_path: Path) -> None:
     base = written(tmp_path, name, ARCHITECTURES[name]())
@@ -133,6 +135,7 @@ def test_what_is_not_varied_is_the_same_in_meaning(name: str, tmp_path: Path) ->
     assert told[4] == ["solver: random_seed -1 -> 3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_epochs_are_held_when_the_batch_changes(name: str, tmp_path: Path) -> None:
     base = load_base(written(tmp_path, name, ARCHITECTURES[name]()))

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base import generate_on_base, load_base
 from caffebench.generator.schema import Sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
 from base_matrix import make_base, make_pictures, two_steps
+
+pytestmark = [pytest.mark.caffe, pytest.mark.slow]
 
 ALL = [
     {"activation": "rrelu", "bn": "after", "bn_scale": True, "dropout": 0.3},
@@ -82,7 +84,7 @@ for path in sys.argv[1:]:
 
 def never_in_place(text: str) -> str:
     """The same net, every layer writing a blob of its own: bottoms are what their names meant at that line."""
-    solver = text_format.Parse(text, caffe_pb2().SolverParameter())
+    solver = text_format.Parse(text, caffe_messages().SolverParameter())
     for phase in (0, 1):
         now: dict[str, str] = {}
         for layer in solver.net_param.layer:

@@ -50,6 +50,7 @@ def test_what_is_not_known_is_a_question_mark(tmp_path: Path) -> None:
     assert table([one]).splitlines()[1].split() == ["bs64", "1280", "57.0", "?", "?", "?", "?"]
 
 
+@pytest.mark.caffe
 def test_the_speed_is_that_of_caffe_here(tmp_path: Path) -> None:
     """A net of twice the width is slower; one that cannot be built has no speed."""
     seen: list[Any] = []
@@ -62,6 +63,7 @@ def test_the_speed_is_that_of_caffe_here(tmp_path: Path) -> None:
     assert images_per_second(seen[0], 16, 0.1) is None
 
 
+@pytest.mark.caffe
 def test_the_command_prints_a_line_for_each_variant(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "gen-prototxt"), "--list", "batch_size", "--profile", "digits"]
     done = subprocess.run([*command, "--only", "bs1*_lr*"], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.catalog import load_profile, load_sweep
 from caffebench.generator.cli import main
 from caffebench.generator.compare import compare
@@ -93,6 +93,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.caffe
 def test_shapes_and_parameters_are_those_that_caffe_builds(digits_root: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(digits_root)
     (tmp_path / "snapshots").mkdir()
@@ -155,6 +156,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize(
     ("name", "outputs"),
     [
@@ -200,6 +202,7 @@ def test_deploy_says_how_pictures_are_prepared_and_refuses_what_it_cannot_know(
     assert run("--deploy") == 2
 
 
+@pytest.mark.caffe
 def test_split_files_are_the_same_and_caffe_trains_and_tests_them(
     digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +215,7 @@ def test_split_files_are_the_same_and_caffe_trains_and_tests_them(
     assert run(*common, "--split", "--out", "apart", "--check") == 0
     assert sorted(path.name for path in Path("apart").iterdir()) == ["bs64.net.prototxt", "bs64.prototxt"]
     assert compare(load_prototxt(Path("whole/bs64.prototxt")), load_prototxt(Path("apart/bs64.prototxt"))) == []
-    solver = text_format.Parse(Path("apart/bs64.prototxt").read_text(), caffe_pb2().SolverParameter())
+    solver = text_format.Parse(Path("apart/bs64.prototxt").read_text(), caffe_messages().SolverParameter())
     assert (solver.net, solver.HasField("net_param")) == ("apart/bs64.net.prototxt", False)
     caffe = str(BIN / "caffe")
     subprocess.run([caffe, "train", "-solver", "apart/bs64.prototxt"], check=True, capture_output=True, env=ENVIRONMENT)
