@@ -53,9 +53,10 @@ class Choice:
 
 _ACCURACY = re.compile(r"(?<![a-z])acc(?:u|uracy|uracies)?(?=top|[^a-z]|$)|accuracy|(?<![a-z])prec(?:ision)?@?1(?!\d)")
 _TOP = re.compile(r"top[-_ ]?(\d+)|(?:@|(?<![a-z])(?:acc|accuracy|prec|precision)[-_]?at[-_]?|rank[-_ ]?)(\d+)")
-_SCORE = re.compile(
-    r"(?<![a-z])(?:map|m?ap|m?iou|m?iu|f1|auc|dice|kappa|detection_?eval|recall|precision|pixel_acc)(?![a-z])|^score0$"
-)
+_SCORE = re.compile(r"(?<![a-z])(?:m?iou|m?iu|f1|auc|dice|kappa|detection_?eval|recall|precision)(?![a-z])|^score0$")
+_PRECISION = re.compile(r"mAP|(?:^|/)map$|(?<![A-Za-z])AP(?![a-z])|mean_ap")
+"""mAP, as it is written: a ``feature_map`` is none."""
+_ERROR = re.compile(r"(?<![a-z])err(?:or)?(?![a-z])")
 _MEAN = re.compile(r"mean|average|avg|overall|global|total|(?<![a-z])(?:map|miou|miu|all)(?![a-z])|detection_?eval")
 _CLASS = re.compile(r"class|(?<![a-z])(?:cls|category|label)[-_ ]?\d|\[\d+\]$|(?<![a-z])ap(?![a-z])")
 _AUXILIARY = re.compile(r"(?<![a-z])aux")
@@ -82,7 +83,10 @@ def _rank_accuracy(output: TestOutput) -> Rank | None:
     last = plain.rpartition("/")[2]
     top = [int(one or two) for one, two in _TOP.findall(plain)]
     accurate = bool(_ACCURACY.search(plain) or top)
-    if output.weight is not None or not (accurate or _SCORE.search(plain)) or ("loss" in last and not accurate):
+    scored = bool(_SCORE.search(plain) or _PRECISION.search(output.name))
+    if output.weight is not None or _ERROR.search(plain) or not (accurate or scored):
+        return None
+    if "loss" in last and not accurate:
         return None
     single = bool(_CLASS.search(plain)) and not _MEAN.search(plain)
     lesser = (

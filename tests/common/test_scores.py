@@ -51,6 +51,11 @@ def outputs(text: str) -> list[TestOutput]:
         ("score0 score1", "score0", ""),
         ("#1:accuracy #0:loss*1 #0:accuracy", "accuracy", ""),
         ("fc8_acc", "fc8_acc", ""),
+        ("top-1-error top-5-error Top1", "Top1", ""),
+        ("accuracy_5 accuracy_1", "accuracy_1", ""),
+        ("feature_map bbox_mAP", "bbox_mAP", ""),
+        ("loss1/top-1 loss2/top-1 top-1", "top-1", ""),
+        ("val_accuracy/top5 val_accuracy/top1", "val_accuracy/top1", ""),
     ],
 )
 def test_the_accuracy(names: str, accuracy: str, others: str) -> None:
@@ -59,7 +64,20 @@ def test_the_accuracy(names: str, accuracy: str, others: str) -> None:
     assert (found.name, " ".join(found.others), found.net) == (accuracy, others, 0)
 
 
-@pytest.mark.parametrize("names", ["loss*1", "euclidean*1 error", "acceleration_loss*1", "accumulated", "loss top", ""])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "loss*1",
+        "euclidean*1 error",
+        "acceleration_loss*1",
+        "accumulated",
+        "feature_map",
+        "top-1-error",
+        "err",
+        "loss top",
+        "",
+    ],
+)
 def test_no_accuracy(names: str) -> None:
     assert choose_accuracy(outputs(names)) is None
 
