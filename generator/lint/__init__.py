@@ -3,6 +3,7 @@
 from caffebench.generator.lint import (
     asking,
     batchnorm_rules,
+    code_rules,
     data_rules,
     layer_rules,
     learning_rules,
@@ -25,4 +26,5 @@ _REGISTERING = (
     solver_rules,
     batchnorm_rules,
     name_rules,
+    code_rules,
 )

@@ -10,7 +10,6 @@ import atexit
 import json
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import IO, Any
 from google.protobuf import text_format
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.isolated import module_command
 from caffebench.engine.locate import caffe_folder
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.facts import find, first_datum
@@ -229,7 +229,7 @@ def _data_shape(file: Prototxt, layer: Layer, guess: tuple[int, int, int]) -> _S
 def _prober() -> tuple[subprocess.Popen[str], IO[str], IO[str]]:
     folder = tempfile.TemporaryDirectory(prefix="caffebench-lint-")
     process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "caffebench.generator.lint.probe", folder.name],
+        module_command("caffebench.generator.lint.probe", folder.name),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

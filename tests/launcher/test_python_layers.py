@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,15 @@ def test_in_a_package_nothing_is_run_to_find_it(bench: Any) -> None:
     assert not (bench.folder / "RAN").exists()
     assert "'pack.none'" in bench.run(write_solver(bench, "net/b.prototxt", "pack.none"), code=2)
     assert not (bench.folder / "RAN").exists()
+
+
+def test_lint_says_whose_code_it_is(bench: Any) -> None:
+    write_module(bench.folder / "net")
+    for module, said in (
+        ("own_layer", f"the Python module own_layer is {bench.folder}/net/own_layer.py, which came with the prototxt"),
+        ("json", "the Python module json is /"),
+        ("nowhere", "the Python module nowhere, which is not installed here, nor in PYTHONPATH, nor beside the file"),
+    ):
+        file = write_solver(bench, "net/a.prototxt", module)
+        command = [Path(sys.executable).parent / "gen-prototxt", "--lint", file]
+        assert f"note python-code: layer own: {said}" in subprocess.run(command, capture_output=True, text=True).stdout
