@@ -109,6 +109,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     Runs with a header are of one variant; others must have the same solver, net and first weights in their logs, but
     for seed and snapshot prefix. Where no seed is said, Caffe takes one by the clock.
     """
+    if len(runs) == 1:
+        return [Group((runs[0],))]
     together: dict[str, list[Run]] = {}
     seeds: dict[str, set[int]] = {}
     for run in runs:
