@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from caffebench.analysis.runs.groups import Group
-from caffebench.analysis.runs.model import Run
+if TYPE_CHECKING:
+    from caffebench.analysis.runs.groups import Group
+    from caffebench.analysis.runs.model import Run
 
 __all__ = ["COLORS", "DASHES", "final", "style", "window_of"]
 
