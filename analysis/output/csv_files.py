@@ -16,7 +16,8 @@ from caffebench.analysis.output._csv import print_rows, room_for
 from caffebench.analysis.read.columns import TEST
 from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import COLUMNS, Run
-from caffebench.analysis.stitch.parts import Key, Part, Stretch
+from caffebench.analysis.stitch.curves import CHUNK, chunk_of
+from caffebench.analysis.stitch.survivors import Survivors
 from caffebench.common.extras import needs_extra
 from caffebench.common.files import write_whole
 from caffebench.common.printable import csv_text
@@ -131,42 +132,32 @@ Job = Callable[[bytearray], tuple[bytearray, int]]
 def _lines_of_all(runs: Sequence[Run]) -> Iterator[Job]:
     """What makes the lines of all rows, in order, many rows at a time."""
     for run in runs:
-        stitched = run.stitched
-        pairs = list(dict.fromkeys(pair for part in stitched.parts for pair in part.pairs()))
-        places = {pair: place for place, pair in enumerate(pairs)}
-        phases = (("test", net) if kind == TEST else ("train", "") for kind, _, net in pairs)
+        curves = run.stitched
+        places = {pair: place for place, pair in enumerate(curves.pairs)}
+        phases = (("test", net) if kind == TEST else ("train", "") for kind, _, net in curves.pairs)
         heads = [_line(run.name, *phase) + b"," for phase in phases]
-        names = [_line(stitched.labels[kind, code]) for kind, code, _ in pairs]
-        for part in stitched.parts:
-            some: list[Stretch] = []
-            for stretch in part.stretches:
-                some.append(stretch)
-                if sum(one.count for one in some) >= _SOME:
-                    yield partial(_lines, part, some, places, heads, names)
-                    some = []
-            yield partial(_lines, part, some, places, heads, names)
-
-
-_SOME = 10_000  # rows from which on it is worth while to have a thread print them
+        names = [_line(curves.labels[kind, code]) for kind, code, _ in curves.pairs]
+        for part in curves.parts:
+            for begin in range(0, len(part.rows), CHUNK):
+                yield partial(_lines, part, begin, places, heads, names)
 
 
 def _lines(
-    part: Part,
-    stretches: Sequence[Stretch],
-    places: dict[Key, int],
+    part: Survivors,
+    begin: int,
+    places: dict[tuple[int, int, int], int],
     heads: list[bytes],
     names: list[bytes],
     buffer: bytearray,
 ) -> tuple[bytearray, int]:
-    room = room_for(sum(one.count for one in stretches), heads, names)
+    rows, seconds, epochs = chunk_of(part, begin)
+    room = room_for(len(rows), heads, names)
     if len(buffer) < room:
         buffer = bytearray(room)
-    end = 0
-    for stretch in stretches:
-        rows, seconds, epochs = part.open(stretch)
-        what = (rows.kind, rows.metric, rows.net, rows.iteration)
-        end = print_rows(buffer, end, places, heads, names, *what, epochs, seconds, part.session, rows.lr, rows.value)
-    return buffer, end
+    what = (rows.kind, rows.metric, rows.net, rows.iteration)
+    return buffer, print_rows(
+        buffer, 0, places, heads, names, *what, epochs, seconds, part.session, rows.lr, rows.value
+    )
 
 
 def _line(*fields: object) -> bytes:

@@ -54,9 +54,9 @@ class OutputOptions:
         notes: list[str] = []
         table = ""
         if self.published is not None:
-            from caffebench.analysis.output.table.published import read_published
+            from caffebench.analysis.output.table.published import with_published
 
-            read_published(self.published, runs)
+            runs = with_published(self.published, runs)
         written = [self.out / "curves.csv", self.out / "summary.csv"]
         csv_files.write_curves(runs, written[0])
         csv_files.write_summary(runs, written[1])

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffebench.analysis.read.columns import Metrics
-from caffebench.analysis.read.files import Source, find_runs, pour
-from caffebench.analysis.read.parser import Scan, Scanner
+from caffebench.analysis.read.columns import MetricRegistry
+from caffebench.analysis.read.files import RunFiles, find_runs, read_into
+from caffebench.analysis.read.parser import LogParser
 from caffebench.analysis.runs.model import Run
-from caffebench.analysis.runs.reading import make_run, natural
+from caffebench.analysis.runs.reading import make_runs, natural
 
 __all__ = ["Watcher", "watch"]
 
@@ -25,7 +24,7 @@ class _Growing:
     """A log and how much of it is read."""
 
     path: Path
-    scanner: Scanner
+    parser: LogParser
     read: int = 0
     """Bytes that are read."""
     seen: tuple[int, int, int] = (0, 0, 0)
@@ -45,18 +44,19 @@ class _Growing:
         """Read what is new; returns how many bytes that were."""
         self.seen = now
         start = 0 if self.path.suffix in _COMPRESSED else self.read
-        news = pour(self.path, self.scanner.room, self.scanner.filled, start)
+        news = read_into(self.path, self.parser, start)
         self.read += news
         return news
 
 
 @dataclass
 class _Kept:
-    """A run and what is needed to carry on with it."""
+    """Runs of some files and what is needed to carry on with them."""
 
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: MetricRegistry = field(default_factory=MetricRegistry)
     files: list[_Growing] = field(default_factory=list)
-    run: Run | None = None
+    name: str = ""
+    runs: tuple[Run, ...] = ()
 
 
 class Watcher:
@@ -67,7 +67,7 @@ class Watcher:
         self.paths = [Path(path) for path in paths]
         self.train_size = train_size
         self.bytes_read = 0
-        self._kept: dict[Source, _Kept] = {}
+        self._kept: dict[RunFiles, _Kept] = {}
 
     def update(self) -> list[Run] | None:
         """All runs in the natural order of names if any of their logs changed since the last time, else None.
@@ -79,39 +79,35 @@ class Watcher:
         changed = [self._refresh(source, one) for source, one in kept.items()]
         news = any(changed) or kept.keys() != self._kept.keys()
         self._kept = kept
-        return [one.run for one in kept.values() if one.run is not None] if news else None
+        return [run for one in kept.values() for run in one.runs] if news else None
 
-    def _taken_over(self, source: Source) -> _Kept:
+    def _taken_over(self, source: RunFiles) -> _Kept:
         """What is known of a run: as it is now, or before it got another part, or nothing."""
         for known, kept in self._kept.items():
             if known.files == source.files[: len(known.files)]:
                 return kept
         return _Kept()
 
-    def _refresh(self, source: Source, kept: _Kept) -> bool:
+    def _refresh(self, source: RunFiles, kept: _Kept) -> bool:
         try:
-            now = [_Growing(path, Scanner(kept.metrics)).look() for path in source.files]
+            now = [_Growing(path, LogParser(kept.metrics)).look() for path in source.files]
         except OSError:
             return False  # a log that is just being moved away: the next look tells
         if any(one.replaced(state) for one, state in zip(kept.files, now, strict=False)):
-            kept.metrics, kept.files = Metrics(), []
-        kept.files += [_Growing(path, Scanner(kept.metrics)) for path in source.files[len(kept.files) :]]
+            kept.metrics, kept.files = MetricRegistry(), []
+        kept.files += [_Growing(path, LogParser(kept.metrics)) for path in source.files[len(kept.files) :]]
         stale = [(one, state) for one, state in zip(kept.files, now, strict=True) if one.seen != state]
-        if not stale and kept.run is not None and kept.run.name == source.name:
+        if not stale and kept.name == source.name:
             return False
         try:
             for one, state in stale:
                 self.bytes_read += one.go_on(state)
         except OSError:  # not ours to read, or just being moved away: the next look reads it from its beginning
-            kept.metrics, kept.files = Metrics(), []
+            kept.metrics, kept.files = MetricRegistry(), []
             return False
-        kept.run = make_run(source, [_own(one.scanner.result()) for one in kept.files], kept.metrics, self.train_size)
+        logs = [one.parser.result() for one in kept.files]
+        kept.name, kept.runs = source.name, tuple(make_runs(source, logs, kept.metrics, self.train_size))
         return True
-
-
-def _own(scan: Scan) -> Scan:
-    """Stitching puts times right in place: the scanner's own marks stay as they were read."""
-    return replace(scan, marks=[copy(mark) for mark in scan.marks])
 
 
 def watch(

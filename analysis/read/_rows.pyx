@@ -9,7 +9,9 @@ cdef enum:  # kinds, as in rows
     TRAIN = 2
     TEST = 3
     TESTING = 4
+    ODD = 254
     NONE = 255
+    SPEAKERS = 16  # processes whose last heads are kept apart
 
 cdef double NAN = float("nan")
 
@@ -25,23 +27,40 @@ def settle(
     Returns the number of rows and of outputs that have lost the line that says their iteration.
     """
     cdef Py_ssize_t lines = len(kinds), count = 0, bad = 0, head = -1, k, near, kept
-    cdef int last_index = -1, kind
-    cdef bint fallen = False
+    cdef int kind, slot, used = 0, here = -1, last = -1
+    cdef int64_t[SPEAKERS] speaker
+    cdef Py_ssize_t[SPEAKERS] heads
+    cdef int[SPEAKERS] last_index
+    cdef bint[SPEAKERS] fallen
     cdef double value
     with nogil:
         # Only the lines that say something; outputs under their heads.
         for k in range(lines):
             kind = kinds[k]
-            if kind == NONE:
+            if kind == NONE or kind == ODD:
                 continue
+            if kind == LOSS or kind == TESTING or ((kind == TRAIN or kind == TEST) and iterations[k] < 0):
+                if here < 0 or speaker[here] != pids[k]:
+                    here = -1
+                    for slot in range(used if used < SPEAKERS else SPEAKERS):
+                        if speaker[slot] == pids[k]:
+                            here = slot
+                            break
             if kind == LOSS or kind == TESTING:
-                head, last_index, fallen = count, -1, False
-            elif kind == TRAIN or kind == TEST:
-                # Numbers of outputs rise from line to line; where they do not, a line that says an iteration is missing.
-                if 0 <= index_of[metrics[k]] <= last_index:
-                    fallen = True
-                last_index = index_of[metrics[k]]
-                if head < 0 or fallen or (kinds[head] == TESTING) != (kind == TEST):
+                if here < 0:
+                    here = used % SPEAKERS
+                    used += 1
+                last = here
+                speaker[here], heads[here], last_index[here], fallen[here] = pids[k], count, -1, False
+            elif (kind == TRAIN or kind == TEST) and iterations[k] < 0:
+                here = last if here < 0 else here
+                head = heads[here] if here >= 0 else -1
+                if here >= 0:
+                    # Numbers of outputs rise from line to line; where not, a line that says an iteration is missing.
+                    if 0 <= index_of[metrics[k]] <= last_index[here]:
+                        fallen[here] = True
+                    last_index[here] = index_of[metrics[k]]
+                if head < 0 or fallen[here] or (kinds[head] == TESTING) != (kind == TEST):
                     bad += 1
                     kind = NONE
             kinds[count] = kind
@@ -49,7 +68,7 @@ def settle(
             values[count] = values[k]
             pids[count] = pids[k]
             metrics[count] = metrics[k]
-            if kind == TRAIN or kind == TEST:
+            if (kind == TRAIN or kind == TEST) and iterations[k] < 0:
                 iterations[count], times[count] = iterations[head], times[head]
                 nets[count] = nets[head] if kind == TEST else -1
             else:
@@ -96,31 +115,23 @@ def settle(
     return kept, bad
 
 
-def regular(
-    const int64_t[::1] iterations, const int64_t[::1] times, const int32_t[::1] pids,
-    const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets,
+def unique(
+    const int64_t[::1] iterations, const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets,
 ):
-    """Whether rows are of one process, with times and iterations that rise, and say no value twice.
-
-    False also where there are too many metrics to tell.
-    """
+    """Whether iterations rise and no value is said twice at one; False also where there are too many metrics to tell."""
     cdef int64_t[4 * 16 * 64] latest
     cdef Py_ssize_t k, rows = len(iterations)
-    cdef bint good = rows > 0
+    cdef bint good = True
     cdef int key
     with nogil:
         for k in range(4 * 16 * 64):
             latest[k] = -1
         for k in range(rows):
-            if (
-                pids[k] != pids[0] or times[k] == INT64_MIN
-                or not 0 <= metrics[k] < 64 or not -1 <= nets[k] < 15 or kinds[k] > TEST
-                or (k > 0 and (iterations[k] < iterations[k - 1] or times[k] < times[k - 1]))
-            ):
+            if not 0 <= metrics[k] < 64 or not -1 <= nets[k] < 15 or kinds[k] > TEST:
                 good = False
                 break
             key = (kinds[k] * 16 + nets[k] + 1) * 64 + metrics[k]
-            if latest[key] >= iterations[k]:
+            if (k > 0 and iterations[k] < iterations[k - 1]) or latest[key] >= iterations[k]:
                 good = False
                 break
             latest[key] = iterations[k]

@@ -1,114 +1,110 @@
-"""A stretch of a log to its rows and marks: compiled code reads the usual lines, patterns read the others."""
+"""One stretch of whole lines to rows and events."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from caffebench.analysis.read._rows import settle
-from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, Metric, Rows
-from caffebench.analysis.read.lines import FORMATS, HINT, PREFIX, microseconds
-from caffebench.analysis.read.templates import NONE, PAD, Shapes, output_metric, read_shaped
+from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, LogEvent, Metric, ParsedRows
+from caffebench.analysis.read.lines import FORMATS, LABEL, PREFIX, LineFormat, microseconds, to_number
+from caffebench.analysis.read.templates import ODD, PAD, LineTemplates, output_metric, read_lines
 
-__all__ = ["Mark", "read_block"]
+__all__ = ["Block", "parse_block"]
 
 
-@dataclass
-class Mark:
-    """A line that is no value but says something about the run."""
+@dataclass(frozen=True)
+class Block:
+    """What some lines say."""
 
-    at: int
-    kind: str
-    pid: int
-    time: int
-    text: str = ""
-    content: dict[str, Any] = field(default_factory=dict)
+    rows: ParsedRows
+    events: tuple[LogEvent, ...]
+    bad_lines: int
+    is_caffe: bool
 
 
 _NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r(?=\n)")
-_GLOG = re.compile(rb"^[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
+_PREFIXED = re.compile(rb"^[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
 # Where a configuration ends, and where what follows it does; the next attempt of a start that failed ends both.
-_TOLD = re.compile(
-    rb"^(?:\[\d+\] )?[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} |Initializing (?:solver|net) from", re.MULTILINE
+_CONFIG_END = re.compile(
+    rb"^[^\n]{0,60}?(?<![A-Za-z0-9])[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} |"
+    rb"^\d{9,11} +(?:INFO|WARNING|ERROR|FATAL): |Initializing (?:solver|net) from",
+    re.MULTILINE,
 )
-_READY = re.compile(rb"Network initialization done|Initializing (?:solver|net) from")
+_NET_INIT_END = re.compile(rb"Network initialization done|Initializing (?:solver|net) from")
 _GARBLED = re.compile(rb"Iteration \d+.{0,99}, (?:loss|lr)|Testing net|net output #")
-_LIMIT = 2**53  # an iteration beyond is noise, and would not be exact in a float either
+_CONTINUED = re.compile(rb"[\d.eE+#-][\d.]*(?:[eE][-+]?\d+)?(?=$|[\s,(])", re.MULTILINE)
+_TIME_IN_LABEL = re.compile(rb"\d\d:\d\d")
+_PACE = re.compile(rb"\(-?[\d.e+-]+ iter/s, ([\d.]+)s/(\d+) iters?\)")
+_LIMIT = 2**31  # Caffe counts iterations in an int
 _LONGEST = 4 << 20  # bytes of a configuration that are kept
+_KINDS = {"loss": LOSS, "lr": LR, "testing": TESTING, "score": TEST, "test_loss": TEST, "class_ap": TEST}
+_KINDS |= {"average": TEST, "fcn": TEST, "output": TEST}
 
 
-class _Block:
-    """One stretch of whole lines."""
-
-    def __init__(self, data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool) -> None:
-        """See ``read_block``."""
+class _BlockParser:
+    def __init__(self, data: bytearray, size: int, base: int, templates: LineTemplates, *, ended: bool) -> None:
         self.base = base
-        self.metrics = shapes.metrics
-        self.marks: list[Mark] = []
+        self.templates = templates
+        self.metrics = templates.metrics
+        self.events: list[LogEvent] = []
         self.bad = 0
-        self.caffe = False
         if data.find(b"\x1b", 0, size) >= 0 or data.find(b"\r", 0, size) >= 0:
             data = bytearray(_NOISE.sub(b"", bytes(data[:size])).replace(b"\r", b"\n") + PAD)
             size = len(data) - len(PAD)
         self.size = size
         self.data = data
         # The last line of a file that ends without a line's end may be cut in the middle of a number.
-        stop = self.size if ended else data.rfind(b"\n", 0, self.size) + 1
-        self.columns = read_shaped(data, self.size, stop, shapes)
+        stop = size if ended else data.rfind(b"\n", 0, size) + 1
+        test = data.find(b"] Running for ", 0, size) >= 0
+        self.columns = read_lines(data, size, stop, templates, every_line=test)
         self.starts = self.columns.start
-        self.open_end = len(self.starts) - (stop < self.size)
-        self.caffe = bool((self.columns.kind != NONE).any())
-        self._others()
+        self.open_end = len(self.starts) - (stop < size)
+        self.is_caffe = self.columns.prefixed
+        self._head()
+        for number in np.flatnonzero(self.columns.kind == ODD).tolist():
+            begin = int(self.starts[number])
+            end = int(self.starts[number + 1]) if number + 1 < len(self.starts) else size
+            self._line(number, begin, bytes(data[begin:end]).removesuffix(b"\n"))
+        self._clock_falls()
         self.rows = self._rows()
 
-    def _others(self) -> None:
-        """Read the lines that are of no known shape, by the patterns."""
-        odd = np.flatnonzero(self.columns.kind == NONE)
-        if not len(odd):
+    def _head(self) -> None:
+        """What stands before the first line of Caffe may be a configuration that lost its line."""
+        if self.base:
             return
-        breaks = np.flatnonzero(np.diff(odd) > 1)
-        lows = np.concatenate([[0], breaks + 1])
-        highs = np.concatenate([breaks, [len(odd) - 1]])
-        for low, high in zip(odd[lows].tolist(), odd[highs].tolist(), strict=True):
-            begin = int(self.starts[low])
-            end = int(self.starts[high + 1]) if high + 1 < len(self.starts) else self.size
-            self._stretch(begin, end, head=not self.base and begin == 0)
+        first = self.data[: int(self.starts[1])] if len(self.starts) > 1 else self.data[: self.size]
+        if PREFIX.search(first) is not None:
+            return
+        found = _PREFIXED.search(self.data, 0, self.size)
+        stop = min(found.start() if found else self.size, _LONGEST)
+        text = self.data[:stop]
+        if b": " in text:
+            self.events.append(LogEvent(0, "head", 0, NO_TIME, text.decode(errors="replace")))
 
-    def _stretch(self, begin: int, end: int, head: bool) -> None:
-        if head:
-            found = _GLOG.search(self.data, begin, end)
-            stop = found.start() if found else end
-            text = self.data[begin : min(stop, begin + _LONGEST)]
-            if b": " in text:
-                self.marks.append(Mark(self.base + begin, "head", 0, NO_TIME, text.decode(errors="replace")))
-        if not self.caffe:
-            self.caffe = _GLOG.search(self.data, begin, end) is not None
-        while (found := HINT.search(self.data, begin, end)) is not None:
-            low = self.data.rfind(b"\n", begin, found.start()) + 1 or begin
-            begin = self.data.find(b"\n", found.start(), end)
-            begin = begin + 1 if begin >= 0 else end
-            self._line(low, bytes(self.data[low:begin]).rstrip(b"\n"))
-
-    def _line(self, at: int, line: bytes) -> None:
+    def _line(self, number: int, at: int, line: bytes) -> None:
         prefix = None
         for prefix in PREFIX.finditer(line):  # noqa: B007 - the last: a cut line may run into a whole one
             pass
-        if prefix is None:
-            pid, time, message = 0, NO_TIME, line
-        else:
-            self.caffe = True
+        rank, pid, time, message = -1, 0, NO_TIME, line
+        if prefix is not None:
+            self.is_caffe = True
             found = microseconds(prefix)
-            pid, time = int(prefix["pid"][-10:]) & 0x7FFFFFFF, NO_TIME if found is None else found
+            pid = int((prefix["pid"] or b"0")[-10:]) & 0x7FFFFFFF
+            time = NO_TIME if found is None else found
             message = line[prefix.end() :]
-            if prefix["severity"] == b"F":
+            rank = self._rank(line[: prefix.start()], message)
+            if prefix["severity"] == b"F" or prefix["level"] == b"FATAL":
                 text = message.decode(errors="replace").strip()
-                self.marks.append(Mark(self.base + at, "fatal", pid, time, text))
+                self.events.append(LogEvent(self.base + at, "fatal", pid, time, text, rank=rank))
                 return
         for form in FORMATS:
+            if form.shell and prefix is not None:
+                continue
             for word in form.words:
                 if word in message:
                     break
@@ -116,78 +112,164 @@ class _Block:
                 continue
             match = form.pattern.search(message)
             if match is not None:
-                if not self._say(form.kind, at, pid, time, match, at + len(line)):
-                    self.bad += 1
+                if form.kind in _KINDS:
+                    good = self._value(form, number, match, at + len(line), (rank, pid, time))
+                else:
+                    label = line[: prefix.start()] if prefix is not None else b""
+                    good = self._event(form.kind, at, match, at + len(line), label, (rank, pid, time))
+                self.bad += not good
                 return
         if _GARBLED.search(message):
             self.bad += 1
 
-    def _say(self, kind: str, at: int, pid: int, time: int, match: re.Match[bytes], end: int) -> bool:
-        number = int(np.searchsorted(self.starts, at, side="right")) - 1
-        value_kinds = {"loss": LOSS, "lr": LR, "testing": TESTING, "score": TEST, "test_loss": TEST}
-        if kind == "output":
-            value_kinds["output"] = TRAIN if match[1] == b"Train" else TEST
-        if kind not in value_kinds:
-            return self._mark(kind, at, pid, time, match, end)
-        if number >= self.open_end and not match[0].rstrip().endswith(b" loss)"):
+    def _rank(self, label: bytes, message: bytes) -> int:
+        """The number of the speaker that stands before a line, or between prefix and message; -1 without."""
+        label = label.strip()
+        if not label or len(label) > 40 or _TIME_IN_LABEL.search(label):
+            inner = LABEL.match(message.lstrip()) if b"rank" in message[:9].lower() else None
+            return int(inner[4]) if inner is not None and inner[4] else -1
+        found = LABEL.fullmatch(label)
+        if found is not None:
+            return int(next(group for group in found.groups() if group is not None))
+        if not re.search(rb"[A-Za-z0-9]", label) or not label.isascii() or not label.decode().isprintable():
+            return -1
+        return self.templates.labels.setdefault(label, 10_000 + len(self.templates.labels))
+
+    def _value(
+        self, form: LineFormat, number: int, match: re.Match[bytes], end: int, who: tuple[int, int, int]
+    ) -> bool:
+        rank, pid, time = who
+        kind, found = form.kind, match.groupdict()
+        whole = match[0].rstrip().endswith(b" loss)")
+        if number >= self.open_end and not whole:
             return False
-        iteration, value, metric, net = -1, np.nan, Metric(""), -1
-        if kind in ("loss", "lr", "testing"):
-            iteration = int(match[1][:20])
-            if kind == "testing":
-                net = int(match[2][:6])
-            else:
-                value, metric = float(match[2]), Metric(kind)
-        elif kind == "output":
-            value, metric = float(match[4]), output_metric(match[3], match[2], match[5])
-        elif kind == "score":
-            value, metric = float(match[2]), Metric(f"score{int(match[1][:6])}", int(match[1][:6]))
+        if found.get("value") is not None and not whole:
+            if (found.get("rest") or b"").startswith(b" (*"):
+                return False
+            if match.end("value") == len(match[0].rstrip()) and match.end() == match.endpos and self._goes_on(end):
+                return False
+        iteration = int(found["iteration"][:20]) if found.get("iteration") else -1
+        value, net, code = np.nan, -1, _KINDS[kind]
+        metric = Metric("")
+        if kind == "testing":
+            net = int((found["net"] or b"0")[:6])
         else:
-            value, metric = float(match[1]), Metric("total_loss", -1, 1.0)
-        code = -1 if kind == "testing" else self.metrics.code(metric)
-        if iteration > _LIMIT or net > 1000 or code is None:
+            value = to_number(found["value"])
+        if kind in ("loss", "lr"):
+            metric = Metric(kind)
+        elif kind == "output":
+            code = TRAIN if found["phase"] == b"Train" else TEST
+            metric = output_metric(found["name"], found["index"], found["weight"])
+        elif kind == "score":
+            metric = Metric(f"score{int(found['index'][:6])}", int(found["index"][:6]))
+        elif kind == "test_loss":
+            metric = Metric("total_loss", -1, 1.0)
+        elif kind in ("class_ap", "fcn", "average"):
+            net = 0
+            weight = found.get("weight")
+            metric = Metric(found["name"].decode(errors="replace"), -1, to_number(weight) if weight else None)
+        metric_id = -1 if kind == "testing" else self.metrics.id_for(metric)
+        if iteration > _LIMIT or net > 1000 or metric_id is None:
             return False
-        self.columns.put(number, value_kinds[kind], time, pid, iteration, value, code, net)
-        self.caffe = True
+        self.columns.put(number, code, time, pid if rank < 0 else -1 - rank, iteration, value, metric_id, net)
+        self.is_caffe = True
         return True
 
-    def _mark(self, kind: str, at: int, pid: int, time: int, match: re.Match[bytes], end: int) -> bool:
-        said = match[1] if match.re.groups else match[0]
-        mark = Mark(self.base + at, kind, pid, time, said.decode(errors="replace"))
+    def _goes_on(self, end: int) -> bool:
+        """Whether the line that follows begins with the rest of a number."""
+        following = bytes(self.data[end + 1 : end + 200]).split(b"\n", 1)[0]
+        return PREFIX.search(following) is None and _CONTINUED.match(following) is not None
+
+    def _event(
+        self, kind: str, at: int, match: re.Match[bytes], end: int, label: bytes, who: tuple[int, int, int]
+    ) -> bool:
+        rank, pid, time = who
+        text = (match[1] if match.re.groups else match[0]).decode(errors="replace")
+        content: Any = {}
         if kind == "event":
             try:
-                mark.content = json.loads(match[2])
+                content = _printable(json.loads(match[2]))
             except (ValueError, RecursionError):
                 return False
+        elif kind == "ap":
+            content = {"value": to_number(match[2])}
+        elif kind == "caffe_test":
+            self.columns.put(
+                int(np.searchsorted(self.starts, at, side="right")) - 1, TESTING, time, pid, 0, np.nan, -1, 0
+            )
         elif kind in ("solver", "net"):
-            found = _TOLD.search(self.data, end, self.size)
-            stop = found.start() if found else self.size
-            mark.text = self.data[end : min(stop, end + _LONGEST)].decode(errors="replace")
+            if label.strip():
+                text, stop = self._labelled(end, label, rank)
+            else:
+                found = _CONFIG_END.search(self.data, end, self.size)
+                stop = found.start() if found else self.size
+                text = self.data[end : min(stop, end + _LONGEST)].decode(errors="replace")
             if kind == "net":
-                ready = _READY.search(self.data, stop, min(self.size, stop + _LONGEST))
-                wired = self.data[stop : min(ready.start() if ready else self.size, stop + _LONGEST)]
-                mark.content["wiring"] = bytes(wired)
-        self.marks.append(mark)
+                ready = _NET_INIT_END.search(self.data, stop, min(self.size, stop + _LONGEST))
+                content = {
+                    "wiring": bytes(self.data[stop : min(ready.start() if ready else self.size, stop + _LONGEST)])
+                }
+        self.events.append(LogEvent(self.base + at, kind, pid, time, text, content, rank))
         return True
 
-    def _rows(self) -> Rows:
+    def _labelled(self, begin: int, label: bytes, rank: int) -> tuple[str, int]:
+        """A configuration whose every line has a label in front, and where it ends."""
+        exact = re.escape(label) if rank >= 0 else re.sub(rb"\d+", rb"\\d+", re.escape(label).replace(rb"\ ", b" "))
+        form = re.compile(exact.rstrip() + rb"[ \t]?")
+        at, taken = begin + 1, list[bytes]()
+        while at < min(self.size, begin + _LONGEST):
+            end = self.data.find(b"\n", at, self.size)
+            end = end if end >= 0 else self.size
+            line = bytes(self.data[at:end])
+            mine = form.match(line)
+            if mine is not None:
+                if PREFIX.match(line, mine.end()):
+                    break
+                taken.append(line[mine.end() :])
+            elif rank < 0:
+                break
+            at = end + 1
+        return b"\n".join(taken).decode(errors="replace"), min(at, self.size)
+
+    def _clock_falls(self) -> None:
+        """Where the clock of a process falls back, what Caffe measured itself is kept."""
+        c = self.columns
+        shown = np.flatnonzero(c.kind == LOSS)
+        if not len(shown):
+            return
+        falls = np.flatnonzero((np.diff(c.time[shown]) < 0) & (np.diff(c.pid[shown]) == 0)) + 1
+        for number in shown[np.concatenate([[0], falls])].tolist() if self.base else shown[falls].tolist():
+            begin = int(self.starts[number])
+            pace = _PACE.search(self.data, begin, self.data.index(b"\n", begin))
+            if pace is not None:
+                content = {"seconds": float(pace[1]), "iterations": int(pace[2])}
+                where = self.base + begin
+                self.events.append(LogEvent(where, "pace", int(c.pid[number]), NO_TIME, "", content))
+
+    def _rows(self) -> ParsedRows:
         c = self.columns
         indexes = np.array([one.index for one in self.metrics.known], "i4")
         rates = np.empty(len(c.kind))
         count, bad = settle(self.base, indexes, *c.all(), rates)
         self.bad += bad
         columns = (c.iteration, c.value, rates, c.metric, c.net, c.kind, c.start, c.time, c.pid)
-        return Rows(*(one[:count].copy() for one in (*columns, np.full(count, -1, "i4"))))
+        return ParsedRows(*(one[:count].copy() for one in columns))
 
 
-def read_block(
-    data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool
-) -> tuple[Rows, list[Mark], int, bool]:
-    """Rows and marks of the first ``size`` bytes of ``data``, behind which ``PAD`` or more text must follow.
+def _printable(value: Any) -> Any:
+    """The same without lone surrogates, which no file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(inner) for key, inner in value.items()}
+    return [_printable(inner) for inner in value] if isinstance(value, list) else value
 
-    ``base`` is their offset in the log; ``ended`` says that more of the log follows, so the last line is whole. With
-    them come the number of bad lines (cut, garbled, or without the line that says their iteration), and whether there
-    is anything of Caffe at all.
+
+def parse_block(data: bytearray, size: int, base: int, templates: LineTemplates, *, ended: bool) -> Block:
+    """Rows and events of the first ``size`` bytes of ``data``, behind which ``PAD`` or more text must follow.
+
+    ``base`` is their offset in the log; ``ended`` says that more of the log follows, so the last line is whole.
     """
-    block = _Block(data, size, base, shapes, ended=ended)
-    return block.rows, block.marks, block.bad, block.caffe
+    parsed = _BlockParser(data, size, base, templates, ended=ended)
+    events = sorted(parsed.events, key=lambda one: one.byte_offset)
+    return Block(parsed.rows, tuple(events), parsed.bad, parsed.is_caffe)

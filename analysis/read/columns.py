@@ -1,10 +1,10 @@
-"""Rows in columns: what a log says, before anybody asks for a table."""
+"""What a log says, in columns and events: the hand-off from reading to stitching."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,20 @@ from caffebench.analysis.read._rows import pairs
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LOSS", "LR", "NO_TIME", "TEST", "TRAIN", "Aligned", "Metric", "Metrics", "Rows", "Values"]
+__all__ = [
+    "LOSS",
+    "LR",
+    "NO_TIME",
+    "TEST",
+    "TRAIN",
+    "ColumnTable",
+    "CurveRows",
+    "LogEvent",
+    "Metric",
+    "MetricRegistry",
+    "ParsedLog",
+    "ParsedRows",
+]
 
 LOSS, LR, TRAIN, TEST, TESTING = range(5)
 """Kinds: the loss of an ``Iteration`` line, a learning rate that stands alone, an output of the train net, of a test
@@ -25,9 +38,9 @@ NO_TIME = -(2**63)
 Array = npt.NDArray[Any]
 
 
-@dataclass
-class Aligned:
-    """Columns of equal length, the fields of a subclass."""
+@dataclass(frozen=True)
+class ColumnTable:
+    """Columns of equal length, the fields of a subclass; they are not to be changed."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -47,12 +60,14 @@ class Aligned:
         """All rows of all parts, in their order."""
         if not parts:
             return cls.none()
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
 
-@dataclass
-class Values(Aligned):
-    """What is kept of a log for good."""
+@dataclass(frozen=True)
+class CurveRows(ColumnTable):
+    """The columns of values that are kept for good."""
 
     iteration: Array
     """int64."""
@@ -61,7 +76,7 @@ class Values(Aligned):
     lr: Array
     """float64: the learning rate of that iteration; NaN where the log does not tell it nearby."""
     metric: Array
-    """int16: code of ``Metrics``."""
+    """int16: id in the ``MetricRegistry``."""
     net: Array
     """int16: test net, -1 for the train net."""
     kind: Array
@@ -72,27 +87,16 @@ class Values(Aligned):
         return pairs(self.kind, self.metric, self.net)
 
 
-@dataclass
-class Rows(Values):
+@dataclass(frozen=True)
+class ParsedRows(CurveRows):
     """The same with what tells where a row belongs, in the order of the log."""
 
-    at: Array
-    """int64: byte offset of the line."""
+    byte_offset: Array
+    """int64: of the line."""
     time: Array
-    """int64: microseconds, see ``lines.microseconds``; ``NO_TIME`` where the line has no prefix."""
+    """int64: microseconds since 1970, local time; ``NO_TIME`` where the line has no prefix."""
     pid: Array
     """int32: the process, or thread, that wrote the line."""
-
-    gap: Array
-    """int32: number of the hidden stretch of rows that follows here, -1 for none (``scan.Hidden``)."""
-
-    def stored(self) -> list[Array]:
-        """The columns that hidden rows need: those that are kept for good, and the time."""
-        return [*(getattr(self, one.name) for one in fields(Values)), self.time]
-
-    def values(self) -> Values:
-        """The columns that are kept for good."""
-        return Values(*(getattr(self, one.name) for one in fields(Values)))
 
 
 _TYPES = {
@@ -102,10 +106,9 @@ _TYPES = {
     "metric": "i2",
     "net": "i2",
     "kind": "u1",
-    "at": "i8",
+    "byte_offset": "i8",
     "time": "i8",
     "pid": "i4",
-    "gap": "i4",
 }
 
 
@@ -118,26 +121,58 @@ class Metric:
     weight: float | None = None
 
 
-class Metrics:
-    """Codes of metrics, one table for all that is read together."""
+class MetricRegistry:
+    """Ids of metrics, one table for all files of a run; it only grows."""
 
     MOST = 30_000  # more different names than that are noise
 
     def __init__(self) -> None:
         """None known yet."""
         self.known: list[Metric] = []
-        self._codes: dict[Metric, int] = {}
+        self._ids: dict[Metric, int] = {}
         self._lock = threading.Lock()
 
-    def code(self, metric: Metric) -> int | None:
-        """The code of ``metric``, a new one where it is new; None where there are too many."""
+    def id_for(self, metric: Metric) -> int | None:
+        """The id of ``metric``, a new one where it is new; None where there are too many."""
         with self._lock:
-            code = self._codes.get(metric)
-            if code is None and len(self.known) < self.MOST:
-                code = self._codes[metric] = len(self.known)
+            found = self._ids.get(metric)
+            if found is None and len(self.known) < self.MOST:
+                found = self._ids[metric] = len(self.known)
                 self.known.append(metric)
-            return code
+            return found
 
-    def __getitem__(self, code: int) -> Metric:
-        """The metric of a code."""
-        return self.known[code]
+    def __getitem__(self, number: int) -> Metric:
+        """The metric of an id."""
+        return self.known[number]
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """A line that is no value but says something about the run."""
+
+    byte_offset: int
+    kind: str
+    """``LineFormat.kind``, or ``head``: a text before the first line of Caffe."""
+    pid: int
+    time: int
+    """Microseconds as in ``ParsedRows.time``."""
+    text: str = ""
+    """What the format's first group matched; of a solver or net, the configuration that follows."""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    """Of an event line of our launcher, its fields; of a net, ``wiring``: what Caffe said while it was set up."""
+    rank: int = -1
+    """Of several that speak in one log, the number that stands before the line; -1 without."""
+
+
+@dataclass(frozen=True)
+class ParsedLog:
+    """What is in one log."""
+
+    rows: ParsedRows
+    events: tuple[LogEvent, ...]
+    bad_lines: int = 0
+    """Lines that begin like one of Caffe's but are cut, garbled, or have lost the line that says their iteration."""
+    is_caffe: bool = False
+    """There are lines with a prefix of Caffe, or values: where there are none, this is no log of Caffe."""
+    notes: tuple[str, ...] = ()
+    """What was left out, in words."""

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable
 
-__all__ = ["Source", "find_runs", "pour"]
+__all__ = ["RunFiles", "find_runs", "read_into"]
 
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
 _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
-_LESSER = re.compile(r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)")  # what glog writes there is in its INFO file too
+DUPLICATE_SEVERITIES = re.compile(
+    r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)"
+)  # what glog writes there is in its INFO file too
 _COMPRESSED = (".gz", ".xz", ".zst")
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
 
@@ -30,7 +32,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Source:
+class RunFiles:
     """A run's name and its files in order of their part numbers."""
 
     name: str
@@ -57,12 +59,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _looks_like_log(path: Path) -> bool:
     name = _plain(path).lower()
-    if _LESSER.search(path.name):
+    if DUPLICATE_SEVERITIES.search(path.name):
         return False
     return ".log" in name or name.startswith("caffe.") or name.endswith((".txt", ".out", ".err"))
 
 
-def find_runs(paths: Iterable[Path]) -> list[Source]:
+def find_runs(paths: Iterable[Path]) -> list[RunFiles]:
     """Group files and folders into runs: part files of one folder, glog's own files of one snapshot prefix, or a file.
 
     In a folder only files that are called like logs are taken, and only once where links lead to them again.
@@ -93,7 +95,7 @@ def find_runs(paths: Iterable[Path]) -> list[Source]:
         for (_, kind, name), parts in groups.items()
     ]
     return [
-        Source(name, files) for name, files in _unique([(printable(name), _ordered(parts)) for name, parts in made])
+        RunFiles(name, files) for name, files in _unique([(printable(name), _ordered(parts)) for name, parts in made])
     ]
 
 
@@ -101,19 +103,28 @@ def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
     return tuple(path for _, path in sorted(parts))
 
 
+class _Head:
+    """Takes the beginning of a log."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(_HEAD)
+        self.size = 0
+
+    def writable_buffer(self) -> memoryview:
+        return memoryview(self.data)[self.size :]
+
+    def commit(self, count: int) -> None:
+        self.size += count
+
+
 def _snapshot_prefix(path: Path) -> str:
     """The snapshot prefix that the beginning of a log tells; empty where it does not, or cannot be read."""
-    head, size = bytearray(_HEAD), 0
-
-    def filled(count: int) -> None:
-        nonlocal size
-        size += count
-
+    head = _Head()
     try:
-        pour(path, lambda: memoryview(head)[size:], filled)
+        read_into(path, head)
     except OSError:
         return ""
-    found = re.search(rb'snapshot_prefix: "([^"\n]+)"', head)
+    found = re.search(rb'snapshot_prefix: "([^"\n]+)"', head.data)
     return found[1].decode(errors="replace") if found else ""
 
 
@@ -146,11 +157,20 @@ def _opened(path: Path) -> BufferedReader:
     return cast(BufferedReader, path.open("rb", buffering=0))
 
 
-def pour(path: Path, room: Callable[[], memoryview], filled: Callable[[int], None], start: int = 0) -> int:
-    """Put the uncompressed bytes of a log from ``start`` on into ``room``, and say each time how many are ``filled``.
+class Sink(Protocol):
+    """Takes bytes: a ``parser.LogParser``."""
 
-    Returns how many they were; a compressed file that is cut gives what there is. Ends, too, where there is no more
-    room. Raises ``OSError`` where the file cannot be read.
+    def writable_buffer(self) -> memoryview:
+        """Where the next bytes are to be put; an empty one ends the reading."""
+
+    def commit(self, count: int) -> None:
+        """So many bytes have been put there."""
+
+
+def read_into(path: Path, sink: Sink, start: int = 0) -> int:
+    """Read the uncompressed bytes of a log from ``start`` on into ``sink``; returns how many they were.
+
+    A compressed file that is cut gives what there is. Raises ``OSError`` where the file cannot be read.
     """
     done = 0
     with _opened(path) as file:
@@ -158,8 +178,8 @@ def pour(path: Path, room: Callable[[], memoryview], filled: Callable[[int], Non
             file.seek(start)
         # Of a compressed file one piece at a time, or what comes before the place where it is cut would be lost.
         read = getattr(file, "readinto1", file.readinto)
-        while count := _whole(read, room()):
-            filled(count)
+        while count := _whole(read, sink.writable_buffer()):
+            sink.commit(count)
             done += count
     return done
 

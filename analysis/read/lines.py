@@ -10,19 +10,41 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-__all__ = ["FORMATS", "HINT", "PREFIX", "UNKNOWN_YEAR", "Format", "microseconds", "moment", "since_1970"]
+__all__ = [
+    "FORMATS",
+    "LABEL",
+    "PREFIX",
+    "UNKNOWN_YEAR",
+    "WORDS",
+    "LineFormat",
+    "microseconds",
+    "since_1970",
+    "to_datetime",
+    "to_number",
+]
 
-VALUE = rb"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|NaN|inf|Inf)"
+VALUE = (
+    rb"[-+]?(?:\d+(?:\.\d*|,\d+)?(?:[eE][-+]?\d+)?(?![\d#])|\d\.#[A-Z]+\d*|"
+    rb"(?i:nan(?:\([a-z0-9]*\))?|inf(?:inity)?)\b)"
+)
+"""A number as some platform prints it: ``1e-007``, ``0,125``, ``-nan(ind)``, ``1.#QNAN``."""
 
 PREFIX = re.compile(
-    rb"(?P<severity>[IWEF])(?P<year>\d{4})?(?P<month>\d\d)(?P<day>\d\d) "
+    rb"(?:(?P<severity>[IWEF])(?P<year>\d{4})?(?P<month>\d\d)(?P<day>\d\d) "
     rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)\.(?P<micro>\d{6})\s+(?P<pid>\d+) [^\s\]]+:\d+\] ?"
+    rb"|(?P<unix>\d{9,11}) +(?P<level>INFO|WARNING|ERROR|FATAL): \S+ : line \d+ : )"
 )
-"""``I0411 08:54:06.202049 10647 solver.cpp:237] `` (glog before 0.5), ``I20261121 ...`` (since)."""
+"""``I0411 08:54:06.202049 10647 solver.cpp:237] `` (glog before 0.5), ``I20261121 ...`` (since), Android's miniglog:
+``1508138262  INFO: src/caffe/solver.cpp : line 218 : ``."""
+
+LABEL = re.compile(
+    rb"\[(\d{1,4})\]|(\d{1,4}):|\[\d{1,4},(\d{1,4})\]<std(?:err|out)>:|(?:rank|worker)[ =:_#]*(\d{1,4})\W*", re.I
+)
+"""What stands before, or after, the prefix of a line that one of several ranks wrote, where it tells the rank."""
 
 
 @dataclass(frozen=True)
-class Format:
+class LineFormat:
     """One kind of line: what it is called in the parser, how it is recognised, and a real example."""
 
     kind: str
@@ -30,44 +52,77 @@ class Format:
     """One of them is in every such line: they are looked for first."""
     pattern: re.Pattern[bytes]
     example: str
+    shell: bool = False
+    """Only a line without Caffe's prefix is of this kind: others than Caffe say it."""
 
 
-def _format(kind: str, words: str, pattern: bytes, example: str) -> Format:
-    return Format(kind, tuple(word.encode() for word in words.split("|")), re.compile(pattern), example)
+def _format(kind: str, words: str, pattern: bytes, example: str, shell: bool = False) -> LineFormat:
+    return LineFormat(kind, tuple(word.encode() for word in words.split("|")), re.compile(pattern), example, shell)
 
 
-_PACE = rb"(?: \([^()\n]*\))?"  # BVLC since 1.0 and NVCaffe: "(0.83 iter/s, 9.59s/8 iters)"
+_MORE = rb"(?:[ ,;\[(|](?:(?!Iteration )[^\n]){0,200}?)?"  # what forks put between two parts: pace, epochs, memory
+_REST = rb"(?P<rest>[\s,;|(\[{].*)?$"  # and behind the last
+_WEIGHTED = rb"(?: \(\* (?P<weight>" + VALUE + rb") = .{0,99} loss\))?"
 
 FORMATS = (
     _format(
         "loss",
-        ", loss = ",
-        rb"Iteration (\d+)" + _PACE + rb", loss = (" + VALUE + rb")\s*$",
-        "Iteration 20, loss = 7.68",
+        "loss",
+        rb"Iteration (?P<iteration>\d+)" + _MORE + rb", loss = (?P<value>" + VALUE + rb")" + _REST,
+        "Iteration 1000 (21.1 iter/s, 4.72s/100 iter), 1.1/10.7ep, loss = 7.68",
     ),
     _format(
         "lr",
         ", lr = ",
-        rb"Iteration (\d+)" + _PACE + rb", lr = (" + VALUE + rb")(?:, .*)?\s*$",
+        rb"Iteration (?P<iteration>\d+)" + _MORE + rb", lr = (?P<value>" + VALUE + rb")" + _REST,
         "Iteration 20, lr = 0.01, m = 0.9, wd = 0.0005, gs = 1",
     ),
+    # Without the number of the net in spring 2014.
     _format(
-        "testing", ", Testing net", rb"Iteration (\d+), Testing net \(#(\d+)\)\s*$", "Iteration 1000, Testing net (#0)"
+        "testing",
+        ", Testing net",
+        rb"Iteration (?P<iteration>\d+)" + _MORE + rb", Testing net(?: \(#(?P<net>\d+)\))?" + _REST,
+        "Iteration 1000, Testing net (#0)",
     ),
     _format(
         "output",
         " net output #",
-        rb"(Train|Test) net output #(\d+): (\S.{0,255}?) = ("
+        rb"(?P<phase>Train|Test) net output #(?P<index>\d+): (?P<name>\S.{0,255}?) = (?P<value>"
         + VALUE
-        + rb")(?: \(\* ("
-        + VALUE
-        + rb") = .{0,99} loss\))?\s*$",
+        + rb")"
+        + _WEIGHTED
+        + _REST,
         "    Train net output #0: loss = 7.68 (* 1 = 7.68 loss)",
     ),
     # Caffe of early 2014:
-    _format("score", "Test score #", rb"Test score #(\d+): (" + VALUE + rb")\s*$", "Test score #0: 0.41944"),
+    _format(
+        "score",
+        "Test score #",
+        rb"Test score #(?P<index>\d+): (?P<value>" + VALUE + rb")" + _REST,
+        "Test score #0: 0.41944",
+    ),
     # test_compute_loss: true
-    _format("test_loss", "Test loss: ", rb"Test loss: (" + VALUE + rb")\s*$", "Test loss: 2.65"),
+    _format("test_loss", "Test loss: ", rb"Test loss: (?P<value>" + VALUE + rb")" + _REST, "Test loss: 2.65"),
+    # SSD with show_per_class_result
+    _format("class_ap", "class", rb"^\s*(?P<name>class\d+): (?P<value>" + VALUE + rb")" + _REST, "class1: 0.61"),
+    # caffe test: only the averages at its end count
+    _format("caffe_test", "Running for ", rb"^Running for (\d+) iterations", "Running for 50 iterations."),
+    _format(
+        "average",
+        " = ",
+        rb"^(?!Batch )(?P<name>[\w/@.-]{1,255}) = (?P<value>" + VALUE + rb")" + _WEIGHTED + rb"$",
+        "accuracy = 0.91",
+    ),
+    # FCN's score.py
+    _format(
+        "fcn",
+        ">>> ",
+        rb">>> .{0,40}Iteration (?P<iteration>\d+) (?P<name>overall accuracy|mean accuracy|mean IU|fwavacc|loss)"
+        rb" (?P<value>" + VALUE + rb")" + _REST,
+        ">>> 2016-02-16 10:05:00.123456 Iteration 4000 mean IU 0.27",
+    ),
+    # py-faster-rcnn's test_net.py, after the training
+    _format("ap", "AP", rb"^((?:AP for \S{1,99}|Mean AP)) = (" + VALUE + rb")\s*$", "AP for aeroplane = 0.5912", True),
     _format(
         "solver",
         "Initializing solver",
@@ -88,8 +143,8 @@ FORMATS = (
     ),
     _format(
         "snapshot",
-        "Snapshotting ",
-        rb"Snapshotting (?:solver state )?to (?:binary proto|HDF5) file (.*\S)",
+        "Snapshotting |Wrote snapshot to",
+        rb"(?:Snapshotting (?:solver state )?to (?:binary proto file |HDF5 file )?|Wrote snapshot to: )(\S.*\S)",
         "Snapshotting to binary proto file snapshots/bs512_iter_5000.caffemodel",
     ),
     _format(
@@ -99,6 +154,7 @@ FORMATS = (
         "Optimization stopped early.",
     ),
     _format("done", "Optimization Done", rb"Optimization Done", "Optimization Done."),
+    _format("done", "done solving", rb"^(done solving)\s*$", "done solving", True),
     _format(
         "created",
         "Log file created at",
@@ -112,6 +168,37 @@ FORMATS = (
         "*** Aborted at 1453634956 (unix time)",
     ),
     _format("signal", "*** SIG", rb"\*\*\* (SIG[A-Z0-9]+)\b", "*** SIGTERM (@0x3e800006dc4) received by PID 28865"),
+    # What the batch system, the kernel and the shell say of an end.
+    _format(
+        "cancelled",
+        "CANCELLED AT|job killed|TERM_RUNLIMIT|TERM_OWNER|walltime",
+        rb"((?:\*\*\* (?:JOB|STEP) .{0,99}CANCELLED AT|PBS: job killed|TERM_RUNLIMIT|TERM_OWNER|"
+        rb"walltime .{0,40}exceeded).*)",
+        "slurmstepd: error: *** JOB 77 ON n1 CANCELLED AT 2026-02-16T10:05:00 DUE TO TIME LIMIT ***",
+        True,
+    ),
+    _format(
+        "killed",
+        "oom-kill|oom_kill|OOMKilled|Out of memory|out of memory|TERM_MEMLIMIT|memory limit",
+        rb"((?:Detected \d+ )?(?:oom[-_]kill|OOMKilled|Out of memory|out of memory|TERM_MEMLIMIT|"
+        rb"(?i:exceeded .{0,20}memory limit)).*)",
+        "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=77.batch.",
+        True,
+    ),
+    _format(
+        "killed",
+        "Killed|Illegal instruction|Bus error|Floating point exception|Aborted",
+        rb"(?:^|[\s(])((?:Killed|Illegal instruction|Bus error|Floating point exception|Aborted)(?=$|[\s)]).{0,200})",
+        "./train.sh: line 3:  4242 Killed                  caffe train --solver=solver.prototxt",
+        True,
+    ),
+    _format(
+        "cancelled",
+        "Terminated|Hangup|KeyboardInterrupt",
+        rb"(?:^|\s)((?:Terminated|Hangup|KeyboardInterrupt)(?=$|\s).{0,200})",
+        "train.sh: line 2:  4242 Terminated              caffe train",
+        True,
+    ),
     _format(
         "broken",
         "error while loading shared|Error parsing text-format|Segmentation fault|terminate called after|"
@@ -129,16 +216,29 @@ FORMATS = (
 )
 """Every kind of line that means something, with a real example each; the first that matches counts."""
 
-HINT = re.compile(rb"Iteration \d|\bF\d{4,8} |" + b"|".join(re.escape(word) for form in FORMATS for word in form.words))
-"""Every line of ``FORMATS``, every one that looks like one but is cut, and every fatal one, contains this."""
+_MORE_WORDS = (b"Iteration ", b"] class", b": class", b"AP for ", b"Mean AP", b">>> ")
+WORDS = tuple(dict.fromkeys((*_MORE_WORDS, *(word for form in FORMATS for word in form.words if len(word) > 5))))
+"""One of them is in every line of ``FORMATS`` but the averages of ``caffe test``, and in every one that is cut."""
+
 
 _EPOCH = datetime(1970, 1, 1)
 UNKNOWN_YEAR = 1600
 """Stands for the year of a time that a log gives without one: a leap year, so that February 29 can be said."""
 
 
+def to_number(text: bytes) -> float:
+    """The value of what ``VALUE`` matches."""
+    low = text.lower().replace(b",", b".")
+    if b"#" in low or b"(" in low:
+        size = float("inf") if b"inf" in low else float("nan")
+        return -size if low.startswith(b"-") else size
+    return float(low)
+
+
 def microseconds(prefix: re.Match[bytes]) -> int | None:
-    """The time of a glog prefix in microseconds since 1970 (local time), or None where it is no time at all."""
+    """The time of a prefix in microseconds since 1970 (local time), or None where it is no time at all."""
+    if prefix["unix"]:
+        return int(prefix["unix"]) * 10**6
     try:
         at = datetime(
             int(prefix["year"] or UNKNOWN_YEAR),
@@ -159,6 +259,9 @@ def since_1970(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
-def moment(time: int) -> datetime:
-    """The reverse of ``microseconds``."""
-    return _EPOCH + timedelta(microseconds=time)
+def to_datetime(time: int) -> datetime:
+    """The reverse of ``since_1970``; the first or the last moment that a calendar has for what is beyond."""
+    try:
+        return _EPOCH + timedelta(microseconds=time)
+    except OverflowError:
+        return datetime.min if time < 0 else datetime.max

@@ -1,102 +1,93 @@
-"""One log to its rows and marks, in the order of the file: no judgement yet about what belongs where."""
+"""One log to its rows and events, in the order of the file: no judgement yet about what belongs where."""
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from caffebench.analysis.read._rows import regular
-from caffebench.analysis.read.block import Mark, read_block
-from caffebench.analysis.read.columns import LOSS, LR, Metrics, Rows
-from caffebench.analysis.read.files import pour
-from caffebench.analysis.read.lines import UNKNOWN_YEAR, since_1970
-from caffebench.analysis.read.store import Store
-from caffebench.analysis.read.templates import PAD, Shapes
+from caffebench.analysis.read.block import Block, parse_block
+from caffebench.analysis.read.columns import LR, MetricRegistry, ParsedLog, ParsedRows
+from caffebench.analysis.read.files import read_into
+from caffebench.analysis.read.speakers import first_rank
+from caffebench.analysis.read.templates import PAD, LineTemplates
 
-__all__ = ["Hidden", "Scan", "Scanner", "scan", "scan_file"]
+__all__ = ["LogParser", "parse_bytes", "parse_file"]
 
-
-@dataclass(frozen=True)
-class Hidden:
-    """A stretch of rows of one process that holds no surprise: iterations and times rise, nothing ends or begins.
-
-    Between the rows around it, it can be followed without being looked at; so it is put away until it is written.
-    """
-
-    number: int
-    """In the store."""
-    count: int
-    first: int
-    last: int
-    """Its first and last iteration."""
-    time: int
-    """Of the row before it, as the log says it: what is later found to be wrong with times is so for all of it."""
-    pairs: tuple[tuple[int, int, int], ...]
-    """Kind, metric and net of its values, in the order of their first lines."""
+_BLOCK = 1 << 21  # bytes that are parsed at once
+_MANY_BAD = 0.05  # share of bad lines from which on a file is named
 
 
-@dataclass
-class Scan:
-    """What is in one log."""
+class LogParser:
+    """Parses a log that is fed to it bit by bit; what is whole is parsed once, also while the log still grows."""
 
-    ends: Rows
-    """Its rows but for the hidden ones; ``Rows.gap`` says after which row those come."""
-    marks: list[Mark]
-    hidden: list[Hidden]
-    store: Store
-    bad: int = 0
-    """Lines that begin like one of Caffe's but are cut, garbled, or have lost the line that says their iteration."""
-    caffe: bool = False
-    """There are lines with glog's prefix, or values: where there are none, this is no log of Caffe."""
-
-
-_BLOCK = 1 << 21  # bytes that are read at once
-_WORTH = 256  # rows from which on it is worth while to hide some
-_LATE = since_1970(datetime(UNKNOWN_YEAR, 2, 29))  # the untold year may have had this day, or not
-_MARCH = since_1970(datetime(UNKNOWN_YEAR, 3, 1))
-
-
-@dataclass
-class _Read:
-    rows: Rows
-    marks: list[Mark]
-    bad: int
-    caffe: bool
-    middle: Rows | None = None
-
-
-class Scanner:
-    """Reads a log that is fed to it bit by bit; what is whole is read once, also while the log still grows."""
-
-    def __init__(self, metrics: Metrics, workers: int = 1) -> None:
+    def __init__(self, metrics: MetricRegistry, workers: int = 1) -> None:
         """``workers`` is the number of threads."""
-        self._shapes = Shapes(metrics)
-        self._store = Store()
-        self._hidden: list[Hidden] = []
-        self._done: list[_Read] = []
+        self._templates = LineTemplates(metrics)
+        self._done: list[Block] = []
         self._buffer = bytearray(_BLOCK + len(PAD))
         self._size = self._base = 0
-        self._spare: list[bytearray] = []  # fresh memory costs as much as the reading itself
-        self._waiting: deque[tuple[Future[_Read], bytearray]] = deque()
+        self._spare: list[bytearray] = []  # fresh memory costs as much as the parsing itself
+        self._waiting: deque[tuple[Future[Block], bytearray]] = deque()
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
+        self._encoding = ""  # not known before the first bytes
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._raw = bytearray()
 
-    def room(self) -> memoryview:
-        """Where the next bytes of the log are to be put; there is always room for some."""
+    def writable_buffer(self) -> memoryview:
+        """Where the next bytes of the log are to be put; there is always space for some."""
+        if self._decoder is not None:
+            return memoryview(self._raw)
         return memoryview(self._buffer)[self._size : -len(PAD)]
 
-    def filled(self, count: int) -> None:
+    def commit(self, count: int) -> None:
         """So many bytes have been put there."""
+        if self._decoder is not None:
+            self._append(self._decoder.decode(bytes(self._raw[:count])).encode("utf-8", "replace"))
+            return
         self._size += count
-        room = len(self._buffer) - len(PAD)
-        if self._size < room:
+        if not self._encoding and self._size >= 4:
+            self._encoding = _encoding(self._buffer)
+            if self._buffer.startswith(codecs.BOM_UTF8):
+                self._buffer[:3] = b"\n\n\n"
+            if self._encoding != "utf-8":
+                text, self._size = bytes(self._buffer[: self._size]), 0
+                self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
+                self._raw = bytearray(_BLOCK)
+                self._append(self._decoder.decode(text).encode("utf-8", "replace"))
+                return
+        self._parse_full()
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes of the log."""
+        left = memoryview(piece)
+        while left:
+            buffer = self.writable_buffer()
+            count = min(len(buffer), len(left))
+            buffer[:count] = left[:count]
+            left = left[count:]
+            self.commit(count)
+
+    def _append(self, piece: bytes) -> None:
+        left = memoryview(piece)
+        while left:
+            count = min(len(self._buffer) - len(PAD) - self._size, len(left))
+            self._buffer[self._size : self._size + count] = left[:count]
+            self._size += count
+            left = left[count:]
+            self._parse_full()
+
+    def _parse_full(self) -> None:
+        """Parse the buffer where it is full."""
+        space = len(self._buffer) - len(PAD)
+        if self._size < space:
             return
         data = self._buffer
         # A block begins with a train line where that is possible, so that no output is parted from its iteration;
@@ -107,60 +98,39 @@ class Scanner:
         if cut < self._size // 2:
             cut = data.rfind(b"\n", 0, self._size) + 1
         if not cut and self._size < 16 * _BLOCK:
-            self._buffer = bytearray(2 * room + len(PAD))
+            self._buffer = bytearray(2 * space + len(PAD))
         else:
             cut = cut or self._size
             self._buffer = self._spare.pop() if self._spare else bytearray(_BLOCK + len(PAD))
+            rest = bytes(memoryview(data)[cut : self._size])
             self._start(data, cut)
-        rest = self._size - cut
-        if rest >= len(self._buffer) - len(PAD):
-            self._buffer = bytearray(2 * rest + len(PAD))
-        self._buffer[:rest] = memoryview(data)[cut : self._size]
-        self._base += cut
-        self._size = rest
-
-    def feed(self, piece: bytes) -> None:
-        """Take the next bytes of the log."""
-        left = memoryview(piece)
-        while left:
-            room = self.room()
-            count = min(len(room), len(left))
-            room[:count] = left[:count]
-            left = left[count:]
-            self.filled(count)
+            data = bytearray(rest)
+            self._base += cut
+            self._size, cut = len(rest), 0
+        if self._size >= len(self._buffer) - len(PAD):
+            self._buffer = bytearray(2 * self._size + len(PAD))
+        self._buffer[: self._size] = memoryview(data)[: self._size]
 
     def _start(self, data: bytearray, size: int) -> None:
         ended = data[size - 1] == 10  # or a line is longer than any of Caffe
         if self._workers == 1 or not self._base:
-            # The first block is read here: it teaches the shapes that the others are of.
-            self._take(_read(data, size, self._base, self._shapes, ended=ended))
+            # The first block is parsed here: it teaches the templates that the others are of.
+            self._done.append(parse_block(data, size, self._base, self._templates, ended=ended))
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers)
-        future = self._pool.submit(_read, data, size, self._base, self._shapes, ended=ended)
+        future = self._pool.submit(parse_block, data, size, self._base, self._templates, ended=ended)
         self._waiting.append((future, data))
         if len(self._waiting) > 2 * self._workers:
             self._next()
 
     def _next(self) -> None:
         future, data = self._waiting.popleft()
-        self._take(future.result())
+        self._done.append(future.result())
         if len(data) == _BLOCK + len(PAD):
             self._spare.append(data)
 
-    def _take(self, read: _Read) -> None:
-        middle = read.middle
-        if middle is not None:
-            place = int(np.flatnonzero(read.rows.gap == 0)[0])
-            read.rows.gap[place] = len(self._hidden)
-            number = self._store.put(middle.stored())
-            pairs, time = tuple(middle.pairs()), int(read.rows.time[place])
-            first, last = int(middle.iteration[0]), int(middle.iteration[-1])
-            self._hidden.append(Hidden(number, len(middle), first, last, time, pairs))
-            read.middle = None
-        self._done.append(read)
-
-    def result(self) -> Scan:
+    def result(self) -> ParsedLog:
         """What the log says so far; more may be fed afterwards."""
         while self._waiting:
             self._next()
@@ -168,84 +138,68 @@ class Scanner:
             self._pool.shutdown()
             self._pool = None
         self._buffer[self._size : self._size + len(PAD)] = PAD
-        rest = _read(self._buffer, self._size, self._base, self._shapes, ended=False)
-        parts = [*self._done, rest]
-        rows = Rows.joined([one.rows for one in parts])
-        _carry(rows)
-        return Scan(
-            _unsaid(rows),
-            [mark for one in parts for mark in one.marks],
-            list(self._hidden),
-            self._store,
-            sum(one.bad for one in parts),
-            any(one.caffe for one in parts),
+        rest = parse_block(self._buffer, self._size, self._base, self._templates, ended=False)
+        blocks = [*self._done, rest]
+        rows = _drop_orphan_rates(_with_rates(ParsedRows.joined([one.rows for one in blocks if len(one.rows)])))
+        bad = sum(one.bad_lines for one in blocks)
+        log = ParsedLog(
+            rows,
+            tuple(event for one in blocks for event in one.events),
+            bad,
+            any(one.is_caffe for one in blocks),
+            (f"{bad:,} bad lines, cut or garbled, beside {len(rows):,} good ones",)
+            if bad > 5 and bad > _MANY_BAD * (bad + len(rows))
+            else (),
         )
+        return first_rank(log)
 
 
-def scan(pieces: Iterable[bytes], metrics: Metrics, workers: int | None = None) -> Scan:
-    """Read a log from pieces of any size. Any bytes at all are taken; what is no line of Caffe is passed over."""
-    scanner = Scanner(metrics, workers or os.cpu_count() or 1)
+def parse_bytes(pieces: Iterable[bytes], metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
+    """Parse a log from pieces of any size. Any bytes at all are taken; what is no line of Caffe is passed over."""
+    parser = LogParser(metrics, workers or os.cpu_count() or 1)
     for piece in pieces:
-        scanner.feed(piece)
-    return scanner.result()
+        parser.feed(piece)
+    return parser.result()
 
 
-def scan_file(path: Path, metrics: Metrics, workers: int | None = None) -> Scan:
+def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
     """The same of a file, compressed or not. Raises ``OSError`` where it cannot be read."""
-    scanner = Scanner(metrics, workers or os.cpu_count() or 1)
-    pour(path, scanner.room, scanner.filled)
-    return scanner.result()
+    parser = LogParser(metrics, workers or os.cpu_count() or 1)
+    read_into(path, parser)
+    return parser.result()
 
 
-def _read(data: bytearray, size: int, base: int, shapes: Shapes, *, ended: bool) -> _Read:
-    read = _Read(*read_block(data, size, base, shapes, ended=ended))
-    rows = read.rows
-    if ended and len(rows) >= _WORTH and _plain(rows) and all(_fits(one, rows) for one in read.marks):
-        # Three train lines stay at either end: more is never looked at to tell what belongs together.
-        losses = rows.iteration[rows.kind == LOSS]
-        first = int(np.searchsorted(rows.iteration, losses[2], "right"))
-        last = int(np.searchsorted(rows.iteration, losses[-3], "left"))
-        # Learning rates that the next block says may lack at the end, but what is hidden knows all, or none.
-        dark = np.isnan(rows.lr)
-        if last - first > _WORTH // 2 and (dark.all() or not dark[: last + 1].any()):
-            read.middle = rows[first:last]
-            read.rows = Rows.joined([rows[:first], rows[last:]])
-            read.rows.gap[first - 1] = 0
-    return read
+def _encoding(head: bytearray) -> str:
+    """Of a log that begins so: by its byte-order mark, or by the zeros of UTF-16."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if head[1] == 0 == head[3] and head[0] and head[2]:
+        return "utf-16-le"
+    return "utf-16-be" if head[0] == 0 == head[2] and head[1] and head[3] else "utf-8"
 
 
-def _plain(rows: Rows) -> bool:
-    """Nothing in these rows can change what is made of others."""
-    if not regular(rows.iteration, rows.time, rows.pid, rows.kind, rows.metric, rows.net):
-        return False
-    return not rows.time[0] < _LATE <= rows.time[-1] and int((rows.kind == LOSS).sum()) > 6
-
-
-def _fits(mark: Mark, rows: Rows) -> bool:
-    """It is a snapshot, at a time between those of the rows around it: nothing to be put right by them."""
-    place = int(np.searchsorted(rows.at, mark.at))
-    around = rows.time[max(place - 1, 0) : place + 1].tolist()
-    return mark.kind == "snapshot" and (place == 0 or around[0] <= mark.time) and mark.time <= around[-1]
-
-
-def _carry(rows: Rows) -> None:
-    """Settle the learning rates that a block left to its neighbours."""
-    open_ones = np.flatnonzero(np.isnan(rows.lr))
+def _with_rates(rows: ParsedRows) -> ParsedRows:
+    """Fill in the learning rates that a block left to its neighbours."""
+    unknown = np.isnan(rows.lr)
+    open_ones = np.flatnonzero(unknown)
     if not len(open_ones) or len(open_ones) == len(rows):
-        return
-    told = np.flatnonzero(~np.isnan(rows.lr))
-    after = np.searchsorted(told, open_ones)
-    following = told[np.minimum(after, len(told) - 1)]
-    before = told[np.maximum(after - 1, 0)]
-    same = (rows.iteration[following] == rows.iteration[open_ones]) | (after == 0)
-    rows.lr[open_ones] = np.where(same, rows.lr[following], rows.lr[before])
-
-
-def _unsaid(rows: Rows) -> Rows:
-    """Without the learning rates whose train line is in the block before or after: they are no rows of their own."""
-    lone, others = np.flatnonzero(rows.kind == LR), np.flatnonzero(rows.kind != LR)
-    if not len(lone) or not len(others):
         return rows
+    known = np.flatnonzero(~unknown)
+    after = np.searchsorted(known, open_ones)
+    following = known[np.minimum(after, len(known) - 1)]
+    before = known[np.maximum(after - 1, 0)]
+    same = (rows.iteration[following] == rows.iteration[open_ones]) | (after == 0)
+    rates = rows.lr.copy()
+    rates[open_ones] = np.where(same, rows.lr[following], rows.lr[before])
+    return ParsedRows(*(rates if one.name == "lr" else getattr(rows, one.name) for one in fields(rows)))
+
+
+def _drop_orphan_rates(rows: ParsedRows) -> ParsedRows:
+    """Without the learning rates whose train line is in the block before or after: they are no rows of their own."""
+    lone = np.flatnonzero(rows.kind == LR)
+    if not len(lone) or len(lone) == len(rows):
+        return rows
+    others = np.flatnonzero(rows.kind != LR)
     after = np.searchsorted(others, lone)
     near = (others[np.minimum(after, len(others) - 1)], others[np.maximum(after - 1, 0)])
     keep = np.ones(len(rows), bool)

@@ -103,17 +103,23 @@ def _fed_classes(layers: list[Message]) -> int | None:
 
 
 _WIRING = re.compile(
-    rb"^[IWEF]\d{4,8} [\d:.]+ +\d+ net\.cpp:\d+\] (.*(?: <- | -> |with loss weight).*|(?:Setting up|Top sh).*)$", re.M
+    rb"^[^\n]{0,60}?[IWEF]\d{4,8} [\d:.]+ +\d+ net\.cpp:\d+\] "
+    rb"(.*(?: <- | -> |with loss weight).*|(?:Setting up|Top sh).*)$",
+    re.M,
 )
 _SHAPE = re.compile(r"Top shape: ((?:\d+ )*)\(")
 
 
-def _wired_classes(wiring: bytes) -> int | None:
-    """Channels of the blob that goes into the last layer with a loss weight, as Caffe told while setting up."""
+def _wired(wiring: bytes) -> tuple[int | None, int | None]:
+    """Channels and images of the blob that goes into the last loss layer, as Caffe told while setting up.
+
+    That is the last layer with a loss weight, or, where none is told, the last one that joins two blobs.
+    """
     bottoms: dict[str, list[str]] = {}
     tops: dict[str, list[str]] = {}
     shapes: dict[str, list[int]] = {}
-    layer, place, found = "", 0, None
+    layer, place = "", 0
+    losses: list[str] = []
     for found_line in _WIRING.finditer(wiring):
         line = found_line[1].decode(errors="replace").rstrip()
         if " <- " in line:
@@ -125,16 +131,20 @@ def _wired_classes(wiring: bytes) -> int | None:
         elif line.startswith("Setting up "):
             layer, place = line[11:].strip(), 0
         elif shape := _SHAPE.match(line):
-            made = tops.get(layer, [])
+            made = tops.get(layer) or [layer]
             if place < len(made):
                 shapes[made[place]] = [int(one) for one in shape[1].split()]
             place += 1
-        elif "with loss weight" in line and len(bottoms.get(layer, ())) == 2:
-            scores, labels = (shapes.get(one, []) for one in bottoms[layer])
-            # Labels have one channel; where both have as many (a regression), there are no classes.
-            if len(scores) > 1 and 1 < scores[1] < _LIMIT and labels and (len(labels) == 1 or labels[1] == 1):
-                found = scores[1]
-    return found
+        elif "with loss weight" in line:
+            losses.append(layer)
+    joining = [name for name in losses or bottoms if len(bottoms.get(name, ())) == 2]
+    for name in reversed(joining):
+        scores, labels = (shapes.get(one, []) for one in bottoms[name])
+        # Labels have one channel; where both have as many (a regression), there are no classes.
+        one_channel = len(labels) == 1 or (len(labels) > 1 and labels[1] == 1) or (not labels and not losses)
+        if len(scores) > 1 and 1 < scores[1] < _LIMIT and one_channel:
+            return scores[1], scores[0]
+    return None, None
 
 
 def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus: int = 1) -> Config:
@@ -152,6 +162,8 @@ def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus:
     test_images, _ = _batch_and_source([one for one in layers if one.get("include")], "TEST")
     if test_images is None:
         test_images, _ = _batch_and_source(layers, "TEST")
+    classes, images_set_up = _wired(wiring)
+    images = images_set_up if images is None else images
     iter_size = max(1, _whole(first(solver, "iter_size")) or 1)
     prefix = first(solver, "snapshot_prefix")
     return Config(
@@ -166,7 +178,7 @@ def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus:
         test_interval=_whole(first(solver, "test_interval")),
         test_batch_size=test_images,
         snapshot_prefix=prefix if isinstance(prefix, str) else None,
-        classes=_fed_classes(layers) or _wired_classes(wiring),
+        classes=_fed_classes(layers) or classes,
         train_source=source,
         solver=solver,
         net=net,

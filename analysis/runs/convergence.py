@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from caffebench.analysis.runs.config import Config
 from caffebench.analysis.runs.model import Session
-from caffebench.analysis.stitch.curves import Stitched
+from caffebench.analysis.stitch.curves import RunCurves
 
 __all__ = ["DEAD_SOFTMAX", "verdict"]
 
@@ -29,11 +29,13 @@ STOPPED_PATIENCE, STOPPED_SHARE = 500, 0.01
 """The same where somebody stopped the run on purpose before that share of ``max_iter``."""
 ABOVE, ABOVE_PATIENCE = 0.1, 500
 """How far above guessing a loss may end after that many iterations: until then a start may be wild."""
+LEARNED = 0.1
+"""Share of guessing by which the loss must have been below it once for a later return to be called a collapse."""
 FAR, FAR_PATIENCE = 1.3, 100
 """Times guessing that the loss may be after that many iterations."""
 
 
-def verdict(sessions: Sequence[Session], stitched: Stitched, config: Config, classes: int | None) -> tuple[str, str]:
+def verdict(sessions: Sequence[Session], stitched: RunCurves, config: Config, classes: int | None) -> tuple[str, str]:
     """Status and reason of a run."""
     if not len(stitched):
         crashed = [one for one in sessions if one.ended == "crashed"]
@@ -55,12 +57,12 @@ def verdict(sessions: Sequence[Session], stitched: Stitched, config: Config, cla
     return "stopped", f"the log ends without a word ({reached})"
 
 
-def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_iter: int | None) -> str:
+def _not_converged(stitched: RunCurves, classes: int | None, stopped: bool, max_iter: int | None) -> str:
     """Why a run is called not converged; empty where it is not."""
-    (shown, losses), (shown_last, losses_last) = stitched.ends("loss", "train", _ENOUGH)
+    shown, losses = stitched.points("loss", "train")
     if not len(losses):
         return ""
-    end = losses_last[-LAST:]
+    end = losses[-LAST:]
     if not np.isfinite(end[-1]) or np.isfinite(end).mean() < 0.5:
         return "the loss became NaN or infinite"
     scale = sum(metric.weight or 0.0 for _, metric in stitched.named("train") if metric.index >= 0) or 1.0
@@ -72,25 +74,34 @@ def _not_converged(stitched: Stitched, classes: int | None, stopped: bool, max_i
     chance = math.log(classes) * scale
     guessing = f"guessing ({'' if scale == 1 else f'{scale:g} x '}ln {classes} = {chance:.3g})"
     final = float(np.median(end[np.isfinite(end)]))
-    iterations = int(shown_last[-1] - shown[0])
+    iterations = int(shown[-1] - shown[0])
     if final > chance * FAR and iterations >= FAR_PATIENCE:
         return f"the loss ended at {final:.4g}, far above {guessing}"
     if final > chance + ABOVE * scale and iterations >= ABOVE_PATIENCE:
         return f"the loss ended at {final:.4g}, above {guessing}"
     if final < chance - MARGIN * scale:
         return ""
-    best = min(_best(losses), _best(losses_last))
+    medians, middles = _medians(losses)
+    learning = np.flatnonzero(medians < chance - MARGIN * scale)
     early = stopped and max_iter is not None and iterations < max_iter * STOPPED_SHARE
-    if best > chance - MARGIN * scale and iterations >= (STOPPED_PATIENCE if early else PATIENCE):
+    if not len(learning):
+        if iterations < (STOPPED_PATIENCE if early else PATIENCE):
+            return ""
         return f"the loss stayed at {guessing} for {iterations:,} iterations{', then it was stopped' if early else ''}"
+    since = int(shown[middles[learning[-1]]])
+    if medians.min() < chance - LEARNED * chance and shown[-1] - since >= PATIENCE and len(medians) - learning[-1] > 1:
+        return f"collapsed to guessing after iteration {since:,}: the loss stayed at {guessing} to the end"
     return ""
 
 
-def _best(losses: npt.NDArray[np.float64]) -> float:
-    """The lowest median of ``LAST`` losses in a row."""
-    told = np.where(np.isnan(losses), np.inf, losses)
-    windows = np.lib.stride_tricks.sliding_window_view(told, min(LAST, len(told)))
-    return float(np.median(windows, axis=1).min())
+def _medians(losses: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """The median of ``LAST`` losses in a row, at a hundred thousand places at most, and the index of each middle."""
+    known = np.where(np.isnan(losses), np.inf, losses)
+    width = min(LAST, len(known))
+    windows = np.lib.stride_tricks.sliding_window_view(known, width)
+    step = max(1, len(windows) // _PLACES)
+    medians: npt.NDArray[np.float64] = np.median(windows[::step], axis=1)
+    return medians, np.arange(len(medians)) * step + width // 2
 
 
-_ENOUGH = 100_000  # displayed losses at either end that are looked at, at least
+_PLACES = 100_000

@@ -16,7 +16,7 @@ from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose
 if TYPE_CHECKING:
     import polars as pl
 
-    from caffebench.analysis.stitch.curves import Stitched
+    from caffebench.analysis.stitch.curves import RunCurves
     from caffebench.analysis.stitch.drawn import Drawn
 
 __all__ = ["COLUMNS", "Run", "Session"]
@@ -25,7 +25,7 @@ COLUMNS = ("run", "phase", "net", "iteration", "epoch", "seconds", "session", "l
 """Columns of the long table of curves."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
     """One start of Caffe, from its first line to its last, whether it trained or failed at once."""
 
@@ -60,22 +60,22 @@ class Session:
         return self.first_iteration is not None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     """One training run: all its sessions, stitched."""
 
     name: str
-    sources: list[str]
-    sessions: list[Session]
+    sources: tuple[str, ...]
+    sessions: tuple[Session, ...]
     config: Config
     """Of the last session that trained; of the first session where none did."""
     header: dict[str, Any]
     """Header of the generated file (``caffebench: run`` line); empty for logs that are not ours."""
     status: str
-    """``done``, ``stopped``, ``crashed``, ``not_converged`` or ``empty``."""
+    """``done``, ``stopped``, ``crashed``, ``not_converged``, ``empty``, or ``tested``: a test of finished weights."""
     reason: str
     """Why this status, in words."""
-    stitched: Stitched
+    stitched: RunCurves
     """The surviving rows, in columns."""
     train_size: int | None = None
     """Images of one epoch."""
@@ -83,6 +83,8 @@ class Run:
     """Training seconds that led to the last surviving weights."""
     bad_lines: int = 0
     """Lines of Caffe that were cut or garbled, and skipped."""
+    notes: tuple[str, ...] = ()
+    """What was left out of its logs, in words."""
     accuracy_name: str | None = None
     """The test output that the user calls the accuracy; None for the one that its name says (``common.scores``)."""
     loss_name: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -14,80 +14,132 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis.read.block import Mark
-from caffebench.analysis.read.columns import Metrics
-from caffebench.analysis.read.files import Source, find_runs
-from caffebench.analysis.read.parser import Scan, scan_file
+from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
+from caffebench.analysis.read.files import RunFiles, find_runs
+from caffebench.analysis.read.parser import parse_file
 from caffebench.analysis.runs.config import TRAIN_SIZES, Config
 from caffebench.analysis.runs.convergence import verdict
 from caffebench.analysis.runs.model import Run
-from caffebench.analysis.stitch.session_rows import to_session
-from caffebench.analysis.stitch.sessions import in_order, pieces_of
-from caffebench.analysis.stitch.survivors import stitch
+from caffebench.analysis.runs.sessions import describe, with_later_scores
+from caffebench.analysis.runs.text_format import parse
+from caffebench.analysis.runs.trainings import Training, split_trainings
+from caffebench.analysis.stitch.curves import RunCurves
+from caffebench.analysis.stitch.session_rows import SessionRows
+from caffebench.analysis.stitch.sessions import order_sessions, split_sessions, voices
+from caffebench.analysis.stitch.survivors import join_sessions
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.printable import printable
 
-__all__ = ["make_run", "read_run", "read_runs"]
+__all__ = ["make_runs", "natural", "read_runs", "read_source"]
 
 
-def read_run(source: Source, train_size: int | None = None, threads: int | None = None) -> Run | None:
-    """Read one run; None where not one of its files is a Caffe log."""
-    metrics = Metrics()
-    return make_run(source, [scan_file(path, metrics, threads) for path in source.files], metrics, train_size)
+def read_source(source: RunFiles, train_size: int | None = None, threads: int | None = None) -> list[Run]:
+    """Read the runs that some files hold; none where not one of them is a Caffe log."""
+    metrics = MetricRegistry()
+    return make_runs(source, [parse_file(path, metrics, threads) for path in source.files], metrics, train_size)
 
 
-def make_run(source: Source, scans: Sequence[Scan], metrics: Metrics, train_size: int | None = None) -> Run | None:
-    """Stitch a run from the scans of its files; None where not one of them is a Caffe log."""
-    if not any(one.caffe for one in scans):
-        return None
-    scans = [replace(one, marks=_believed(one)) for one in scans]
-    found = [
-        piece
-        for part, (path, one) in enumerate(zip(source.files, scans, strict=True))
-        for piece in pieces_of(one, printable(path.name), part)
-    ]
-    header: dict[str, Any] = {}
-    for mark in (mark for one in scans for mark in one.marks):
-        if mark.kind == "event" and mark.text == "run" and isinstance(mark.content.get("header"), dict):
-            header = mark.content["header"]
-    ordered = in_order([one for one in found if one.fresh or len(one.rows) or one.mark("fatal", "broken", "head")])
-    sessions = [to_session(piece, number) for number, piece in enumerate(ordered, 1)]
-    told = [one.config for one in sessions if one.trained and one.config.solver]
-    told = told or [one.config for one in sessions if one.config.solver] or [Config()]
-    config = told[-1]
-    for one in sessions:
-        if not one.config.solver:
-            one.config = config
-    classes = header.get("classes") or config.classes
-    classes = classes if isinstance(classes, int) and classes > 1 else None
-    said = header.get("train_size")
-    size = train_size or (said if isinstance(said, int) and said > 0 else None) or TRAIN_SIZES.get(classes or 0)
-    stitched, seconds = stitch(source.name, metrics.known, ordered, sessions, header, size)
-    status, reason = verdict(sessions, stitched, config, classes)
-    return Run(
-        name=source.name,
-        sources=[printable(str(path)) for path in source.files],
-        sessions=sessions,
-        config=config,
-        header=header,
-        status=status,
-        reason=reason,
-        stitched=stitched,
-        train_size=size,
-        seconds=seconds,
-        bad_lines=sum(one.bad for one in scans) + sum(one.garbled for one in found),
+def make_runs(
+    source: RunFiles, logs: Sequence[ParsedLog], metrics: MetricRegistry, train_size: int | None = None
+) -> list[Run]:
+    """Stitch the runs of files that are parsed; none where not one of these is a Caffe log.
+
+    That is one run, unless several trainings are in them: one after the other, or at once.
+    """
+    if not any(one.is_caffe for one in logs):
+        return []
+    logs = [replace(one, events=_believed(one)) for one in logs]
+    bad = sum(one.bad_lines for one in logs)
+    notes = tuple(
+        f"{printable(str(path))}: {note}" for path, one in zip(source.files, logs, strict=True) for note in one.notes
     )
+    spoken = [voices(one) for one in logs]
+    runs: list[Run] = []
+    for voice in range(max(map(len, spoken))):
+        sessions = [
+            session
+            for part, (path, several) in enumerate(zip(source.files, spoken, strict=True))
+            for session in (split_sessions(several[voice], printable(path.name), part) if voice < len(several) else ())
+        ]
+        if voice and runs and _same_training(runs, sessions):
+            notes = (*notes, f"{source.name}: several processes say the same training: only the first is read")
+            continue
+        garbled = sum(one.garbled for one in sessions)
+        known = [one for one in sessions if one.fresh or len(one.rows) or one.event("fatal", "broken", "head")]
+        for training in split_trainings(list(order_sessions(known))):
+            runs.append(_make_run(source, training, metrics, train_size, bad + garbled))
+            bad = garbled = 0  # they are the file's, not of each of its runs
+    names = [run.name for run in runs]
+    runs = [
+        replace(run, name=name if names.count(name) == 1 else f"{name}~{names[:at].count(name) + 1}")
+        for at, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
+    runs = [replace(run, stitched=replace(run.stitched, name=run.name)) for run in runs]
+    return [replace(runs[0], notes=notes), *runs[1:]] if runs else runs
 
 
-def _believed(scan: Scan) -> list[Mark]:
-    """Its marks but for event lines that no process of the log can have written.
+def _believed(log: ParsedLog) -> tuple[LogEvent, ...]:
+    """Its events but for those of ours that no process of the log can have written.
 
     The name of a layer may hold a line break, and behind it what looks like a line of ours. What cannot be known when a
     net is written is the number of the process: it must be one that trains, or that of the log's first line.
     """
-    speakers = {one.pid for one in scan.marks if one.kind in ("solver", "net", "start", "resume")}
-    speakers |= set(np.unique(scan.ends.pid).tolist()) | {one.pid for one in scan.marks[:1]}
-    return [one for one in scan.marks if one.kind != "event" or one.pid in speakers]
+    speakers = {one.pid for one in log.events if one.kind in ("solver", "net", "start", "resume")}
+    speakers |= set(np.unique(log.rows.pid).tolist()) | {one.pid for one in log.events[:1]}
+    return tuple(one for one in log.events if one.kind != "event" or one.pid in speakers or one.rank >= 0)
+
+
+def _same_training(runs: Sequence[Run], sessions: Sequence[SessionRows]) -> bool:
+    """Whether sessions are of a rank of a training that is read already: they have its solver, word for word."""
+    said = [one.event("solver") for one in sessions]
+    first = next((one.text for one in said if one is not None), "")
+    return bool(first) and any(parse(first) == run.config.solver for run in runs)
+
+
+def _make_run(
+    source: RunFiles, training: Training, metrics: MetricRegistry, train_size: int | None, bad_lines: int
+) -> Run:
+    rows = [with_later_scores(one, metrics) for one in training.sessions]
+    described = [describe(one, number) for number, one in enumerate(rows, 1)]
+    header: Mapping[str, Any] = {}
+    for event in (event for one in rows for event in one.events):
+        if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
+            header = event.content["header"]
+    told = [one.config for one in described if one.trained and one.config.solver]
+    told = told or [one.config for one in described if one.config.solver] or [Config()]
+    config = told[-1]
+    described = [one if one.config.solver else replace(one, config=config) for one in described]
+    classes = header.get("classes") or config.classes
+    classes = classes if isinstance(classes, int) and classes > 1 else None
+    said = header.get("train_size")
+    size = train_size or (said if isinstance(said, int) and said > 0 else None) or TRAIN_SIZES.get(classes or 0)
+    joined = join_sessions(rows, [one.config.batch_size for one in described], header, size)
+    sessions = tuple(
+        replace(one, lost_iterations=lost, seconds=seconds)
+        for one, lost, seconds in zip(described, joined.lost_iterations, joined.session_seconds, strict=True)
+    )
+    name = f"{source.name}/{training.name}" if training.name and training.name != source.name else source.name
+    if training.name.startswith(f"{source.name}~"):
+        name = training.name
+    curves = RunCurves(name, metrics.known, joined.parts)
+    status, reason = verdict(sessions, curves, config, classes)
+    if any(one.event("caffe_test") for one in rows) and not any(one.event("solver") for one in rows):
+        status, reason = "tested", "caffe test: a test of finished weights, no training"
+    return Run(
+        name=name,
+        sources=tuple(
+            printable(str(path)) for path in source.files if any(one.source == printable(path.name) for one in rows)
+        ),
+        sessions=sessions,
+        config=config,
+        header=dict(header),
+        status=status,
+        reason=reason,
+        stitched=curves,
+        train_size=size,
+        seconds=joined.seconds,
+        bad_lines=bad_lines,
+    )
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -116,13 +168,13 @@ def read_runs(
     sources = sorted(find_runs(given), key=lambda one: natural(one.name))
     runs: list[Run] = []
     refused = ""
-    for done, run in enumerate(_each(sources, train_size, workers), 1):
-        if isinstance(run, Run):
-            runs.append(run)
-        elif run is not None:
-            refused = run
+    for done, found in enumerate(_each(sources, train_size, workers), 1):
+        if isinstance(found, str):
+            refused = found
             if unreadable is not None:
-                unreadable(run)
+                unreadable(found)
+        else:
+            runs += found
         if progress is not None:
             progress(done, len(sources))
     if not runs:
@@ -136,7 +188,7 @@ def read_runs(
 _MANY = 16  # runs from which on processes are worth their start
 
 
-def _each(sources: Sequence[Source], train_size: int | None, workers: int) -> Iterator[Run | str | None]:
+def _each(sources: Sequence[RunFiles], train_size: int | None, workers: int) -> Iterator[list[Run] | str]:
     if workers == 1 or len(sources) < _MANY:
         yield from (_alone(source, train_size, None) for source in sources)
         return
@@ -150,9 +202,9 @@ def _each(sources: Sequence[Source], train_size: int | None, workers: int) -> It
             raise CaffebenchError(why) from error
 
 
-def _alone(source: Source, train_size: int | None, threads: int | None) -> Run | str | None:
-    """A run, None where there is no Caffe log, or why a file of it could not be read."""
+def _alone(source: RunFiles, train_size: int | None, threads: int | None) -> list[Run] | str:
+    """The runs of some files, or why one of them could not be read."""
     try:
-        return read_run(source, train_size, threads)
+        return read_source(source, train_size, threads)
     except OSError as error:
         return f"{error.filename or source.name} cannot be read: {error.strerror or error}"

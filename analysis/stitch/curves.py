@@ -1,8 +1,8 @@
-"""A run's surviving rows, still in columns: a log of gigabytes becomes a table stretch by stretch."""
+"""A run's surviving rows, still in columns: a log of gigabytes becomes a table some rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,18 +10,42 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import TEST, TRAIN, Metric, Values
+from caffebench.analysis.read.columns import TEST, TRAIN, CurveRows, Metric
 from caffebench.analysis.stitch.drawn import Drawn, drawn
-from caffebench.analysis.stitch.parts import Chosen, Chunk, Part
+from caffebench.analysis.stitch.survivors import Survivors
 from caffebench.common.extras import needs_extra
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Score", "Stitched", "empty_frame"]
+__all__ = ["CHUNK", "Chunk", "RunCurves", "Score", "chunk_of", "empty_frame"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+CHUNK = 1 << 16
+"""Rows that are looked at together."""
+
+
+class Chunk(NamedTuple):
+    """Rows of a session, with their training seconds and epochs (NaN where not known)."""
+
+    rows: CurveRows
+    seconds: Floats
+    epochs: Floats
+
+
+Chosen = Callable[[CurveRows], npt.NDArray[np.bool_]]
+
+
+def chunk_of(part: Survivors, begin: int, chosen: Chosen | None = None) -> Chunk:
+    """The ``CHUNK`` rows of a part from ``begin`` on, or the chosen ones of them."""
+    rows, seconds = part.rows[begin : begin + CHUNK], part.seconds[begin : begin + CHUNK]
+    if chosen is not None:
+        keep = chosen(rows)
+        rows, seconds = rows[keep], seconds[keep]
+    return Chunk(rows, seconds, part.clock.epochs(rows.iteration))
 
 
 class Score(NamedTuple):
@@ -36,29 +60,37 @@ class Score(NamedTuple):
     """The iteration of the last test."""
 
 
-@dataclass
-class Stitched:
+@dataclass(frozen=True)
+class RunCurves:
     """A run's surviving rows."""
 
     name: str
     metrics: Sequence[Metric]
-    parts: list[Part]
+    """By their ids."""
+    parts: tuple[Survivors, ...]
 
     def __len__(self) -> int:
         """Number of rows."""
-        return sum(one.count for one in self.parts)
+        return sum(len(one.rows) for one in self.parts)
 
-    @property
+    @cached_property
     def iteration(self) -> int | None:
         """The last iteration; None where there is no row."""
-        return max((one.last for one in self.parts if one.last is not None), default=None)
+        return max((int(one.rows.iteration.max()) for one in self.parts), default=None)
 
     @property
     def epochs(self) -> float | None:
         """Epochs at the last row; None where that is not known."""
-        last = self.parts[-1].last if self.parts else None
-        epochs = np.nan if last is None else float(self.parts[-1].reckoning.epochs(np.array([last]))[0])
+        if not self.parts:
+            return None
+        last = self.parts[-1]
+        epochs = float(last.clock.epochs(np.array([last.rows.iteration.max()]))[0])
         return None if np.isnan(epochs) else round(epochs, 6)
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int, int]]:
+        """Kind, metric and net of the rows, each once, in the order of their first rows."""
+        return list(dict.fromkeys(pair for part in self.parts for pair in part.rows.pairs()))
 
     @cached_property
     def labels(self) -> dict[tuple[int, int], str]:
@@ -67,7 +99,7 @@ class Stitched:
         The train net's output ``loss`` is ``batch_loss``; of a name that several outputs of one iteration have, as the
         values of a vector do, each gets a number.
         """
-        pairs = {(kind, code) for part in self.parts for kind, code, _ in part.pairs()}
+        pairs = {(kind, code) for kind, code, _ in self.pairs}
         labels = {(kind, code): self.metrics[code].name for kind, code in pairs}
         by_name: dict[tuple[int, str], list[int]] = {}
         for kind, code in sorted(pairs):
@@ -91,15 +123,14 @@ class Stitched:
 
     def _chunks(self, chosen: Chosen | None = None) -> Iterator[Chunk]:
         for part in self.parts:
-            yield from part.chunks(chosen)
+            yield from (chunk_of(part, begin, chosen) for begin in range(0, len(part.rows), CHUNK))
 
     def named(self, phase: str, net: int | None = None) -> list[tuple[str, Metric]]:
         """Metrics of a phase in the order in which the log first says them, with what is known of each."""
         found: dict[str, Metric] = {}
-        for part in self.parts:
-            for kind, code, of in part.pairs():
-                if (kind == TEST) == (phase == "test") and net in (None, of):
-                    found.setdefault(self.labels[kind, code], self.metrics[code])
+        for kind, code, of in self.pairs:
+            if (kind == TEST) == (phase == "test") and net in (None, of):
+                found.setdefault(self.labels[kind, code], self.metrics[code])
         return list(found.items())
 
     @cached_property
@@ -131,7 +162,7 @@ class Stitched:
             if name == metric and (kind == TEST) == (phase == "test")
         ]
 
-        def mine(rows: Values) -> npt.NDArray[np.bool_]:
+        def mine(rows: CurveRows) -> npt.NDArray[np.bool_]:
             found = np.zeros(len(rows), bool)
             for kind, code in codes:
                 found |= (rows.kind == kind) & (rows.metric == code)
@@ -145,12 +176,10 @@ class Stitched:
         """What is drawn of one metric."""
         return drawn(self._chunks(self.chosen(metric, phase, net)), len(self))
 
-    def ends(self, metric: str, phase: str, most: int) -> tuple[tuple[Ints, Floats], tuple[Ints, Floats]]:
-        """The first and the last points of one metric, at least ``most`` of each where there are so many."""
-        mine = self.chosen(metric, phase, None)
-        front = _some(self._chunks(mine), most)
-        back = _some((one for part in reversed(self.parts) for one in part.chunks(mine, backwards=True)), most)
-        return _joined(front), _joined(back[::-1])
+    def points(self, metric: str, phase: str) -> tuple[Ints, Floats]:
+        """Iterations and values of one metric of all nets, in order."""
+        rows = CurveRows.joined([chunk.rows for chunk in self._chunks(self.chosen(metric, phase, None))])
+        return rows.iteration, rows.value
 
     def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
         """The rows of one metric."""
@@ -160,9 +189,10 @@ class Stitched:
         return pl.concat([empty_frame(), *self.frames(self.chosen(metric, phase, net))])
 
     def frames(self, chosen: Chosen | None = None) -> Iterator[pl.DataFrame]:
-        """The long table stretch by stretch."""
+        """The long table some rows at a time."""
         for part in self.parts:
-            for chunk in part.chunks(chosen):
+            for begin in range(0, len(part.rows), CHUNK):
+                chunk = chunk_of(part, begin, chosen)
                 if len(chunk.rows):
                     yield _frame(self.name, part.session, chunk, self.labels)
 
@@ -174,25 +204,9 @@ class Stitched:
         return pl.concat([empty_frame(), *self.frames()])
 
 
-def _some(chunks: Iterator[Chunk], most: int) -> list[Values]:
-    found: list[Values] = []
-    count = 0
-    for chunk in chunks:
-        found.append(chunk.rows)
-        count += len(chunk.rows)
-        if count >= most:
-            break
-    return found
-
-
-def _joined(rows: Sequence[Values]) -> tuple[Ints, Floats]:
-    every = Values.joined(rows)
-    return every.iteration, every.value
-
-
 def empty_frame() -> pl.DataFrame:
     """The long table without a row: its columns and their types."""
-    return _frame("", 0, Chunk(Values.none(), np.empty(0), np.empty(0)), {})
+    return _frame("", 0, Chunk(CurveRows.none(), np.empty(0), np.empty(0)), {})
 
 
 def _frame(name: str, session: int, chunk: Chunk, labels: Mapping[tuple[int, int], str]) -> pl.DataFrame:

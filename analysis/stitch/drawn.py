@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import Aligned
-from caffebench.analysis.stitch.parts import Chunk
+from caffebench.analysis.read.columns import ColumnTable
+
+if TYPE_CHECKING:
+    from caffebench.analysis.stitch.curves import Chunk
 
 __all__ = ["MANY", "Curve", "Drawn", "added", "drawn", "rates_of"]
 
@@ -22,8 +24,8 @@ GROUPS = 200_000
 Array = npt.NDArray[Any]
 
 
-@dataclass
-class Curve(Aligned):
+@dataclass(frozen=True)
+class Curve(ColumnTable):
     """Points in order; NaN where something is not known."""
 
     iteration: Array
@@ -33,7 +35,7 @@ class Curve(Aligned):
     value: Array
 
 
-@dataclass
+@dataclass(frozen=True)
 class Drawn:
     """What is drawn of a curve."""
 
@@ -60,8 +62,7 @@ def drawn(chunks: Iterable[Chunk], rows: int) -> Drawn:
         starts = np.arange(0, len(curve), group)
         raw.append(curve[_extremes(curve.value, starts)])
         middle = curve[(starts + np.append(starts[1:], len(curve))) // 2]
-        middle.value = _means(curve.value, starts)
-        even.append(middle)
+        even.append(replace(middle, value=_means(curve.value, starts)))
     every = Curve.joined(raw)
     return Drawn(every, every if group == 1 else Curve.joined(even), group, count)
 
@@ -84,7 +85,7 @@ def added(curves: Sequence[tuple[Drawn, float]]) -> Drawn | None:
 def rates_of(losses: Drawn) -> Drawn:
     """The learning rate where the train loss was said."""
     told = losses.envelope[~np.isnan(losses.envelope.lr)]
-    told.value = told.lr
+    told = replace(told, value=told.lr)
     return Drawn(told, told, losses.group, losses.count)
 
 

@@ -1,58 +1,109 @@
-"""Scans to the pieces that single processes wrote, in true order.
+"""Parsed logs to the sessions that single processes wrote, in true order.
 
-A resume from iteration R throws away what came after R: ``curves`` drops those rows, and counts them as lost.
+A resume from iteration R throws away what came after R: ``survivors`` drops those rows, and counts them as lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
-from caffebench.analysis.read.block import Mark
-from caffebench.analysis.read.columns import Rows
-from caffebench.analysis.read.lines import UNKNOWN_YEAR, moment
-from caffebench.analysis.read.parser import Hidden, Scan
-from caffebench.analysis.stitch.repair import YEAR, into_year, mend
-from caffebench.analysis.stitch.session_rows import Piece, Told, told
+from caffebench.analysis.read.columns import LogEvent, ParsedLog, ParsedRows
+from caffebench.analysis.read.lines import UNKNOWN_YEAR, to_datetime
+from caffebench.analysis.stitch.repair import YEAR, into_year, repaired, shifted
+from caffebench.analysis.stitch.session_rows import LossLines, SessionRows, loss_lines
 
-__all__ = ["in_order", "pieces_of"]
+__all__ = ["order_sessions", "split_sessions", "voices"]
+
+_END = 2**62
 
 
-def _starts(scan: Scan) -> list[tuple[int, bool]]:
-    """Offsets at which a process begins, and whether that is its very start."""
-    cuts: dict[int, bool] = {}
+def voices(log: ParsedLog) -> list[ParsedLog]:
+    """The log, or one for each of several trainings whose lines stand between each other's.
+
+    Threads of one training are told from several trainings by what they say: those never say an iteration twice.
+    """
+    losses = loss_lines(log.rows)
+    changes = losses.pid[1:] != losses.pid[:-1]
+    again = losses.iteration[1:] <= losses.iteration[:-1]
+    pids, counts = np.unique(losses.pid, return_counts=True)
+    pids = pids[counts > 2]
+    if len(pids) < 2 or changes.sum() < 3 * len(pids) - 2 or again.sum() * 4 < changes.sum():
+        return [log]
+    order = [int(one) for one in dict.fromkeys(losses.pid.tolist()) if one in pids]
+    owner = np.full(len(log.rows), -1, "i8")
+    for number, pid in enumerate(order):
+        owner[log.rows.pid == pid] = number
+    # What another thread says is of the training that spoke last.
+    place = np.maximum.accumulate(np.where(owner >= 0, np.arange(len(owner)), 0))
+    owner = owner[place]
+    found = []
+    for number, pid in enumerate(order):
+        events = tuple(
+            one for one in log.events if one.pid == pid or (one.pid not in order and _last(log, one, owner) == number)
+        )
+        found.append(replace(log, rows=log.rows[owner == number], events=events))
+    return found
+
+
+def _last(log: ParsedLog, event: LogEvent, owner: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+    place = int(np.searchsorted(log.rows.byte_offset, event.byte_offset)) - 1
+    return int(owner[max(place, 0)]) if len(owner) else 0
+
+
+def _starts(log: ParsedLog) -> list[int]:
+    """Byte offsets at which a process begins."""
+    cuts: list[int] = []
     lead: int | None = None  # where the lines began that a process writes before its solver
-    running = False  # training lines were seen since the last start
+    started = False  # one of them says that training begins: of Caffe before mid 2015 before the solver, else after it
+    running = False  # values were seen since the last start
     last = 0
-    for mark in scan.marks:
-        shown = bool(np.searchsorted(scan.ends.at, mark.at) > np.searchsorted(scan.ends.at, last))
-        running = running or shown
-        last = mark.at
-        if mark.kind in ("head", "created", "gpus") or (mark.kind == "event" and mark.text == "run"):
-            lead = mark.at if lead is None or shown else lead
-            continue
-        if mark.kind == "solver":
-            cuts[mark.at if lead is None or shown else lead] = True
-            running = False
-        elif mark.kind in ("resume", "start") and running:
-            cuts[mark.at] = True
-            running = False
-        lead = None
-    return sorted(cuts.items())
+    for event in log.events:
+        shown = bool(np.searchsorted(log.rows.byte_offset, event.byte_offset) > _rows_before(log, last))
+        if shown and started and lead is not None:
+            cuts.append(lead)
+        if shown:
+            running, lead, started = True, None, False
+        last = event.byte_offset
+        if event.kind in ("head", "created", "gpus") or (event.kind == "event" and event.text == "run"):
+            lead = event.byte_offset if lead is None else lead
+        elif event.kind == "start" and (running or not cuts):
+            lead, started = event.byte_offset if lead is None else lead, True
+        elif event.kind == "solver":
+            cuts.append(event.byte_offset if lead is None else lead)
+            running, lead, started = False, None, False
+        elif event.kind == "resume" and running:
+            cuts.append(event.byte_offset)
+            running, lead, started = False, None, False
+        elif event.kind not in ("start", "net", "finetune", "resume"):
+            lead = lead if started else None
+    if started and lead is not None:
+        cuts.append(lead)
+    return sorted(set(cuts))
 
 
-def _changes(losses: Told) -> list[int]:
-    """Indexes of train lines where another process goes on: its id changes, or the counter runs back.
+def _rows_before(log: ParsedLog, offset: int) -> int:
+    return int(np.searchsorted(log.rows.byte_offset, offset))
+
+
+def _changes(losses: LossLines, own_start: set[int]) -> list[int]:
+    """Indexes of train lines where another process goes on: the counter runs back; or the id changes to one that says
+    a start of its own, after a long time, or the counter or the clock stands still. Else it is another thread.
 
     One line alone is not believed: a flipped bit makes one, a process makes many.
     """
     if len(losses) < 3:
         return []
-    pid, iteration = losses.pid, losses.iteration
+    pid, iteration, time = losses.pid, losses.iteration, losses.time
     before, here, after = slice(0, -2), slice(1, -1), slice(2, None)
     other = (pid[here] != pid[before]) & (pid[here] == pid[after])
+    if other.any():
+        waited = np.diff(time)[:-1]
+        long = waited > 60 * 10**6 + 20 * np.median(np.abs(np.diff(time)))
+        other &= np.isin(pid[here], list(own_start)) | (iteration[here] <= iteration[before]) | (waited < 0) | long
     back = (iteration[here] < iteration[before]) & (iteration[here] < iteration[after])
     back &= iteration[after] <= iteration[before]
     # ... 25100, 95120, 25140: the line before is the one that is wrong.
@@ -60,94 +111,98 @@ def _changes(losses: Told) -> list[int]:
     return [int(one) for one in np.flatnonzero(other | back) + 1]
 
 
-def _beginning(rows: Rows, losses: Told, index: int) -> int:
+def _beginning(rows: ParsedRows, losses: LossLines, index: int) -> int:
     """Offset of the first row of the process that ``losses`` at ``index`` is of: a test may come before its loss."""
-    before = losses.at[index - 1] if index else -1
-    low, high = np.searchsorted(rows.at, [before + 1, losses.at[index]])
+    before = losses.byte_offset[index - 1] if index else -1
+    low, high = np.searchsorted(rows.byte_offset, [before + 1, losses.byte_offset[index]])
     pid, iteration = rows.pid[low:high], rows.iteration[low:high]
     mine = (pid == losses.pid[index]) & (iteration <= losses.iteration[index])
     if index:
         mine &= (pid != losses.pid[index - 1]) | (iteration < losses.iteration[index - 1])
     found = np.flatnonzero(mine)
-    return int(rows.at[low + found[0]] if len(found) else losses.at[index])
+    return int(rows.byte_offset[low + found[0]] if len(found) else losses.byte_offset[index])
 
 
-def pieces_of(scan: Scan, source: str, part: int = 0) -> list[Piece]:
+def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRows]:
     """Cut one log where another process begins, and join what one process wrote in several places."""
-    starts = dict(_starts(scan))
+    starts = dict.fromkeys(_starts(log), True)
     starts.setdefault(0, False)
-    rows = scan.ends
-    losses = told(rows)
-    edges = sorted(starts)
-    for first, last in zip(edges, [*edges[1:], _END], strict=True):
-        inside = losses[slice(*np.searchsorted(losses.at, [first, last]))]
-        for index in _changes(inside):
-            starts[_beginning(rows, inside, index)] = False
-        opening = [one for one in scan.marks if first <= one.at < last and one.kind in ("solver", "resume")]
-        if len(inside) and opening and opening[-1].pid and inside.pid[0] not in (0, opening[-1].pid):
-            starts.setdefault(_beginning(rows, inside, 0), False)
-    del losses  # a large log has millions
-    edges = sorted(starts)
-    pieces: list[Piece] = []
-    for first, last in zip(edges, [*edges[1:], _END], strict=True):
-        mine = rows[slice(*np.searchsorted(rows.at, [first, last]))]
-        marks = [one for one in scan.marks if first <= one.at < last]
-        if not len(mine) and not marks:
+    losses = loss_lines(log.rows)
+    offsets = np.array([one.byte_offset for one in log.events], "i8")
+    own_start = {one.pid for one in log.events if one.kind in ("solver", "resume") and one.pid}
+    for first, last in list(pairwise([*sorted(starts), _END])):
+        inside = losses[slice(*np.searchsorted(losses.byte_offset, [first, last]))]
+        for index in _changes(inside, own_start):
+            starts[_beginning(log.rows, inside, index)] = False
+        opening = [
+            one
+            for one in log.events[slice(*np.searchsorted(offsets, [first, last]))]
+            if one.kind in ("solver", "resume")
+        ]
+        if not len(inside) or not opening or inside.pid[0] in (0, opening[-1].pid) or not opening[-1].pid:
             continue
-        piece = Piece(
-            source, _most(mine, marks, scan.hidden), mine, marks, scan.hidden, scan.store, starts[first], part
-        )
-        earlier = None if piece.fresh else next((one for one in reversed(pieces) if one.pid == piece.pid > 0), None)
-        if earlier is not None and _continues(earlier, piece):
-            earlier.rows = Rows.joined([earlier.rows, piece.rows])
-            earlier.marks = earlier.marks + piece.marks
+        # Threads of its own say what a process says, later than its start; another process may have said it before.
+        if (inside.time[:3] < opening[-1].time).all():
+            starts.setdefault(_beginning(log.rows, inside, 0), False)
+    found: list[SessionRows] = []
+    for first, last in pairwise([*sorted(starts), _END]):
+        mine = log.rows[slice(*np.searchsorted(log.rows.byte_offset, [first, last]))]
+        events = log.events[slice(*np.searchsorted(offsets, [first, last]))]
+        if not len(mine) and not events:
+            continue
+        session = SessionRows(source, _most(mine, events), mine, events, starts[first], part)
+        earlier = None if session.fresh else _earlier(found, session)
+        if earlier is not None:
+            joined = replace(
+                found[earlier],
+                rows=ParsedRows.joined([found[earlier].rows, mine]),
+                events=(*found[earlier].events, *events),
+            )
+            found[earlier] = joined
         else:
-            pieces.append(piece)
-    for piece in pieces:
-        mend(piece)
-    return pieces
+            found.append(session)
+    return [repaired(session) for session in found]
 
 
-def _most(rows: Rows, marks: Sequence[Mark], hidden: Sequence[Hidden]) -> int:
+def _earlier(sessions: Sequence[SessionRows], later: SessionRows) -> int | None:
+    """Index of the session that goes on in ``later``; None for none."""
+    for index in range(len(sessions) - 1, -1, -1):
+        one = sessions[index]
+        if one.pid == later.pid and one.pid:
+            empty = not len(one.rows) or not len(later.rows)
+            return index if empty or one.rows.iteration[-1] <= later.rows.iteration[0] else None
+    return None
+
+
+def _most(rows: ParsedRows, events: Sequence[LogEvent]) -> int:
     """The process that wrote most of these lines; 0 where none says it."""
-    pids, gaps = rows.pid, rows.gap[rows.gap >= 0]
-    if len(pids) and (pids[0] == pids).all():
+    pids = rows.pid if len(rows) and rows.pid.max() > 0 else np.array([one.pid for one in events if one.pid] or [0])
+    if (pids[0] == pids).all():
         return int(pids[0])
-    values, place = np.unique(pids if len(pids) else [one.pid for one in marks if one.pid] or [0], return_inverse=True)
-    counts = np.bincount(place)
-    np.add.at(counts, place[np.flatnonzero(rows.gap >= 0)], [hidden[gap].count for gap in gaps])
+    values, counts = np.unique(pids, return_counts=True)
     return int(values[counts.argmax()])
 
 
-_END = 2**62
-
-
-def _continues(earlier: Piece, later: Piece) -> bool:
-    return not len(earlier.rows) or not len(later.rows) or bool(earlier.rows.iteration[-1] <= later.rows.iteration[0])
-
-
-def in_order(pieces: Sequence[Piece]) -> list[Piece]:
+def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
     """True order: of the part files; within a file, of the clock.
 
     A log without years says only month and day. Its sessions lie on a circle; the longest stretch without any is
     the one before the first session, so that a turn of the year and pieces in the wrong order are told apart.
     """
-    ordered: list[Piece] = []
-    for part in sorted({one.part for one in pieces}):
-        mine = [one for one in pieces if one.part == part]
+    for part in sorted({one.part for one in sessions}):
+        mine = [one for one in sessions if one.part == part]
         times = [one.times() for one in mine]
         if len(mine) < 2 or any(not len(one) for one in times):
-            ordered += mine
+            yield from mine
             continue
-        known = [int(np.median(one)) for one in times if moment(int(one.min())).year > UNKNOWN_YEAR + 1]
+        known = [int(np.median(one)) for one in times if to_datetime(int(one.min())).year > UNKNOWN_YEAR + 1]
         if known and len(known) < len(mine):
-            year = moment(known[0]).year
-            for piece in mine:
-                into_year(piece, [year - 1, year, year + 1], known[0])
+            year = to_datetime(known[0]).year
+            mine = [into_year(one, [year - 1, year, year + 1], known[0]) for one in mine]
             times = [one.times() for one in mine]
         middle = [int(np.median(one)) for one in times]
         order = sorted(range(len(mine)), key=lambda index: middle[index])
-        if all(moment(one).year <= UNKNOWN_YEAR + 1 for one in middle):
+        if all(to_datetime(one).year <= UNKNOWN_YEAR + 1 for one in middle):
             order.sort(key=lambda index: middle[index] % YEAR)
             gaps = [
                 (middle[order[(k + 1) % len(order)]] - middle[index]) % YEAR or YEAR for k, index in enumerate(order)
@@ -157,6 +212,5 @@ def in_order(pieces: Sequence[Piece]) -> list[Piece]:
             for before, here in pairwise(order):
                 if middle[here] < middle[before]:
                     middle[here] += YEAR
-                    mine[here].shift(YEAR)
-        ordered += [mine[index] for index in order]
-    return ordered
+                    mine[here] = shifted(mine[here], YEAR)
+        yield from (mine[index] for index in order)

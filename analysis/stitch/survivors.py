@@ -1,135 +1,128 @@
-"""Sessions in true order to the long table: rolled-back rows dropped, time and epochs summed up."""
+"""Sessions in true order to the rows that survive: rolled-back ones dropped, time and epochs summed up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import NO_TIME, Metric, Rows, Values
-from caffebench.analysis.read.store import Store
-from caffebench.analysis.runs.model import Session
-from caffebench.analysis.stitch.clock import Points, Reckoning, Timeline
-from caffebench.analysis.stitch.curves import Stitched
-from caffebench.analysis.stitch.parts import Part, Stretch
-from caffebench.analysis.stitch.session_rows import Piece, snapshot_times
+from caffebench.analysis.read._rows import unique
+from caffebench.analysis.read.columns import NO_TIME, CurveRows, ParsedRows
+from caffebench.analysis.stitch.clock import SessionClock, Trace, between, images_between
+from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
-__all__ = ["stitch"]
+__all__ = ["Joined", "Survivors", "join_sessions"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+ALL = 2**62
 
 
-def stitch(
-    name: str,
-    metrics: Sequence[Metric],
-    pieces: Sequence[Piece],
-    sessions: Sequence[Session],
+@dataclass(frozen=True)
+class Survivors:
+    """The rows of one session that survive."""
+
+    session: int
+    """Its number, from 1."""
+    rows: CurveRows
+    seconds: Floats
+    """Training seconds (n) up to each row, NaN without a time."""
+    clock: SessionClock
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What becomes of the sessions of a run."""
+
+    parts: tuple[Survivors, ...]
+    seconds: float | None
+    """Training seconds that led to the last surviving row; None without times."""
+    lost_iterations: tuple[int, ...]
+    """Of each session, those that a later one threw away."""
+    session_seconds: tuple[float, ...]
+    """Of each session, training seconds, lost ones too."""
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """Where later sessions take over from one."""
+
+    iteration: int = ALL
+    """The last iteration that survives; -1 for none."""
+    again: frozenset[tuple[int, int, int]] = frozenset()
+    """Kind, metric and net of what they say at that iteration, too."""
+
+
+def join_sessions(
+    sessions: Sequence[SessionRows],
+    batch_sizes: Sequence[int | None],
     header: Mapping[str, Any],
     train_size: int | None,
-) -> tuple[Stitched, float | None]:
-    """The surviving rows and the training seconds; ``sessions`` get their lost iterations and seconds."""
-    timeline = Timeline()
-    store = Store()
-    kept: list[Part] = []
-    reached: tuple[int, Session] | None = None
+) -> Joined:
+    """Join sessions in true order; each has a batch size (images of an iteration). Time is linear in their rows."""
+    rows = [_once(one.rows) for one in sessions]
+    starts = [_start(session, own) for session, own in zip(sessions, rows, strict=True)]
+    limits = _limits(sessions, rows, starts)
+    lost, spent = [0] * len(sessions), [0.0] * len(sessions)
+    parts: list[Survivors] = []
     total: float | None = None
-    for piece, session in zip(pieces, sessions, strict=True):
-        piece.reveal()
-        rows = piece.rows
-        if not len(rows):
+    reached: tuple[int, int] | None = None
+    traces: list[Trace] = []
+    highest = 0.0
+    for number, (session, own, start, limit) in enumerate(zip(sessions, rows, starts, limits, strict=True)):
+        if not len(own):
             continue
-        first = int(rows.iteration.min())
-        start = first if session.resumed_from is None else min(session.resumed_from, first)
         if reached is not None and reached[0] > start:
-            reached[1].lost_iterations += reached[0] - start
-        size = session.config.batch_size
-        reckoning = Reckoning(
-            began=_began(piece),
-            seconds_before=timeline.seconds_at(start if piece.mark("start") is not None else first),
+            lost[reached[1]] += reached[0] - start
+        rolled_back: Trace | None = None
+        while traces and (session.anew or traces[-1].iterations[0] >= start):
+            rolled_back = traces.pop()
+        first = int(own.iteration.min())
+        seconds_before, images_before = 0.0, _images_at_start(traces, rolled_back, start, batch_sizes[number], header)
+        if not session.anew:
+            seconds_before = between(traces, rolled_back, start if session.event("start") is not None else first)[0]
+        clock = SessionClock(
+            began=_began(session),
+            seconds_before=seconds_before,
+            # A row at the iteration of the resume may be of a test that ended after the snapshot was written.
+            least=highest,
             start=start,
-            images_before=timeline.images_at(start, size, header),
-            batch_size=size,
+            images_before=images_before,
+            batch_size=batch_sizes[number],
             header=header,
             train_size=train_size,
         )
-        seconds = _seconds(rows, reckoning)
-        known = ~np.isnan(seconds)
-        session.seconds = int(rows.time[known].max() - reckoning.began) / 1e6 if known.any() else 0.0
-        own = _once(rows)
-        there = own & (rows.iteration == start)
-        said = frozenset(zip(*(one[there].tolist() for one in (rows.kind, rows.metric, rows.net)), strict=True))
-        for one in kept:
-            one.until(start)
-            one.replace(start, said)
-        # A row at the iteration of the resume may be of a test that ended after the snapshot was written.
-        least = max((one.seconds for one in kept), default=0.0)
-        mine = Part(session.number, reckoning, [], least)
-        mine.stretches = _stretches(piece, own, seconds, mine, store)
-        kept.append(mine)
-        snapshots = {at: time for at, time in snapshot_times(piece).items() if at >= start}
-        timeline.follow(rows, seconds, reckoning, snapshots, _points(rows, mine))
-        reached = (max(int(rows.iteration.max()), *snapshots, 0), session)
+        known = own.time != NO_TIME
+        all_known = bool(known.all())
+        seconds = clock.seconds(own.time) if all_known else np.full(len(own), np.nan)
+        if not all_known and known.any():
+            seconds[known] = clock.seconds(own.time[known])
         if known.any():
-            total = float(seconds[known].max())
-    return Stitched(name, metrics, [one for one in kept if one.count]), total
+            last = own.time.max()
+            spent[number] = int(last - clock.began) / 1e6
+            total = float(seconds[-1] if all_known else seconds[known].max())
+        part = _surviving(number + 1, own, seconds, clock, limit)
+        if len(part.rows):
+            parts.append(part)
+            highest = max(highest, float(np.max(part.seconds, initial=0.0, where=~np.isnan(part.seconds))))
+        written = {at: time for at, time in snapshots(session).items() if at >= start}
+        reached = (max(int(own.iteration.max()), *written, 0), number)
+        if number + 1 < len(sessions):
+            if traces:
+                traces[-1] = traces[-1].until(start)
+                if not len(traces[-1].iterations):
+                    traces.pop()
+            traces.append(_trace(own, seconds, clock, written))
+    return Joined(tuple(parts), total, tuple(lost), tuple(spent))
 
 
-def _began(piece: Piece) -> int:
-    """When training began, as far as the log tells it; 0 where it tells no time."""
-    time = piece.rows.time[piece.rows.time != NO_TIME]
-    if not len(time):
-        return 0
-    return min([int(time[0]), *(one.time for one in piece.marks if one.kind == "start" and one.time != NO_TIME)])
-
-
-def _seconds(rows: Rows, reckoning: Reckoning) -> Floats:
-    """Training seconds of each row; NaN without a time."""
-    known = rows.time != NO_TIME
-    seconds = np.full(len(rows), np.nan)
-    seconds[known] = reckoning.seconds(rows.time[known])
-    return seconds
-
-
-def _stretches(piece: Piece, own: npt.NDArray[np.bool_], seconds: Floats, part: Part, store: Store) -> list[Stretch]:
-    """A session's own rows, and between them those that were hidden."""
-    rows, found = piece.rows, list[Stretch]()
-    gaps = np.flatnonzero(rows.gap >= 0)
-    for low, high in pairwise([0, *(gaps + 1).tolist(), len(rows)]):
-        mine = np.flatnonzero(own[low:high]) + low
-        if len(mine):
-            told = rows.values()[mine]
-            epochs = part.reckoning.epochs(told.iteration)
-            number = store.put([*vars(told).values(), np.maximum(seconds[mine], part.least), epochs])
-            least, most = int(told.iteration.min()), int(told.iteration.max())
-            found.append(Stretch(store, number, len(mine), least, most, tuple(told.pairs())))
-        if low < high and rows.gap[high - 1] >= 0:
-            one = piece.hidden[rows.gap[high - 1]]
-            late = (int(rows.time[high - 1]) - one.time, float(seconds[high - 1]), float(rows.lr[high - 1]))
-            found.append(Stretch(piece.store, one.number, one.count, one.first, one.last, one.pairs, late))
-    return found
-
-
-def _points(rows: Rows, part: Part) -> list[tuple[int, int, Callable[[], Points]]]:
-    """The points of the hidden rows, for the timeline, with the iterations of the rows before and after them."""
-
-    def look_up(one: Stretch) -> Points:
-        found, seconds, _ = Part(part.session, part.reckoning, [one]).open(one)
-        return found.iteration, seconds, part.reckoning.images(found.iteration)
-
-    hidden = [one for one in part.stretches if one.hidden is not None]
-    around = [(rows.iteration[gap], rows.iteration[gap + 1 : gap + 2]) for gap in np.flatnonzero(rows.gap >= 0)]
-    return [
-        (int(before), int(after[0]) if len(after) else one.last, partial(look_up, one))
-        for one, (before, after) in zip(hidden, around, strict=True)
-    ]
-
-
-def _once(rows: Values) -> npt.NDArray[np.bool_]:
-    """Which rows stay where one process said some twice (several GPUs): the last of each counts."""
+def _once(rows: ParsedRows) -> ParsedRows:
+    """Without what one process said before of the same iteration (several GPUs do): the last of each counts."""
+    if unique(rows.iteration, rows.kind, rows.metric, rows.net):
+        return rows
     nets = int(rows.net.max(initial=-1)) + 2
     key = (rows.metric.astype("i4") * 8 + rows.kind) * nets + rows.net + 1
     order = np.lexsort((np.arange(len(rows)), rows.iteration, key))
@@ -138,4 +131,75 @@ def _once(rows: Values) -> npt.NDArray[np.bool_]:
     last[:-1] = (keys[1:] != keys[:-1]) | (iterations[1:] != iterations[:-1])
     kept = np.empty(len(rows), bool)
     kept[order] = last
-    return kept
+    return rows[kept]
+
+
+def _start(session: SessionRows, rows: ParsedRows) -> int:
+    if not len(rows):
+        return ALL
+    first = int(rows.iteration.min())
+    return first if session.resumed_from is None else min(session.resumed_from, first)
+
+
+def _limits(sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts: Sequence[int]) -> list[_Limit]:
+    """Of each session, where later ones take over; found from the last one to the first."""
+    limits = [_Limit()] * len(rows)
+    limit = _Limit()
+    for number in range(len(rows) - 1, -1, -1):
+        limits[number] = limit
+        if not len(rows[number]) or starts[number] > limit.iteration:
+            continue
+        if sessions[number].anew:
+            limit = _Limit(-1)
+            continue
+        there = np.flatnonzero(rows[number].iteration == starts[number])
+        said = frozenset(
+            zip(*(getattr(rows[number], one)[there].tolist() for one in ("kind", "metric", "net")), strict=True)
+        )
+        limit = _Limit(starts[number], said | limit.again if starts[number] == limit.iteration else said)
+    return limits
+
+
+def _surviving(number: int, rows: ParsedRows, seconds: Floats, clock: SessionClock, limit: _Limit) -> Survivors:
+    kept = CurveRows(*(getattr(rows, one.name) for one in fields(CurveRows)))
+    if limit.iteration == ALL or int(rows.iteration.max()) < limit.iteration:
+        return Survivors(number, kept, seconds, clock)
+    keep = rows.iteration <= limit.iteration
+    for at in np.flatnonzero(rows.iteration == limit.iteration):
+        keep[at] = (int(rows.kind[at]), int(rows.metric[at]), int(rows.net[at])) not in limit.again
+    return Survivors(number, kept[keep], seconds[keep], clock)
+
+
+def _began(session: SessionRows) -> int:
+    """When training began, as far as the log tells it; 0 where it tells no time."""
+    time = session.rows.time[session.rows.time != NO_TIME]
+    if not len(time):
+        return 0
+    return min([int(time[0]), *(one.time for one in session.events if one.kind == "start" and one.time != NO_TIME)])
+
+
+def _images_at_start(
+    traces: list[Trace], rolled_back: Trace | None, start: int, batch_size: int | None, header: Mapping[str, Any]
+) -> float:
+    """Images seen up to ``start``; what a log lacks is taken to have been trained with ``batch_size``."""
+    top = rolled_back if rolled_back is not None else traces[-1] if traces else None
+    last = int(top.iterations[-1]) if top is not None else 0
+    if start > last:
+        seen = float(top.images[-1]) if top is not None else 0.0
+        return seen + float(images_between(batch_size, header, np.array([start]), last)[0])
+    return between(traces, rolled_back, start)[1] if top is not None else 0.0
+
+
+def _trace(rows: ParsedRows, seconds: Floats, clock: SessionClock, written: Mapping[int, int]) -> Trace:
+    """The points of a session: its rows, and its snapshots (iteration -> time)."""
+    known = np.flatnonzero(~np.isnan(seconds))
+    usable = {at: time for at, time in written.items() if time != NO_TIME} if len(known) else {}
+    there = np.array(list(usable), "i8")
+    moments = np.array(list(usable.values()), "f8")
+    if len(known):
+        first = known[0]
+        moments = np.maximum((moments - float(rows.time[first])) / 1e6 + float(seconds[first]), 0.0)
+    iterations = np.concatenate([rows.iteration, there])
+    # At one iteration the snapshot counts: it comes last, and the order is stable.
+    order = np.argsort(iterations, kind="stable")
+    return Trace(iterations[order], np.concatenate([seconds, moments])[order], clock.images(iterations[order]))

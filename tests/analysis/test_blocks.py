@@ -1,4 +1,4 @@
-"""A log gives the same run in one block as in many, with rows hidden or not, whole or as it grows."""
+"""A log gives the same run in one block as in many, whole or as it grows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from caffebench.analysis.read import parser as scanning
-from caffebench.analysis.read.columns import Metrics
-from caffebench.analysis.read.files import Source
-from caffebench.analysis.read.parser import Scanner, scan
+from caffebench.analysis.read.columns import MetricRegistry
+from caffebench.analysis.read.files import RunFiles
+from caffebench.analysis.read.parser import LogParser, parse_bytes
 from caffebench.analysis.runs.model import Run
-from caffebench.analysis.runs.reading import make_run
-from caffebench.analysis.stitch.sessions import _most
+from caffebench.analysis.runs.reading import make_runs
 
 SOLVER = 'max_iter: 9000\nnet_param { layer { name: "d" type: "Data" top: "data" data_param { batch_size: 32 } } }'
 PHASES = (
@@ -84,19 +83,18 @@ def log_of(rng: random.Random, has: frozenset[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def run_of(log: bytes, block: int, worth: int, *, rng: random.Random | None = None, workers: int = 1) -> Run:
+def run_of(log: bytes, block: int, *, rng: random.Random | None = None, workers: int = 1) -> Run:
     """The run of a log that is read in blocks; with ``rng``, in pieces, and looked at while it grows."""
-    with mock.patch.multiple(scanning, _BLOCK=block, _WORTH=worth):
-        metrics, at = Metrics(), 0
-        scanner = Scanner(metrics, workers)
+    with mock.patch.object(scanning, "_BLOCK", block):
+        metrics, at = MetricRegistry(), 0
+        scanner = LogParser(metrics, workers)
         while at < len(log):
             step = rng.randrange(1, 5000) if rng else len(log)
             scanner.feed(log[at : at + step])
             at += step
             if rng and rng.random() < 0.1:
                 scanner.result()
-        run = make_run(Source("net", (Path("net.log"),)), [scanner.result()], metrics, 5000)
-        assert run is not None
+        (run,) = make_runs(RunFiles("net", (Path("net.log"),)), [scanner.result()], metrics, 5000)
         return run
 
 
@@ -105,29 +103,23 @@ def run_of(log: bytes, block: int, worth: int, *, rng: random.Random | None = No
 def test_blocks_make_no_difference(seed: int, has: frozenset[str], damage: int) -> None:
     rng = random.Random(seed)
     log = bytearray(log_of(rng, has | {"times"} if rng.random() < 0.9 else has))
-    whole = run_of(log, 1 << 22, 10**9)
-    blocks = run_of(log, 16384, 10**9)
+    whole = run_of(log, 1 << 22)
+    blocks = run_of(log, 16384)
     assert_frame_equal(blocks.curves, whole.curves)
     for _ in range(damage):
         log[rng.randrange(len(log))] ^= 1 << rng.randrange(8)
-    seeing = run_of(log, 8192, 10**9)
-    for hiding in (run_of(log, 8192, 12), run_of(log, 8192, 12, rng=rng), run_of(log, 8192, 12, rng=rng, workers=2)):
-        assert_frame_equal(hiding.curves, seeing.curves)
-        assert hiding.sessions == seeing.sessions
-        assert (hiding.status, hiding.reason, hiding.bad_lines) == (seeing.status, seeing.reason, seeing.bad_lines)
-        assert repr(hiding.stitched.scores) == repr(seeing.stitched.scores)
-        assert repr((hiding.seconds, hiding.epochs)) == repr((seeing.seconds, seeing.epochs))
-
-
-def test_the_corpus_hides_rows() -> None:
-    log = log_of(random.Random(1), frozenset({"times", "rates", "snapshots", "two_nets"}))
-    with mock.patch.multiple(scanning, _BLOCK=8192, _WORTH=12):
-        assert len(scan([log], Metrics(), 1).hidden) >= 2
+    once = run_of(log, 8192)
+    for grown in (run_of(log, 8192, rng=rng), run_of(log, 8192, rng=rng, workers=2)):
+        assert_frame_equal(grown.curves, once.curves)
+        assert grown.sessions == once.sessions
+        assert (grown.status, grown.reason, grown.bad_lines) == (once.status, once.reason, once.bad_lines)
+        assert repr(grown.stitched.scores) == repr(once.stitched.scores)
+        assert repr((grown.seconds, grown.epochs)) == repr((once.seconds, once.epochs))
 
 
 def test_a_learning_rate_before_its_train_line_is_no_row_of_its_own_where_a_block_ends() -> None:
     log = log_of(random.Random(2), frozenset({"times", "rates", "rates_first", "gpus"}))
-    run = run_of(log, 8192, 12)
+    run = run_of(log, 8192)
     assert [name for name, _ in run.stitched.named("train")] == ["loss"]
     assert run.curve("loss", "train")["lr"].null_count() == 0
 
@@ -141,30 +133,9 @@ def test_a_test_is_not_parted_where_much_is_said_between_two_train_lines() -> No
         for k in range(100)
     ]
     log = f"{prefix}Iteration 0, loss = 1\n" + "".join(one + chatter for one in tests)
-    run = run_of(log.encode(), 8192, 10**9)
+    run = run_of(log.encode(), 8192)
     assert run.bad_lines == 0
     assert len(run.stitched) == 1 + 100 * 20
-
-
-def test_a_snapshot_whose_time_is_garbled_leaves_its_rows_in_sight(make_session: Callable[..., str]) -> None:
-    log = make_session(0, 2000)
-    line = next(one for one in log.splitlines() if "net_iter_1000." in one)
-    wrong = log.replace(line, line[:4] + "1" + line[5:]) + make_session(
-        1000, 1500, resume=True, pid=200, at=datetime(2016, 4, 7)
-    )
-    seeing, hiding = (run_of(wrong.encode(), 16384, worth) for worth in (10**9, 32))
-    assert_frame_equal(hiding.curves, seeing.curves)
-    assert hiding.seconds == seeing.seconds
-
-
-def test_the_process_of_a_piece_is_the_one_that_wrote_most_of_its_rows_hidden_ones_too(
-    make_session: Callable[..., str],
-) -> None:
-    with mock.patch.multiple(scanning, _BLOCK=16384, _WORTH=32):
-        found = scan([make_session(0, 9000).encode()], Metrics(), 1)
-    assert len(found.hidden) > 2
-    found.ends.pid[found.ends.gap < 0] = 5
-    assert _most(found.ends, [], found.hidden) == 100
 
 
 PREFIX = b"I0411 08:54:06.202049 10647 solver.cpp:237] "
@@ -186,9 +157,9 @@ def test_long_lines_of_other_programs_take_no_more_time_than_others(log: bytes) 
     """Where a pattern goes back and forth in a line, each of these takes minutes or more."""
     code = (
         "import sys\n"
-        "from caffebench.analysis.read.parser import scan\n"
-        "from caffebench.analysis.read.columns import Metrics\n"
-        "scan([sys.stdin.buffer.read()], Metrics(), 1)"
+        "from caffebench.analysis.read.parser import parse_bytes\n"
+        "from caffebench.analysis.read.columns import MetricRegistry\n"
+        "parse_bytes([sys.stdin.buffer.read()], MetricRegistry(), 1)"
     )
     subprocess.run([sys.executable, "-c", code], input=log, check=True, timeout=60)
 
@@ -196,8 +167,10 @@ def test_long_lines_of_other_programs_take_no_more_time_than_others(log: bytes) 
 def test_a_line_that_is_longer_than_blocks_is_passed_over() -> None:
     with mock.patch.object(scanning, "_BLOCK", 4096):
         line = PREFIX + b"Iteration 5, loss = 1."
-        found = scan([line + b"5" * 16 * 4096 + b"\n" + PREFIX + b"Iteration 10, loss = 2\n"], Metrics(), 1)
-        assert found.ends.iteration.tolist() == [10]
+        found = parse_bytes(
+            [line + b"5" * 16 * 4096 + b"\n" + PREFIX + b"Iteration 10, loss = 2\n"], MetricRegistry(), 1
+        )
+        assert found.rows.iteration.tolist() == [10]
 
 
 def test_hundreds_of_resumes_are_stitched_in_one_go(make_session: Callable[..., str]) -> None:
@@ -207,6 +180,6 @@ def test_hundreds_of_resumes_are_stitched_in_one_go(make_session: Callable[..., 
         make_session(k * 100, k * 100 + 200, pid=100 + k, resume=k > 0, at=start + timedelta(hours=k))
         for k in range(500)
     ]
-    run = run_of("".join(texts).encode(), 1 << 16, 12)
+    run = run_of("".join(texts).encode(), 1 << 16)
     assert (len(run.sessions), run.lost_iterations, run.iteration) == (500, 499 * 100, 50_100)
     assert run.curve("loss", "train")["iteration"].to_list() == list(range(0, 50_101, 20))

@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from caffebench.analysis.read.columns import Metrics
-from caffebench.analysis.read.files import Source
-from caffebench.analysis.read.parser import scan
-from caffebench.analysis.runs.reading import read_run
+from caffebench.analysis.read.columns import MetricRegistry
+from caffebench.analysis.read.files import RunFiles
+from caffebench.analysis.read.parser import parse_bytes
+from caffebench.analysis.runs.reading import read_source
 
 FRAGMENTS = st.sampled_from(
     [
@@ -40,13 +40,13 @@ FRAGMENTS = st.sampled_from(
 def test_any_bytes_are_read(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "noise.log"
     path.write_bytes(data)
-    read_run(Source("noise", (path,)))
+    read_source(RunFiles("noise", (path,)))
 
 
 def lines_of(log: bytes) -> list[tuple[int, float, float, str]]:
     """Iteration, value, learning rate and name of every row."""
-    metrics = Metrics()
-    rows = scan([log], metrics).ends
+    metrics = MetricRegistry()
+    rows = parse_bytes([log], metrics).rows
     names = [metrics[code].name for code in rows.metric]
     return list(zip(rows.iteration.tolist(), rows.value.tolist(), rows.lr.tolist(), names, strict=True))
 

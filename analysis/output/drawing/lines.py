@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def _line(run: Run | Group, place: int, curve: Drawn, x: str, smoothed: Callable
     if size > 1:
         raw = (getattr(shown, x).astype("f8"), shown.value)
         shown = _known(curve.group_means, x)
-        shown.value = smooth(shown.value, size)
+        shown = replace(shown, value=smooth(shown.value, size))
     if not len(shown):
         return None
     return Line(run, place, getattr(shown, x).astype("f8"), shown.value, shown.iteration, raw)

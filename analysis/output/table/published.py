@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 
-__all__ = ["read_published"]
+__all__ = ["with_published"]
 
 _SETTING = re.compile(r"(?:bs|lr|drop)\d")
 
@@ -20,8 +21,8 @@ def _words(name: str) -> set[str]:
     return {word.replace(".", "") for word in re.split(r"[^a-z0-9.]+", name.lower()) if word}
 
 
-def read_published(path: Path, runs: Iterable[Run]) -> None:
-    """Give runs the published figures of a CSV file with the columns ``variant,label,accuracy,logloss,comment``.
+def with_published(path: Path, runs: Iterable[Run]) -> list[Run]:
+    """The runs with the published figures of a CSV file with the columns ``variant,label,accuracy,logloss,comment``.
 
     A run is the variant of its name; failing that, the one all of whose words (``bs512``, ``lr0.02``) are in the
     run's name or folder, if the run's name states no other batch size or learning rate. What a run's own header says
@@ -37,18 +38,21 @@ def read_published(path: Path, runs: Iterable[Run]) -> None:
         raise InputError(
             f"{path} has no column {' and no column '.join(sorted(missing))}: give variant,accuracy,logloss"
         )
-    for run in runs:
-        row = _variant(run, rows)
-        if row is not None:
-            told = {
-                "variant": row["variant"],
-                "label": row.get("label"),
-                "comment": row.get("comment"),
-                "sweep": row.get("sweep"),
-                "published_accuracy": row["accuracy"],
-                "published_logloss": row["logloss"],
-            }
-            run.header = {key: value for key, value in told.items() if value} | run.header
+    return [_with_row(run, _variant(run, rows)) for run in runs]
+
+
+def _with_row(run: Run, row: dict[str, str] | None) -> Run:
+    if row is None:
+        return run
+    told = {
+        "variant": row["variant"],
+        "label": row.get("label"),
+        "comment": row.get("comment"),
+        "sweep": row.get("sweep"),
+        "published_accuracy": row["accuracy"],
+        "published_logloss": row["logloss"],
+    }
+    return replace(run, header={key: value for key, value in told.items() if value} | run.header)
 
 
 def _variant(run: Run, rows: Sequence[dict[str, str]]) -> dict[str, str] | None:

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -88,8 +89,8 @@ def test_tensorboards_own_reader_reads_the_stitched_steps(runs: list[Run], tmp_p
 
 def test_a_name_does_not_lead_out_of_the_folder(runs: list[Run], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
-    runs[0].name = "../../../out/../net"
-    (folder,) = export(runs[:1], tmp_path / "a" / "b", ["tensorboard"])
+    run = replace(runs[0], name="../../../out/../net")
+    (folder,) = export([run], tmp_path / "a" / "b", ["tensorboard"])
     files = [one for one in tmp_path.rglob("*tfevents*") if one.is_file()]
     assert files == [folder / "out" / "net" / "events.out.tfevents.caffebench"]
 

@@ -1,6 +1,11 @@
+from collections.abc import Sequence
 from typing import Any
 
-class Table:
+class Words:
+    count: int
+    def __init__(self, words: Sequence[bytes]) -> None: ...
+
+class TemplateTable:
     count: int
     def add(self, text: bytes, kind: int, metric: int, tail: bytes) -> bool: ...
 
@@ -11,7 +16,9 @@ def read(
     line: int,
     teach: bool,
     unknown_year: int,
-    table: Table,
+    table: TemplateTable,
+    words: Words,
+    every_line: bool,
     starts: Any,
     kinds: Any,
     times: Any,
@@ -20,4 +27,4 @@ def read(
     pids: Any,
     metrics: Any,
     nets: Any,
-) -> tuple[int, int, bool]: ...
+) -> tuple[int, int, bool, bool]: ...

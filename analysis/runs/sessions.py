@@ -1,0 +1,107 @@
+"""What a session says of itself: configuration, how it ended and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from caffebench.analysis.read.columns import NO_TIME, TEST, LogEvent, Metric, MetricRegistry, ParsedRows
+from caffebench.analysis.read.lines import to_datetime
+from caffebench.analysis.runs.config import Config, read_config
+from caffebench.analysis.runs.model import Session
+from caffebench.analysis.stitch.session_rows import SessionRows, loss_lines, snapshots
+
+__all__ = ["describe", "with_later_scores"]
+
+_STOP_SIGNALS = {"SIGTERM", "SIGINT", "SIGHUP"}
+
+
+def _ending(session: SessionRows) -> tuple[str, str]:
+    """How a session ended, and the log's own words for it."""
+    ended, reason = "cut", ""
+    for event in session.events:
+        if event.kind == "event" and event.text == "end":
+            status = str(event.content.get("status"))
+            if status in {"done", "stopped", "crashed", "not_converged"}:
+                return status, str(event.content.get("reason") or "")
+        elif event.kind in ("fatal", "broken") and ended != "crashed":
+            ended, reason = "crashed", event.text
+        elif event.kind == "signal" and ended == "cut":
+            ended = "stopped" if event.text in _STOP_SIGNALS else "crashed"
+            reason = f"{event.text} received"
+        elif event.kind in ("killed", "cancelled") and ended in ("cut", "stopped"):
+            # Somebody else says why, as the last: a batch system tells more than the signal that it sent.
+            ended = "crashed" if event.kind == "killed" else "stopped"
+            reason = " ".join(event.text.split())
+        elif event.kind == "stopped" and ended == "cut":
+            ended, reason = "stopped", "stopped on request"
+        elif event.kind == "done" and ended == "cut":
+            ended, reason = "done", event.text
+    return ended, reason
+
+
+def _config(session: SessionRows) -> Config:
+    solver = session.event("solver") or session.event("head")
+    net = session.event("net")
+    gpus = session.event("gpus")
+    count = len(gpus.text.split(",")) if gpus is not None else 1
+    wiring = net.content["wiring"] if net is not None else b""
+    return read_config(solver.text if solver else "", net.text if net else "", wiring, count)
+
+
+def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionRows:
+    """The session with the scores that another program printed after it, at its last iteration."""
+    scores: list[tuple[LogEvent, int]] = []
+    for event in session.events:
+        number = metrics.id_for(Metric(event.text)) if event.kind == "ap" else None
+        if number is not None:
+            scores.append((event, number))
+    if not scores:
+        return session
+    last = max([*snapshots(session), int(session.rows.iteration.max(initial=0))])
+    time = int(session.rows.time.max(initial=NO_TIME))
+    count = len(scores)
+    rows = ParsedRows(
+        iteration=np.full(count, last, "i8"),
+        value=np.array([event.content["value"] for event, _ in scores], "f8"),
+        lr=np.full(count, np.nan),
+        metric=np.array([number for _, number in scores], "i2"),
+        net=np.zeros(count, "i2"),
+        kind=np.full(count, TEST, "u1"),
+        byte_offset=np.array([event.byte_offset for event, _ in scores], "i8"),
+        time=np.full(count, time, "i8"),
+        pid=np.full(count, session.pid, "i4"),
+    )
+    return replace(session, rows=ParsedRows.joined([session.rows, rows]))
+
+
+def describe(session: SessionRows, number: int) -> Session:
+    """What the rows and events of a session say of it; ``number`` is its place in true order, from 1."""
+    ended, reason = _ending(session)
+    losses = loss_lines(session.rows)
+    seen = session.rows.iteration
+    ends = session.ends()
+    weights = session.event("finetune")
+    resume = next((one for one in session.events if one.kind == "event" and one.text == "resume"), None)
+    said = resume.content if resume is not None else {}
+    return Session(
+        number=number,
+        source=session.source,
+        pid=session.pid,
+        began=to_datetime(ends[0]) if ends else None,
+        finished=to_datetime(ends[1]) if ends else None,
+        resumed_from=session.resumed_from,
+        weights=weights.text if weights else None,
+        first_iteration=int(seen[0]) if len(seen) else None,
+        last_iteration=int((losses.iteration if len(losses) else seen).max()) if len(seen) else None,
+        ended=ended,
+        reason=reason,
+        config=_config(session),
+        restored=_words(said.get("restored")),
+        not_restored=_words(said.get("not_restored")),
+    )
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()

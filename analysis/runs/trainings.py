@@ -1,0 +1,115 @@
+"""Sessions of one source to trainings: a new training is no resume, and a resume is no new training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from caffebench.analysis.stitch.session_rows import SessionRows
+
+__all__ = ["Training", "split_trainings"]
+
+_PREFIX = re.compile(r'^\s*snapshot_prefix: "([^"\n]*)"', re.MULTILINE)
+_NET = re.compile(r'^\s*name: "([^"\n]*)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Sessions that led to the same weights, in true order."""
+
+    name: str
+    """What tells it from others of its source; empty where it is the only one."""
+    sessions: tuple[SessionRows, ...]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a session says of the training that it is of; empty where it says nothing."""
+
+    prefix: str
+    net: str
+    resumed: str
+    weights: str
+
+    @classmethod
+    def of(cls, session: SessionRows) -> _Start:
+        solver, net = session.event("solver"), session.event("net")
+        resumed = next((one for one in session.events if one.kind == "resume"), None)
+        weights = session.event("finetune")
+        prefix = _PREFIX.search(solver.text) if solver else None
+        # The name of a net stands before its layers, not after the first of them.
+        text = net.text.partition("layer")[0] if net else ""
+        name = _NET.search(text)
+        return cls(
+            prefix[1] if prefix else "",
+            name[1] if name else "",
+            resumed.text if resumed else "",
+            weights.text if weights else "",
+        )
+
+
+def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
+    """Group sessions, given in true order, by the training that they are of.
+
+    A session that resumes is of the training whose snapshot it names, else of the one before. One that begins anew is
+    of a new training where it has another snapshot prefix or another net, where it begins with the weights of the one
+    before, or where that was finished; else of the one before, which crashed.
+    """
+    groups: list[list[SessionRows]] = []
+    starts: list[_Start] = []
+    for session in sessions:
+        start = _Start.of(session)
+        place = _place(session, start, groups, starts)
+        if place is None:
+            groups.append([session])
+            starts.append(start)
+            continue
+        groups[place].append(session)
+        known = starts[place]
+        starts[place] = _Start(start.prefix or known.prefix, start.net or known.net, "", "")
+    if len(groups) == 1:
+        return [Training("", tuple(groups[0]))]
+    names = _names([one.prefix or one.net for one in starts])
+    return [Training(name, tuple(some)) for name, some in zip(names, groups, strict=True)]
+
+
+def _place(
+    session: SessionRows, start: _Start, groups: Sequence[Sequence[SessionRows]], starts: Sequence[_Start]
+) -> int | None:
+    """Index of the training that a session goes on with; None for a new one."""
+    if not groups:
+        return None
+    last = len(groups) - 1
+    if start.resumed:
+        named = [at for at, one in enumerate(starts) if one.prefix and start.resumed.startswith(f"{one.prefix}_iter_")]
+        return named[-1] if named else last
+    if session.resumed_from is not None or not session.fresh or session.event("solver") is None:
+        return last
+    before = starts[last]
+    if start.prefix and before.prefix and start.prefix != before.prefix:
+        # What goes on with an earlier one after it crashed is of that; what begins anew under an old name is not.
+        return None
+    if start.net and before.net and start.net != before.net:
+        return None
+    if start.weights and before.prefix and start.weights.startswith(f"{before.prefix}_iter_"):
+        return None
+    trained = [one for one in groups[last] if len(one.rows)]
+    finished = bool(trained) and trained[-1].event("done") is not None and trained[-1].event("stopped") is None
+    return None if finished and len(session.rows) else last
+
+
+def _names(prefixes: Sequence[str]) -> list[str]:
+    """The last parts of prefixes, as many as tell them apart; a number behind those of one prefix."""
+    distinct = set(prefixes)
+    depth = 1
+    while depth < 8 and len({"/".join(PurePath(one).parts[-depth:]) for one in distinct}) < len(distinct):
+        depth += 1
+    count: dict[str, int] = {}
+    names = []
+    for prefix in prefixes:
+        name = "/".join(PurePath(prefix).parts[-depth:])
+        count[name] = count.get(name, 0) + 1
+        names.append(name if count[name] == 1 else f"{name}~{count[name]}")
+    return names
