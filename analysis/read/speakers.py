@@ -19,7 +19,7 @@ def first_rank(log: ParsedLog) -> ParsedLog:
     ranks = -1 - log.rows.pid
     trained = ranks[(log.rows.kind == LOSS) & (ranks >= 0)]
     found, counts = np.unique(trained, return_counts=True)
-    found = found[counts * 20 >= counts.max(initial=0)]  # a label that stands once is noise
+    found = found[counts * 5 >= counts.max(initial=0)]  # a label that stands seldom is noise
     if len(found) < 2:
         return log
     first = int(found[0])

@@ -30,7 +30,7 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     changes = losses.pid[1:] != losses.pid[:-1]
     again = losses.iteration[1:] <= losses.iteration[:-1]
     pids, counts = np.unique(losses.pid, return_counts=True)
-    pids = pids[counts > 2]
+    pids = pids[(counts > 2) & (counts * 5 >= counts.max(initial=0))]  # a flipped bit makes no training
     if len(pids) < 2 or changes.sum() < 3 * len(pids) - 2 or again.sum() * 4 < changes.sum():
         return [log]
     order = [int(one) for one in dict.fromkeys(losses.pid.tolist()) if one in pids]

@@ -202,4 +202,7 @@ def _trace(rows: ParsedRows, seconds: Floats, clock: SessionClock, written: Mapp
     iterations = np.concatenate([rows.iteration, there])
     # At one iteration the snapshot counts: it comes last, and the order is stable.
     order = np.argsort(iterations, kind="stable")
-    return Trace(iterations[order], np.concatenate([seconds, moments])[order], clock.images(iterations[order]))
+    along = np.concatenate([seconds, moments])[order]
+    if len(known) < len(seconds):  # rows without a time are as late as the one before
+        along = np.maximum(np.maximum.accumulate(np.where(np.isnan(along), -np.inf, along)), 0.0)
+    return Trace(iterations[order], along, clock.images(iterations[order]))
