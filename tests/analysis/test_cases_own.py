@@ -414,10 +414,7 @@ def _event(content: str) -> str:
 @pytest.mark.parametrize(
     "lines",
     [
-        pytest.param(
-            _event('resume {"restored": 5, "not_restored": {"a": 1}, "iteration": 100}'),
-            marks=still_wrong("lists of an event line that are none"),
-        ),
+        _event('resume {"restored": 5, "not_restored": {"a": 1}, "iteration": 100}'),
         _event(
             'run {"run": 7, "header": {"label": ["x"], "classes": "many", "phases": 3, "train_size": -1}, "pid": "a"}'
         ),
@@ -458,7 +455,6 @@ I20261121 11:57:27.388629 28476 solver.cpp:414]     Test net output #0: accuracy
 """
 
 
-@still_wrong("years at both ends of time")
 def test_a_clock_that_jumps_to_the_ends_of_time(write: Write, tmp_path: Path) -> None:
     write("hostile.log", ENDS_OF_TIME)
     path = write("good.log", training(FALLING))
