@@ -15,6 +15,7 @@ import pytest
 import yaml
 from google.protobuf import text_format
 from hypothesis import given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from caffebench.common.errors import InputError
@@ -25,6 +26,9 @@ from caffebench.generator.cli import main
 from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.generate import generate
 from caffebench.generator.schema import Settings, Sweep
+
+sys.path.insert(0, str(Path(__file__).parent))
+from architectures import ARCHITECTURES
 
 ROOT = Path(__file__).parents[2]
 HEAD = "sweep: mine\ntitle: t\nstudies: s\nsource: me\nlabel: l\n"
@@ -208,18 +212,26 @@ def test_numbers_in_names_are_those_of_the_published_tables() -> None:
 
 
 def test_the_page_builds_a_sweep_as_it_says(tmp_path: Path) -> None:
-    """Every command of docs/sweeps.md is run and prints what the page shows."""
+    """Every command of docs/sweeps.md is run, in order, and prints what the page shows."""
     page = (ROOT / "docs" / "sweeps.md").read_text()
-    example = page.split("```yaml\n")[1].split("```")[0]
-    (tmp_path / "bn_rate.yaml").write_text(example)
-    (tmp_path / "wrong.yaml").write_text(example.replace("dropout", "dropuot"))
+    examples = [part.split("```")[0] for part in page.split("```yaml\n")[1:]]
+    (study,) = [one for one in examples if "rate{base_lr}" in one]
+    (edits,) = [one for one in examples if "edit:" in one]
+    (tmp_path / "bn_rate.yaml").write_text(study)
+    (tmp_path / "edits.yaml").write_text(edits)
+    (tmp_path / "wrong.yaml").write_text(study.replace("dropout", "dropuot"))
+    (tmp_path / "solver.prototxt").write_text(ARCHITECTURES["caffenet"]())
+    (tmp_path / "residual.prototxt").write_text(ARCHITECTURES["resnet20"]())
     lines = page.splitlines()
     commands = [number for number, line in enumerate(lines) if line.startswith("    $ ")]
-    assert len(commands) == 3
+    assert len(commands) == 10
     for number in commands:
+        shown = list(
+            itertools.takewhile(lambda line: line.startswith("    ") and "$ " not in line, lines[number + 1 :])
+        )
         command = f"{Path(sys.executable).parent}/{lines[number].removeprefix('    $ ')}"
         done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)  # noqa: S602
-        assert done.stdout + done.stderr == lines[number + 1].strip() + "\n"
+        assert (done.stdout + done.stderr).splitlines() == [line.strip() for line in shown]
     assert f"{len(list((ROOT / 'generator' / 'sweeps').iterdir()))} sweeps" in page
     assert f"{len(list((ROOT / 'prototxt').iterdir()))} variants" in page
 
@@ -283,6 +295,7 @@ HOSTILE = st.text(st.sampled_from("ab \"'\\\n\r\x85\u2028{}[]:#;,é\x00\t"), min
 
 
 @pytest.mark.caffe
+@trying(deadline=None)
 @given(label=HOSTILE, comment=HOSTILE, reason=HOSTILE, source=HOSTILE)
 def test_texts_of_a_sweep_stay_in_their_comment(label: str, comment: str, reason: str, source: str) -> None:
     texts = {"label": label, "comment": comment}
