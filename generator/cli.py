@@ -30,6 +30,7 @@ gen-prototxt --deploy prototxt/bs128.prototxt    the net for inference
 gen-prototxt --summary my_solver.prototxt    layers, shapes, parameters, multiply-adds, memory
 gen-prototxt --lint old/*.prototxt           what is wrong with these, ours or not
 gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
+gen-prototxt --compare train_val.prototxt deploy.prototxt --as deploy   is it the net that was trained?
 """
 
 
@@ -65,6 +66,7 @@ gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
 )
 @click.option("--lint", "lint_files", is_flag=True, help="Take the arguments for prototxt files; say what is wrong.")
 @click.option("--compare", "compare_files", is_flag=True, help="Take them for two files; say what differs in meaning.")
+@click.option("--as", "as_what", type=click.Choice(["deploy"]), help="Compare only what both compute for an image.")
 def main(
     sweep: tuple[str, ...],
     show_list: bool,
@@ -81,12 +83,13 @@ def main(
     sum_up: bool,
     lint_files: bool,
     compare_files: bool,
+    as_what: str | None,
 ) -> int:
     """Write one self-contained solver prototxt for each variant of each SWEEP, a name or a file of your own."""
     if deploy_files or sum_up:
         return _each([Path(one) for one in sweep], out if deploy_files else None, sum_up)
     if lint_files or compare_files:
-        return _look_at([Path(one) for one in sweep], lint_files, compare_files)
+        return _look_at([Path(one) for one in sweep], lint_files, compare_files, as_what)
     from caffebench.generator import catalog
     from caffebench.generator.generate import generate
 
@@ -194,7 +197,7 @@ def _each(paths: list[Path], out: Path | None, sum_up: bool) -> int:
     return 0 if not failed else 2 if failed == len(paths) else 1
 
 
-def _look_at(paths: list[Path], lint_files: bool, compare_files: bool) -> int:
+def _look_at(paths: list[Path], lint_files: bool, compare_files: bool, as_what: str | None) -> int:
     from caffebench.generator.meaning import load_prototxt
 
     if lint_files and compare_files:
@@ -208,9 +211,9 @@ def _look_at(paths: list[Path], lint_files: bool, compare_files: bool) -> int:
 
         return lint_paths(paths)
     files = [load_prototxt(path) for path in paths]
-    from caffebench.generator.compare import compare
+    from caffebench.generator.compare import compare, compare_as_deploy
 
-    differences = compare(*files)
+    differences = compare_as_deploy(*files) if as_what == "deploy" else compare(*files)
     for place, name, node in [unknown for file in files for unknown in file.unknown]:
         click.echo(f"note: {place}:{node.line}: BVLC Caffe knows no {name}, it is compared as written", err=True)
     for difference in differences:

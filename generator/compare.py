@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.generator.meaning import Graph, Prototxt, Vertex, build_graph, solver_settings, written
+from caffebench.generator.inference import inference_graph
+from caffebench.generator.meaning import (
+    Graph,
+    PhaseNet,
+    Prototxt,
+    Vertex,
+    build_graph,
+    net_in_state,
+    solver_settings,
+    written,
+)
+from caffebench.generator.pairing import in_order, pair_layers
 
-__all__ = ["Difference", "compare"]
+__all__ = ["Difference", "compare", "compare_as_deploy"]
 
 # What caffe.proto cannot say and our header does; comparable only where both files have a header.
 _HEADER = ("init", "weights", "lr_schedule", "phases", "loader", "deterministic", "seed")
-_GAP = 1.0
-_ELEMENTWISE = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "Exp", "Log", "Swish"}
+
+# Settings that say whether others are there at all.
+_SWITCHES = (".bias_term", ".global_pooling", ".operation")
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,10 @@ def compare(a: Prototxt, b: Prototxt) -> list[Difference]:
     """Every difference in meaning from ``a`` to ``b``; an empty list where Caffe would do the same.
 
     Layer names, paths, snapshot prefixes, the order of independent layers, in-place or not, and old forms
-    have no meaning. Where one file is a bare net only the nets are compared. Raises ``InputError`` where a
-    solver's net file is missing.
+    have no meaning. Where one file is a bare net only the nets are compared, in the states that the solver of the
+    other builds. Raises ``InputError`` where a solver's net file is missing.
     """
-    for file in (a, b):
-        for name, node in file.missing:
-            raise InputError(f"{file.path}:{node.line}: no net file {name}, from the working folder or beside it")
+    _check(a, b)
     differences: list[Difference] = []
     if a.solver is not None and b.solver is not None:
         differences += _settings("solver", solver_settings(a.solver), solver_settings(b.solver))
@@ -47,15 +58,46 @@ def compare(a: Prototxt, b: Prototxt) -> list[Difference]:
     return [*differences, *_nets(a, b)]
 
 
+def compare_as_deploy(a: Prototxt, b: Prototxt) -> list[Difference]:
+    """Every difference between what ``a`` and ``b`` compute in TEST, from the images to the scores.
+
+    Asks whether a deploy net is the net that was trained: data, losses, dropout, fillers and learning rates do not
+    count, nor do branches of ``a`` that only a loss reads. Raises ``InputError`` where one has no TEST net.
+    """
+    _check(a, b)
+    graphs = []
+    for file in (a, b):
+        net = file.phase("TEST") or file.phase("TRAIN")
+        if net is None or not net.layers:
+            raise InputError(f"{file.path}: no net in it")
+        graphs.append(inference_graph(net))
+    images = [vertex for graph in graphs for vertex in graph.vertices if vertex.type == "Image"]
+    if not all(vertex.settings["size"] for vertex in images):  # one of them does not say it
+        for vertex in images:
+            vertex.settings = {}
+    return [Difference(layer, what) for layer, what in _graphs(*graphs, training_branches=True)]
+
+
+def _check(*files: Prototxt) -> None:
+    for file in files:
+        for name, node in file.missing:
+            raise InputError(f"{file.path}:{node.line}: no net file {name}, from the working folder or beside it")
+
+
 def _settings(where: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Difference]:
     for name in [*a, *(name for name in b if name not in a)]:
-        if a.get(name) != b.get(name):
-            yield Difference(where, f"{name} {written(a.get(name))} -> {written(b.get(name))}")
+        one, other = a.get(name), b.get(name)
+        if one == other or (one in (None, ()) and other in (None, ())):
+            continue
+        said = written(one), written(other)
+        if said[0] == said[1]:  # never two equal sides
+            said = repr(one), repr(other)
+        yield Difference(where, f"{name} {said[0]} -> {said[1]}")
 
 
 def _nets(a: Prototxt, b: Prototxt) -> Iterator[Difference]:
     """Differences of the nets of each phase; those that all phases share are told once."""
-    nets_a, nets_b = ({net.name: net for net in file.phases} for file in (a, b))
+    nets_a, nets_b = _states(a, b)
     phases = [name for name in nets_a if name in nets_b]
     found: dict[tuple[str, str], list[str]] = {}
     for name in phases:
@@ -70,40 +112,138 @@ def _nets(a: Prototxt, b: Prototxt) -> Iterator[Difference]:
             yield Difference(f"{name} net", "only in A" if name in nets_a else "only in B")
 
 
-def _graphs(a: Graph, b: Graph) -> Iterator[tuple[str, str]]:
+def _states(a: Prototxt, b: Prototxt) -> tuple[dict[str, PhaseNet], dict[str, PhaseNet]]:
+    """The nets of both files by name; of a bare net in the states of the other's solver, or in each that is named."""
+    solvers = [file for file in (a, b) if file.solver is not None]
+    if len(solvers) == 2 or not (a.staged or b.staged):
+        nets = [{net.name: net for net in file.phases} for file in (a, b)]
+        return nets[0], nets[1]
+    states = {net.name: net.state for net in solvers[0].phases} if solvers else _named_states(a, b)
+    built = [
+        {
+            name: (net_in_state(file.layers, state, file.path, name) if file.solver is None else _named(file, name))
+            for name, state in states.items()
+        }
+        for file in (a, b)
+    ]
+    return built[0], built[1]
+
+
+def _named(file: Prototxt, name: str) -> PhaseNet:
+    return next(net for net in file.phases if net.name == name)
+
+
+def _named_states(a: Prototxt, b: Prototxt) -> dict[str, Any]:
+    """The states that tell apart what the rules of two bare nets tell apart, by name: ``TEST (stage val)``."""
+    rules = [r for file in (a, b) for one in file.layers for r in (*one.message.include, *one.message.exclude)]
+    stages = list(dict.fromkeys(stage for rule in rules for stage in (*rule.stage, *rule.not_stage)))
+    together = [tuple(rule.stage) for rule in rules if len(rule.stage) > 1]
+    levels = sorted({0, *(rule.min_level for rule in rules), *(rule.max_level for rule in rules)})
+    states: dict[str, Any] = {}
+    choices = dict.fromkeys([(), *((stage,) for stage in stages), *together])
+    for base, chosen, level in itertools.product(a.phases, choices, levels):
+        state = type(base.state)()
+        state.CopyFrom(base.state)
+        state.stage.extend(chosen)
+        state.level = level
+        words = ", ".join([*(f"stage {stage}" for stage in chosen), *([f"level {level}"] if level else [])])
+        states[f"{base.name} ({words})" if words else base.name] = state
+    return states
+
+
+def _graphs(a: Graph, b: Graph, *, training_branches: bool = False) -> Iterator[tuple[str, str]]:
     """(layer, what differs) for each difference between two graphs."""
     if a.form == b.form:
         return
-    pairs = list(_aligned(a.vertices, b.vertices))
-    partner = {left: right for left, right in pairs if left is not None and right is not None}
+    partner = pair_layers(a, b)
     partners = set(partner.values())
-    told = False
-    for left, right in pairs:
+    aside = _training_only(a, partner) if training_branches else set()
+    for left, right in in_order(a, b, partner):
         if left is not None and right is not None:
             for what in _pair(left, right, partner, partners):
-                told = True
                 yield left.label, what
+            continue
         for lone, side in ((left, "A"), (right, "B")):
-            if lone is not None and (left is None or right is None):
-                told = True
+            if lone is not None and lone not in aside:
                 after = ", ".join(bottom.name for bottom, _ in lone.bottoms)
                 yield lone.label, f"only in {side}" + (f", after {after}" if after else "")
-    if not told:
-        yield "net", "the same layers, connected in another way"
+
+
+def _training_only(graph: Graph, partner: dict[Vertex, Vertex]) -> set[Vertex]:
+    """The layers that feed none that the other net has: of a branch that is there for a loss."""
+    needed: set[Vertex] = set()
+    for vertex in reversed(graph.vertices):
+        if vertex in partner or vertex in needed:
+            needed |= {bottom for bottom, _ in vertex.bottoms}
+    return {vertex for vertex in graph.vertices if vertex not in partner and vertex not in needed}
 
 
 def _pair(a: Vertex, b: Vertex, partner: dict[Vertex, Vertex], partners: set[Vertex]) -> Iterator[str]:
     if a.type != b.type:
         yield f"type {a.type} -> {b.type}"
     else:
-        for difference in _settings("", a.settings, b.settings):
+        ours, theirs = a.settings, b.settings
+        if any(name in ours and ours[name] != theirs.get(name) for name in ours if name.endswith(_SWITCHES)):
+            # What only one side has, it has because of the switch: that is told, its consequences are not.
+            both = ours.keys() & theirs.keys()
+            ours, theirs = ({name: one[name] for name in both} for one in (ours, theirs))
+        for difference in _settings("", ours, theirs):
             yield difference.what
+    for index in sorted(a.shared.keys() | b.shared.keys()):
+        owner, mate = a.shared.get(index), b.shared.get(index)
+        if (None if owner is None else (partner.get(owner[0]), owner[1])) != mate:
+            one, other = _owner(owner), _owner(mate)
+            yield f"param[{index}] shared with {one} -> {other}" + (" of another place" if one == other else "")
+    yield from _bottoms(a, b, partner, partners)
+
+
+def _owner(shared: tuple[Vertex, int] | None) -> str:
+    return "none" if shared is None else f"param[{shared[1]}] of {shared[0].name}"
+
+
+def _bottoms(a: Vertex, b: Vertex, partner: dict[Vertex, Vertex], partners: set[Vertex]) -> Iterator[str]:
     if len(a.bottoms) != len(b.bottoms):
         yield f"{len(a.bottoms)} bottoms -> {len(b.bottoms)}"
-    for (one, i), (other, j) in zip(a.bottoms, b.bottoms, strict=False):
-        sources = {(partner.get(v, v), top) for v, top in _sources(one, i, partner)}
-        if sources.isdisjoint(_sources(other, j, partners)) and not one.type == other.type == "?":
-            yield f"bottom from {one.name} -> from {other.name}"
+    ours = [{(partner.get(v, v), top) for v, top in _sources(one, i, partner)} for one, i in a.bottoms]
+    theirs = [_sources(other, j, partners) for other, j in b.bottoms]
+    if _any_order(a) and _any_order(b) and _matched(ours, theirs):
+        return
+    wrong = [
+        slot
+        for slot, (one, other) in enumerate(zip(ours, theirs, strict=False))
+        if one.isdisjoint(other) and not a.bottoms[slot][0].type == b.bottoms[slot][0].type == "?"
+    ]
+    if len(wrong) > 1 and len(a.bottoms) == len(b.bottoms) and _matched(ours, theirs):
+        orders = [", ".join(_source(vertex, top) for vertex, top in one.bottoms) for one in (a, b)]
+        yield f"bottoms in another order: {orders[0]} -> {orders[1]}"
+        return
+    for slot in wrong:
+        (one, i), (other, j) = a.bottoms[slot], b.bottoms[slot]
+        yield f"bottom from {_source(one, i, other)} -> from {_source(other, j, one)}"
+
+
+def _any_order(vertex: Vertex) -> bool:
+    """Whether a layer computes the same whatever the order of its bottoms."""
+    return vertex.type == "Eltwise" and not vertex.settings.get("eltwise_param.coeff")
+
+
+def _matched(ours: list[set[tuple[Vertex, int]]], theirs: list[set[tuple[Vertex, int]]]) -> bool:
+    left = list(theirs)
+    for one in ours:
+        mate = next((other for other in left if not one.isdisjoint(other)), None)
+        if mate is None:
+            return False
+        left.remove(mate)
+    return not left
+
+
+def _source(vertex: Vertex, top: int, other: Vertex | None = None) -> str:
+    """A bottom's layer by name; with its type and its top where the other side has the same name."""
+    if top == 0 and (other is None or vertex.name != other.name):
+        return vertex.name
+    kind = f" ({vertex.type})" if other is not None and vertex.type != other.type else ""
+    place = f" at place {vertex.number}" if other is not None and not kind and vertex.number != other.number else ""
+    return f"{vertex.name}{kind}{place}" if kind or (place and top == 0) else f"top {top} of {vertex.name}"
 
 
 def _sources(vertex: Vertex, index: int, known: Container[Vertex]) -> set[tuple[Vertex, int]]:
@@ -111,35 +251,3 @@ def _sources(vertex: Vertex, index: int, known: Container[Vertex]) -> set[tuple[
     if vertex in known or not vertex.bottoms:
         return {(vertex, index)}
     return set().union(*(_sources(bottom, top, known) for bottom, top in vertex.bottoms))
-
-
-def _cost(a: Vertex, b: Vertex) -> float:
-    """How badly two layers fit together: 0 for the same, over two gaps for layers of another kind."""
-    if a.type != b.type:
-        return 1.2 if {a.type, b.type} <= _ELEMENTWISE else 3 * _GAP
-    names = a.settings.keys() | b.settings.keys()
-    differing = sum(a.settings.get(name) != b.settings.get(name) for name in names)
-    return (0.1 + 0.8 * differing / len(names) if differing else 0.0) + (0.01 if a.name != b.name else 0.0)
-
-
-def _aligned(a: list[Vertex], b: list[Vertex]) -> Iterator[tuple[Vertex | None, Vertex | None]]:
-    """The cheapest pairing of two lists in order (Needleman and Wunsch 1970); None opposite a lone layer."""
-    rows = [[_GAP * j for j in range(len(b) + 1)]]
-    for i, left in enumerate(a, 1):
-        above, row = rows[-1], [_GAP * i]
-        for j, right in enumerate(b, 1):
-            row.append(min(above[j - 1] + _cost(left, right), above[j] + _GAP, row[-1] + _GAP))
-        rows.append(row)
-    i, j = len(a), len(b)
-    backwards: list[tuple[Vertex | None, Vertex | None]] = []
-    while i or j:
-        if i and j and rows[i][j] == rows[i - 1][j - 1] + _cost(a[i - 1], b[j - 1]):
-            i, j = i - 1, j - 1
-            backwards.append((a[i], b[j]))
-        elif i and rows[i][j] == rows[i - 1][j] + _GAP:
-            i -= 1
-            backwards.append((a[i], None))
-        else:
-            j -= 1
-            backwards.append((None, b[j]))
-    yield from reversed(backwards)

@@ -21,7 +21,8 @@ __all__ = ["Graph", "Vertex", "build_graph"]
 class Vertex:
     """A layer: type, settings in effect, and its bottoms as (layer that makes it, number of that layer's top).
 
-    ``layer`` is None for a bottom that no layer makes.
+    ``shared`` are the parameters that belong to another layer, which and which of its. ``layer`` is None for a bottom
+    that no layer makes.
     """
 
     type: str
@@ -30,6 +31,7 @@ class Vertex:
     bottoms: list[tuple[Vertex, int]] = field(default_factory=list)
     layer: Layer | None = None
     number: int = -1
+    shared: dict[int, tuple[Vertex, int]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -47,7 +49,12 @@ class Graph:
     def form(self) -> list[object]:
         """The whole graph as plain values: two nets mean the same exactly when these are equal."""
         return [
-            (v.type, sorted(v.settings.items(), key=lambda item: item[0]), [(b.number, i) for b, i in v.bottoms])
+            (
+                v.type,
+                sorted(v.settings.items(), key=lambda item: item[0]),
+                [(b.number, i) for b, i in v.bottoms],
+                [(index, owner.number, at) for index, (owner, at) in v.shared.items()],
+            )
             for v in self.vertices
         ]
 
@@ -77,7 +84,7 @@ def build_graph(net: PhaseNet) -> Graph:
         first = min(users, key=lambda user: (user[0].number, user[1]))
         for vertex, index in users:
             if vertex is not first[0]:
-                vertex.settings[f"param[{index}] shared with"] = f"param[{first[1]}] of layer {first[0].number}"
+                vertex.shared[index] = first
     return graph
 
 

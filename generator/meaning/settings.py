@@ -7,6 +7,7 @@ Two settings are equal exactly when Caffe does the same with them. Facts are fro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from caffebench.generator.meaning.forms import FORMS, Settings, message_settings
@@ -123,6 +124,11 @@ def solver_settings(solver: Any) -> Settings:
 
 def layer_settings(layer: Layer, phase: str) -> Settings:
     """The settings of a layer that have an effect in a phase, by dotted name; names and paths aside."""
+    return dict(_layer_settings(layer, phase))
+
+
+@lru_cache(maxsize=4096)  # each phase, rule and comparison asks anew
+def _layer_settings(layer: Layer, phase: str) -> Settings:
     message = layer.message
     if message.HasField("phase"):  # a layer may have a phase other than its net's
         phase = ("TRAIN", "TEST")[message.phase]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from caffebench.common.errors import InputError
-from caffebench.generator.compare import compare
+from caffebench.generator.compare import compare, compare_as_deploy
 from caffebench.generator.meaning import LAYER_TYPES, layer_settings, load_prototxt
 
 SOLVER = """
@@ -224,7 +224,7 @@ OTHER = {
     "which of a layer's tops": (
         'layer { name: "s" type: "Slice" top: "a" top: "b" } layer { name: "r" type: "ReLU" bottom: "a" }',
         'layer { name: "s" type: "Slice" top: "a" top: "b" } layer { name: "r" type: "ReLU" bottom: "b" }',
-        ["r (ReLU): bottom from s -> from s"],
+        ["r (ReLU): bottom from top 0 of s -> from top 1 of s"],
     ),
     "a fork's field": (
         FULL,
@@ -234,7 +234,7 @@ OTHER = {
     "shared parameters": (
         MAXOUT,
         MAXOUT.replace('type: "InnerProduct"', 'type: "InnerProduct" param { name: "w" }'),
-        ["q (InnerProduct): param[0] shared with none -> param[0] of layer 1"],
+        ["q (InnerProduct): param[0] shared with none -> param[0] of p"],
     ),
     "outputs of one kind stay paired": (
         FULL.replace(LOSS, LOSS + TWO_HEADS),
@@ -360,3 +360,91 @@ def test_parameters_are_as_many_as_in_real_caffe(tmp_path: Path) -> None:
     for layer in phase.layers:
         said = {key for key in layer_settings(layer, "TEST") if key.endswith(".lr_mult")}
         assert len(said) == len(net.params.get(layer.name, ())), layer.name
+
+
+BRANCHES = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 2 dim: 8 dim: 8 } } }
+layer { name: "one" type: "Convolution" bottom: "data" top: "one" convolution_param { num_output: 6 kernel_size: 1 } }
+layer { name: "two" type: "Convolution" bottom: "data" top: "two"
+  convolution_param { num_output: 9 kernel_size: 3 pad: 1 } }
+layer { name: "join" type: "Concat" bottom: "one" bottom: "two" top: "join" }
+"""
+STAGED = """
+layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 4 dim: 3 } } exclude { stage: "val" } }
+layer { name: "d" type: "DummyData" top: "x" include { phase: TEST stage: "val" }
+  dummy_data_param { shape { dim: 5 dim: 3 } } }
+layer { name: "fine" type: "ReLU" bottom: "x" top: "y" include { min_level: 2 } }
+"""
+
+
+def test_pairs_by_what_layers_do(tmp_path: Path) -> None:
+    swapped = BRANCHES.replace('bottom: "one" bottom: "two"', 'bottom: "two" bottom: "one"')
+    expected = ["join (Concat): bottoms in another order: one, two -> two, one"]
+    assert differences(tmp_path, BRANCHES, swapped) == expected
+    summed = [text.replace('"Concat"', '"Eltwise"') for text in (BRANCHES, swapped)]
+    assert differences(tmp_path, *summed) == [], "a sum has no order"
+
+
+def test_two_changes_far_apart_are_two_differences(tmp_path: Path) -> None:
+    other = BRANCHES.replace("num_output: 6", "num_output: 7").replace("pad: 1", "pad: 2")
+    assert differences(tmp_path, BRANCHES, other) == [
+        "one (Convolution): convolution_param.num_output 6 -> 7",
+        "two (Convolution): convolution_param.pad 1 1 -> 2 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "dim: 5",
+            "dim: 6",
+            [
+                "d (DummyData) in TEST (stage val), TEST (stage val, level 2): dummy_data_param.shape 5 3 -> 6 3",
+            ],
+        ),
+        ("dim: 4", "dim: 7", None),
+        ('"ReLU"', '"TanH"', None),
+    ],
+)
+def test_stages_and_levels_of_bare_nets(tmp_path: Path, old: str, new: str, expected: list[str] | None) -> None:
+    found = differences(tmp_path, STAGED, STAGED.replace(old, new))
+    assert found if expected is None else found == expected
+    assert differences(tmp_path, STAGED, STAGED) == []
+
+
+IMAGES = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: [1, 3, 24, 24] } } }'
+SCORES = 'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }'
+DEPLOY = (IMAGES + CONV + RELU + FC + SCORES).replace('weight_filler { type: "xavier" }', "")
+DROPOUT = 'layer { name: "drop" type: "Dropout" bottom: "relu" top: "relu" }'
+AUXILIARY = """
+layer { name: "fc2" type: "InnerProduct" bottom: "relu" top: "fc2" inner_product_param { num_output: 10 } }
+layer { name: "loss2" type: "SoftmaxWithLoss" bottom: "fc2" bottom: "label" top: "loss2" loss_weight: 0.3 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("trained", "deploy", "expected"),
+    [
+        (FULL, DEPLOY, []),
+        (changed(FC, DROPOUT + FC + AUXILIARY), DEPLOY, []),
+        (FULL, DEPLOY.replace(SCORES, ""), []),
+        (FULL, DEPLOY.replace("24, 24", "28, 24"), ["in (Image): size 24 24 -> 28 24"]),
+        (
+            FULL,
+            DEPLOY.replace("kernel_size: 3", "kernel_size: 5"),
+            ["conv (Convolution): convolution_param.kernel_size 3 3 -> 5 5"],
+        ),
+        (FULL, DEPLOY.replace('"ReLU"', '"TanH"'), ["relu (ReLU): type ReLU -> TanH"]),
+        (
+            FULL,
+            DEPLOY.replace(RELU, "").replace('bottom: "relu"', 'bottom: "conv"'),
+            ["relu (ReLU): only in A, after conv"],
+        ),
+    ],
+)
+def test_as_deploy(tmp_path: Path, trained: str, deploy: str, expected: list[str]) -> None:
+    (tmp_path / "trained.prototxt").write_text(trained)
+    (tmp_path / "deploy.prototxt").write_text(deploy)
+    files = [load_prototxt(tmp_path / f"{name}.prototxt") for name in ("trained", "deploy")]
+    assert [str(one).replace("data (Image)", "in (Image)") for one in compare_as_deploy(*files)] == expected
