@@ -90,7 +90,24 @@ def _parse(text: str, lines: Lines, aliases: bool) -> tuple[yaml.Node | None, An
         problem = getattr(error, "problem", None) or error
         raise InputError(f"{where}: this is not YAML: {' '.join(str(problem).split())}") from error
     except (ValueError, OverflowError, RecursionError) as error:  # a number of 5000 digits, the 31st of February
-        raise InputError(f"{lines.path}: a value in it cannot be read: {' '.join(str(error).split())}") from error
+        where = lines.at(_line_of_bad_value(text))
+        raise InputError(f"{where}: a value in it cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _line_of_bad_value(text: str) -> int:
+    """The line, from 0, of the first scalar that YAML takes for a number or a date and can make none of."""
+    nodes = [yaml.compose(text, Loader=_Loader)]
+    for node in nodes:  # which grows meanwhile
+        if isinstance(node, yaml.MappingNode):
+            nodes += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.ScalarNode):
+            try:
+                yaml.SafeLoader("").construct_object(node)
+            except (ValueError, OverflowError):
+                return int(node.start_mark.line)
+    return 0
 
 
 def _bound(text: str, lines: Lines, aliases: bool) -> None:

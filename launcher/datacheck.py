@@ -23,6 +23,7 @@ def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
     Those that are not there are passed over on request, if the file alone says what they would give. Raises
     ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
     """
+    _check_named_files(file)
     shapes = {}
     for phase in ("TRAIN", "TEST"):
         for layer in data_layers(file.solver, phase):
@@ -53,6 +54,24 @@ def expected_shape(layer: Any, header: dict[str, Any]) -> tuple[int, int, int] |
     channels = shape[0] if shape else 3 if transform.force_color or len(transform.mean_value) == 3 else None
     height, width = (transform.crop_size,) * 2 if transform.crop_size else shape[1:] if shape else (0, 0)
     return (channels, height, width) if channels and height and width else None
+
+
+def _check_named_files(file: SolverFile) -> None:
+    """Refuse a mean, a list or a matrix that is a device or a pipe: Caffe would read it without end, or only wait."""
+    for net in file.nets():
+        for layer in net.layer:
+            for name in (
+                layer.transform_param.mean_file,
+                layer.image_data_param.source,
+                layer.hdf5_data_param.source,
+                layer.window_data_param.source,
+                layer.infogain_loss_param.source,
+            ):
+                path = Path(name)
+                if name and path.exists() and not path.is_file():
+                    raise InputError(
+                        f"layer {layer.name} of {file.path} names {name}, which is not a regular file: name a file"
+                    )
 
 
 def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, int, int]:

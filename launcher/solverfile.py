@@ -172,6 +172,8 @@ def _read_net(name: str, path: Path) -> NetFile:
         return NetFile(file, text_format.Parse(read_text(file), caffe_pb2().NetParameter()))
     except OSError as error:
         raise InputError(f"{path} names the net {name}, which cannot be read: {error.strerror}") from None
+    except InputError as error:
+        raise InputError(f"{path} names the net {name}, but {error}") from None
     except RecursionError:
         raise InputError(f"{file}, the net of {path}, is nested too deep: it is not a net prototxt") from None
     except text_format.ParseError as error:

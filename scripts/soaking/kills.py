@@ -106,7 +106,9 @@ def _finish(trial: Trial, name: str) -> None:
 
 def _session(trial: Trial, target: str, progress: float, rng: random.Random) -> None:
     """One session, killed at ``target``; ``progress`` of the kills have been before."""
-    folder, run = trial.folder / "killed", rng.choice(trial.runs)
+    folder = trial.folder / "killed"
+    last = f"_iter_{ITERATIONS}.solverstate"
+    run = rng.choice([one for one in trial.runs if not (folder / "s" / f"{one}{last}").exists()] or trial.runs)
     before = len(list((folder / "logs").glob(f"{run}.*.log")))
     launcher = _start(trial, "killed")
     log = folder / "logs" / f"{run}.{before + 1:03}.log"
@@ -122,6 +124,8 @@ def _session(trial: Trial, target: str, progress: float, rng: random.Random) -> 
             launcher.send_signal(signal.SIGKILL)
         else:
             os.kill(int(pid[1]), signal.SIGKILL)
+            if len(trial.runs) > 1:  # the others would be trained to their end
+                launcher.send_signal(signal.SIGKILL)
     _, error = launcher.communicate(timeout=600)
     if launcher.returncode not in (-signal.SIGKILL, 1, 0) or "Traceback" in error:
         trial.wrong.append(f"exit code {launcher.returncode}: {error.strip().splitlines()[-1]}")

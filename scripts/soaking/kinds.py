@@ -15,7 +15,7 @@ layer {{ name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
   convolution_param {{ num_output: 8 kernel_size: 3 weight_filler {{ type: "msra" }} }} }}
 {middle}
 layer {{ name: "fc1" type: "InnerProduct" bottom: "conv1" top: "fc1"
-  inner_product_param {{ num_output: 32 weight_filler {{ type: "msra" }} }} }}
+  inner_product_param {{ num_output: {hidden} weight_filler {{ type: "msra" }} }} }}
 layer {{ name: "relu2" type: "ReLU" bottom: "fc1" top: "fc1" }}
 {dropout}
 layer {{ name: "fc2" type: "InnerProduct" bottom: "fc1" top: "fc2"
@@ -50,6 +50,8 @@ class Kind:
     dropout: str = ""
     mirror: bool = False
     crop: int = 0
+    hidden: int = 32
+    """Outputs of the layer before the last; many have LSUV take long enough to be killed in."""
     two_tests: bool = False
     runs: int = 1
     """So many at a time, side by side."""
@@ -62,12 +64,13 @@ class Kind:
             transform=f"{'mirror: true' if self.mirror else ''} {crop}",
             batch=32,
             tests="".join(TEST.format(stage=stage, crop=crop, source=source) for source, stage in stages),
+            hidden=self.hidden,
             middle=self.middle,
             dropout=self.dropout,
         )
         lines = [f"# caffebench: {line}" for line in self.header]
         lines += [self.solver, f"max_iter: {iterations}", f"snapshot: {snapshot}", f"random_seed: {seed}"]
-        lines += ["test_iter: 7", "test_interval: 200", "display: 20", "weight_decay: 0.0005", "solver_mode: CPU"]
+        lines += ["test_iter: 40", "test_interval: 200", "display: 20", "weight_decay: 0.0005", "solver_mode: CPU"]
         if self.two_tests:
             lines += ["test_iter: 3", 'test_state { stage: "all" }', 'test_state { stage: "other" }']
         return "\n".join([*lines, 'snapshot_prefix: "snapshots/x"', "net_param {", net, "}\n"])
@@ -83,6 +86,7 @@ KINDS = (
         middle=BATCHNORM,
         dropout=DROPOUT,
         mirror=True,
+        hidden=1500,
     ),
     Kind(
         "nesterov",
@@ -126,6 +130,7 @@ KINDS = (
         middle=BATCHNORM,
         dropout=DROPOUT,
         mirror=True,
+        hidden=1500,
     ),
     Kind(
         "workers",

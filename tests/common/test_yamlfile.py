@@ -42,8 +42,8 @@ LEVELS = "".join(f"b{i}: &b{i} {{p: *b{i - 1}, q: *b{i - 1}}}\n" for i in range(
         ("a: " + "[" * 900, "own.yaml:1: nested more than 40 deep"),
         ("a: [" + "1," * 300_000 + "]", "own.yaml:1: this makes more than 200000 values"),
         ("a: " + "1" * (1 << 20), "own.yaml is larger than 1 MB"),
-        ("a: " + "7" * 5000, "own.yaml: a value in it cannot be read"),
-        ("a: 2026-02-31\n", "own.yaml: a value in it cannot be read"),
+        ("a: " + "7" * 5000, "own.yaml:1: a value in it cannot be read"),
+        ("a: 2026-02-31\n", "own.yaml:1: a value in it cannot be read"),
         ("? [a, b]\n: 1\n", "own.yaml:1: a key must be a word"),
         (
             "a: !!python/object/apply:os.getcwd []\n",

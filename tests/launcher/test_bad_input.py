@@ -263,6 +263,19 @@ def test_a_net_that_is_no_text_file(bench: Any, kind: str) -> None:
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mean_value: 78 scale", 'mean_file: "/dev/zero" scale'),
+        ('type: "SoftmaxWithLoss"', 'type: "InfogainLoss" infogain_loss_param { source: "/dev/zero" }'),
+    ],
+)
+def test_another_file_that_is_none(bench: Any, old: str, new: str) -> None:
+    path = bench.folder / bench.solver()
+    path.write_text(path.read_text().replace(old, new))
+    assert "names /dev/zero, which is not a regular file: name a file" in refusal(bench, "small.prototxt")
+
+
 def test_time_limits(bench: Any) -> None:
     assert "write a time such as 8h" in refusal(bench, bench.solver(), "--time-limit", "soon")
     assert "no time to train" in refusal(bench, bench.solver(), "--time-limit", "0s")
