@@ -18,7 +18,7 @@ from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
 from caffebench.common.printable import printable
 
-__all__ = ["overview", "read_with_progress"]
+__all__ = ["overview", "read_with_progress", "remarks"]
 
 NARROW = 12
 """Columns that the last column has at least where a terminal is narrow."""
@@ -88,3 +88,16 @@ def _row(run: Run) -> tuple[str, ...]:
         "" if run.status == "done" else run.reason,
     )
     return tuple(map(printable, cells))
+
+
+MANY_BAD, BAD_SHARE = 5, 0.02
+"""Bad lines that are many, and the share of all lines with a value that they are then at least."""
+
+
+def remarks(runs: Sequence[Run]) -> Iterator[str]:
+    """What was left out of logs, and logs of which much could not be read."""
+    for run in runs:
+        yield from run.notes
+        if run.bad_lines >= max(MANY_BAD, BAD_SHARE * (len(run.stitched) + run.bad_lines)):
+            where = ", ".join(run.sources[:3]) + (", ..." if len(run.sources) > 3 else "")
+            yield f"{run.name}: {run.bad_lines:,} bad lines, cut or garbled, were skipped in {where}"

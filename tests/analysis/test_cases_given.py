@@ -172,7 +172,6 @@ def test_runs_of_one_prefix_are_told_apart_by_its_folder() -> None:
     assert "lr01" in names[1]
 
 
-@pytest.mark.xfail(strict=True, reason="ranks are mixed")
 def test_ranks_that_are_left_out_are_said(tmp_path: Path) -> None:
     said = merge(CASES / "50-intel-ranks-shuffled.log", "--out", tmp_path, "--sessions")
     assert re.search(r"\brank", said.replace("50-intel-ranks-shuffled", ""))

@@ -319,7 +319,6 @@ def test_a_number_that_is_wrapped_is_not_believed(write: Write, width: int) -> N
     assert run.bad_lines > 0
 
 
-@still_wrong("not said")
 def test_a_file_of_many_bad_lines_is_named(write: Write, tmp_path: Path) -> None:
     text = training([(100 * k, 1.234567 + k / 10) for k in range(10)])
     broken = "".join(line.replace("loss = 1.", "loss = 1.\n") + "\n" for line in text.splitlines())
