@@ -24,7 +24,7 @@ from caffebench.launcher.schedule import learning_rate, parse_phases
 from caffebench.launcher.snapshots import read_weights
 from caffebench.launcher.solverfile import SolverFile, data_layers, read_solver
 
-__all__ = ["make_plans", "parse_duration"]
+__all__ = ["make_plans", "parse_duration", "same_images"]
 
 
 def make_plans(
@@ -66,7 +66,7 @@ def make_plans(
             f"{len(gpus)} GPUs train together: the batch size in the file is that of each GPU, so every iteration "
             f"takes {len(gpus)} times as many images; divide batch_size by {len(gpus)} to train as on one"
         )
-        notes += _same_images(files[0], len(gpus))
+        notes += same_images(files[0], len(gpus))
     if gpus and jobs > len(gpus):
         raise InputError(
             f"--jobs {jobs} needs as many GPUs, a run each, and there are {len(gpus)}: use --jobs {len(gpus)}"
@@ -80,7 +80,7 @@ def _device_note(gpus: tuple[int, ...], built: bool) -> str:
     return "training on the CPU" + (" (no GPU answers)" if built else " (this Caffe was built without CUDA)")
 
 
-def _same_images(file: SolverFile, gpus: int) -> list[str]:
+def same_images(file: SolverFile, gpus: int) -> list[str]:
     """A note for each layer that knows nothing of the other GPUs and does not draw either, as WindowData does."""
     return [
         f"layer {layer.name} of {file.path} (ImageData without shuffle) gives all {gpus} GPUs the same images, so that "

@@ -125,6 +125,8 @@ class Training:
     def _solve(self) -> bool:
         self.solver.solve()
         self._settle()
+        # Of a run that was resumed at its end Caffe has written the last snapshot once more.
+        self.paths.unfinished(self.solver.iter).remove()
         every = self.parameter.test_interval
         if not every or self.solver.iter % every:
             run_tests(self.caffe, self.solver, self.parameter)
