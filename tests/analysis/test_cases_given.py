@@ -183,6 +183,7 @@ def test_the_choice_between_equal_accuracies_is_said(tmp_path: Path) -> None:
     assert "--accuracy" in said
 
 
+@pytest.mark.slow
 def test_a_run_that_a_plot_leaves_out_is_named(tmp_path: Path) -> None:
     said = merge(CASES / "63-net-cut-by-glog.log", "--out", tmp_path, "--plot")
     assert "63-net-cut-by-glog" in "".join(line for line in said.splitlines() if "test_accuracy" in line)

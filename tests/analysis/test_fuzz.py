@@ -136,6 +136,7 @@ def fuzz(shared: Path, cases: int, seed: int) -> None:
             raise AssertionError(f"case {number} of seed {seed}, kept as {kept}: {error!r}") from error
 
 
+@pytest.mark.slow
 def test_damaged_logs(shared: Path) -> None:
     fuzz(shared, 60, seed=1)
 

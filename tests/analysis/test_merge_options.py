@@ -18,6 +18,7 @@ def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_everything_is_written_where_it_says(make_session: Session, write: Write, tmp_path: Path) -> None:
     write("a.log", make_session(0, 300))
     path = write("b.log", make_session(0, 400).replace("batch_size: 32", "batch_size: 64"))
@@ -58,6 +59,7 @@ def test_a_wrong_option_is_refused_in_one_line(tmp_path: Path, wrong: list[str],
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_an_earlier_call_left_is_said_to_be_old(make_session: Session, write: Write, tmp_path: Path) -> None:
     path = write("a.log", make_session(0, 300))
     options = ["--table", "--html", "--plot", "--export", "json,tensorboard"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 @given(data=st.lists(st.one_of(st.binary(max_size=40), FRAGMENTS), max_size=40).map(b"".join))
 def test_any_bytes_are_read(tmp_path: Path, data: bytes) -> None:
@@ -51,6 +53,7 @@ def lines_of(log: bytes) -> list[tuple[int, float, float, str]]:
     return list(zip(rows.iteration.tolist(), rows.value.tolist(), rows.lr.tolist(), names, strict=True))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 @given(noise=st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=60)), max_size=8))
 def test_intact_lines_around_noise_are_all_recovered(

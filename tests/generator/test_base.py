@@ -61,6 +61,7 @@ def layers(text: str, phase: int = 0) -> dict[str, object]:
 CAFFENET_SWEEPS = [name for name in sweep_names() if load_sweep(name).settings.architecture == "caffenet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CAFFENET_SWEEPS)
 def test_our_own_file_as_the_base_gives_what_the_templates_give(name: str, tmp_path: Path) -> None:
     """The transforms and the templates are two ways to one net: each proves the other."""

@@ -125,6 +125,7 @@ def numbers(message: Any) -> Iterator[tuple[Any, str, int | None]]:
                     yield message, descriptor.name, index if many else None
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.sets(st.sampled_from([rename, toggle_in_place, shuffle]), min_size=1))
 def test_no_spelling_makes_a_difference(seed: int, changes: set[Any]) -> None:

@@ -36,6 +36,7 @@ def parse(text: str):
     return text_format.Parse(text, caffe_messages().SolverParameter())
 
 
+@pytest.mark.slow
 def test_the_files_checked_in_are_what_would_be_written(capsys):
     assert run("--all", "--check", "--out", ROOT / "prototxt") == 0, capsys.readouterr().out
     written = {path.stem for path in (ROOT / "prototxt").glob("*.prototxt")}
@@ -52,6 +53,7 @@ def test_check_names_what_differs(tmp_path, capsys):
     assert lines[:-1] == [f"{tmp_path}/bs64.prototxt differs", f"{tmp_path}/bs32.prototxt is missing"]
 
 
+@pytest.mark.slow
 def test_every_published_variant_is_there_with_its_figures_label_and_comment(shared):
     ours = {name: read_header(text) for name, text in texts("imagenet128").items()}
     with (shared / "published.csv").open() as file:
@@ -182,6 +184,7 @@ def test_the_default_digits_variant_learns(digits_root, tmp_path):
     assert accuracies[-1] >= 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_run_ends_with_a_test_and_no_interval_is_0(profile):
     sweeps = [load_sweep(name) for name in sweep_names()]

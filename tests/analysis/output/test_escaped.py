@@ -23,6 +23,7 @@ def merge(*arguments: str | Path | bytes) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_no_control_character_reaches_the_terminal(make_session: Session, write: Write, tmp_path: Path) -> None:
     text = make_session(0, 300, end="\x1b]0;owned\x07 Check failed")
     text = text.replace(" accuracy =", " acc\x1b[2Juracy\x9b31m =")
@@ -38,6 +39,7 @@ def test_no_control_character_reaches_the_terminal(make_session: Session, write:
     assert (refused.returncode, b"\x1b" in refused.stderr, refused.stderr.count(b"\n")) == (2, False, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [b"caf\xe9.log", b"\xff\xfe.log", "网\u2028x.log".encode()])
 def test_names_that_are_not_utf8_go_everywhere(
     make_session: Session, write: Write, tmp_path: Path, name: bytes

@@ -114,6 +114,7 @@ def test_runs_of_which_too_little_is_known_stay_apart(write: Write, tmp_path: Pa
     assert not (tmp_path / "out/groups.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_group_is_one_line_with_a_band(run: Callable[..., Path], tmp_path: Path) -> None:
     header = {"sweep": "s", "variant": "v", "label": "V"}
     for seed, value in enumerate([0.5, 0.7, 0.9], 1):

@@ -149,6 +149,7 @@ def test_log_axes_on_request(runs: list[Run], ax: Any) -> None:
     assert draw_learning_rate(Figure().add_subplot(), runs).get_yscale() == "log"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["$x_$", "_hidden", "$\\bad{$", "<img src=x onerror=alert(1)>", "a\nb", "x" * 90])
 def test_any_name_is_shown(make_session: Session, write: Write, tmp_path: Path, name: str) -> None:
     runs = read_runs([write(f"{name}.log", make_session(0, 300))])
@@ -158,6 +159,7 @@ def test_any_name_is_shown(make_session: Session, write: Write, tmp_path: Path, 
     assert len(shown) < 60
 
 
+@pytest.mark.slow
 def test_files_are_what_they_are_called(runs: list[Run], tmp_path: Path) -> None:
     paths = save_plots(runs, tmp_path / "plots", "epoch", formats=["png", "svg", "pdf"], log_x=True, resumes=True)
     assert sorted(one.name for one in paths) == sorted(

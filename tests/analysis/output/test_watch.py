@@ -68,6 +68,7 @@ def test_what_cannot_be_read_is_left_out_until_it_can(make_session: Session, wri
     assert [run.iteration for run in watcher.update() or ()] == [200, 100]
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_read(make_session: Session, write: Write) -> None:
     whole = make_session(0, 200_000).encode()
     path = write("net.log", whole[: len(whole) * 3 // 4])
@@ -104,6 +105,7 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         Watcher([tmp_path / "logs"]).update()
 
 
+@pytest.mark.slow
 def test_the_command_keeps_everything_current_until_ctrl_c(make_session: Session, write: Write, tmp_path: Path) -> None:
     text = make_session(0, 1000)
     half = text.index("Iteration 500, Testing")

@@ -79,6 +79,7 @@ def test_text_is_escaped_for_spreadsheets_and_numbers_stay(hostile: Run) -> None
     assert float(row["logloss_difference"]) < 0
 
 
+@pytest.mark.slow
 def test_a_cut_table_is_the_published_one(make_session: Session, write: Write, tmp_path: Path) -> None:
     path = write("net.log", make_session(0, 200, loss=lambda at: 2.3879))
     command = [str(Path(sys.executable).with_name("merge-logs")), str(path), "--table", "--out", str(tmp_path)]
