@@ -26,6 +26,18 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
     return convert
 
 
+def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Files by name of their run."""
+    files: dict[str, list[Path]] = {}
+    for one in named:
+        name, equals, some = one.partition("=")
+        chosen = [Path(path) for path in some.split(",") if path]
+        if not name or not equals or not chosen:
+            raise click.BadParameter(f"{one!r} is not NAME=FILE,FILE", param_hint="--run")
+        files.setdefault(name, []).extend(chosen)
+    return files
+
+
 @command(
     "merge-logs",
     examples="""
@@ -36,7 +48,8 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
     merge-logs old/*.log.gz --x epoch --plot --format pdf --resumes --train-size 1281167
     """,
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--run", "named", metavar="NAME=FILE,FILE", multiple=True, help="Files that are of one run.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="results", show_default=True)
 @click.option("--plot", is_flag=True, help="Draw test accuracy, test loss, train loss and learning rate.")
 @click.option(
@@ -81,6 +94,7 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
 @click.option("--train-size", type=click.IntRange(min=1), help="Images of one epoch, where the logs do not tell.")
 def main(
     paths: tuple[Path, ...],
+    named: tuple[str, ...],
     out: Path,
     plot: bool,
     x: str | None,
@@ -105,6 +119,9 @@ def main(
 
     PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
     """
+    files = _run_files(named)
+    if not paths and not files:
+        raise click.UsageError("Missing argument 'PATH...'.")
     from caffebench.analysis.output import choices, session_report, terminal
     from caffebench.analysis.output.options import OutputOptions
 
@@ -130,14 +147,14 @@ def main(
 
         try:
             keep_watching(
-                Watcher(paths, train_size),
+                Watcher(paths, train_size, files),
                 every,
                 lambda runs: wanted.write(choices.with_names(runs, accuracy, loss)),
                 click.echo,
             )
         except KeyboardInterrupt:
             return  # how one ends it
-    runs = choices.with_names(terminal.read_with_progress(paths, train_size), accuracy, loss)
+    runs = choices.with_names(terminal.read_with_progress(paths, train_size, files), accuracy, loss)
     written = wanted.write(runs)
     click.echo(terminal.overview(runs))
     if sessions:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,9 @@ NARROW = 12
 """Columns that the last column has at least where a terminal is narrow."""
 
 
-def read_with_progress(paths: Sequence[Path], train_size: int | None) -> list[Run]:
+def read_with_progress(
+    paths: Sequence[Path], train_size: int | None, named: Mapping[str, Sequence[Path]] | None = None
+) -> list[Run]:
     """Read runs with as many processes as there are processors, and show on a terminal how far it is."""
     with _progress() as update:
         return read_runs(
@@ -32,6 +34,7 @@ def read_with_progress(paths: Sequence[Path], train_size: int | None) -> list[Ru
             train_size,
             progress=update,
             workers=os.cpu_count() or 1,
+            named=named,
             unreadable=lambda why: click.echo(printable(f"left out: {why}"), err=True),
         )
 

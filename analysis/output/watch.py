@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,10 +62,16 @@ class _Kept:
 class Watcher:
     """Reads runs again and again; ``bytes_read`` counts what was read of their logs so far."""
 
-    def __init__(self, paths: Iterable[Path | str], train_size: int | None = None) -> None:
-        """``paths`` and ``train_size`` are as in ``read_runs``."""
+    def __init__(
+        self,
+        paths: Iterable[Path | str],
+        train_size: int | None = None,
+        named: Mapping[str, Sequence[Path]] | None = None,
+    ) -> None:
+        """The arguments are those of ``read_runs``."""
         self.paths = [Path(path) for path in paths]
         self.train_size = train_size
+        self.named = named
         self.bytes_read = 0
         self._kept: dict[RunFiles, _Kept] = {}
 
@@ -74,7 +80,7 @@ class Watcher:
 
         Raises ``InputError`` where a path does not exist.
         """
-        sources = sorted(find_runs(self.paths), key=lambda one: natural(one.name))
+        sources = sorted(find_runs(self.paths, self.named), key=lambda one: natural(one.name))
         kept = {source: self._taken_over(source) for source in sources}
         changed = [self._refresh(source, one) for source, one in kept.items()]
         news = any(changed) or kept.keys() != self._kept.keys()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol, TypeVar, cast
 
+from caffebench.analysis.read.lines import PREFIX
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable
 
-__all__ = ["RunFiles", "find_runs", "read_into"]
+__all__ = ["RunFiles", "distinct_names", "find_runs", "read_into"]
 
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
 _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
@@ -24,6 +26,7 @@ DUPLICATE_SEVERITIES = re.compile(
     r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)"
 )  # what glog writes there is in its INFO file too
 _COMPRESSED = (".gz", ".xz", ".zst")
+_EXPANDED = 200  # times its size that a compressed log is believed to expand to
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
 
 
@@ -37,6 +40,8 @@ class RunFiles:
 
     name: str
     files: tuple[Path, ...]
+    together: bool = False
+    """The user says that they are of one training, whatever is in them."""
 
 
 def _plain(path: Path) -> str:
@@ -58,28 +63,53 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _looks_like_log(path: Path) -> bool:
+    """Whether a file of a folder is a log: by its name, else by what is in it. A named pipe would be waited for."""
     name = _plain(path).lower()
-    if DUPLICATE_SEVERITIES.search(path.name):
+    if DUPLICATE_SEVERITIES.search(path.name) or not path.is_file():
         return False
-    return ".log" in name or name.startswith("caffe.") or name.endswith((".txt", ".out", ".err"))
+    if ".log" in name or name.startswith("caffe.") or name.endswith((".txt", ".out", ".err")):
+        return True
+    if name.endswith(_NO_LOGS):
+        return False
+    try:
+        head = _beginning(path, _SNIFFED)
+    except OSError:
+        return False
+    if not head.startswith((b"\xff\xfe", b"\xfe\xff")) and b"\0" in head[:1000]:
+        return False
+    text = head.replace(b"\0", b"")
+    return PREFIX.search(text) is not None and re.search(rb"solver\.cpp|net\.cpp|caffe", text) is not None
 
 
-def find_runs(paths: Iterable[Path]) -> list[RunFiles]:
+_SNIFFED = 1 << 16  # bytes of a file with another name that are looked at
+_NO_LOGS = (
+    *(".caffemodel", ".solverstate", ".prototxt", ".h5", ".mdb", ".npy", ".npz", ".binaryproto", ".py", ".sh", ".md"),
+    *(".csv", ".json", ".parquet", ".html", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".tar", ".zip", ".so"),
+)
+
+
+def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None = None) -> list[RunFiles]:
     """Group files and folders into runs: part files of one folder, glog's own files of one snapshot prefix, or a file.
 
-    In a folder only files that are called like logs are taken, and only once where links lead to them again.
-    Raises ``InputError`` for a path that does not exist or a folder that cannot be read.
+    In a folder files are taken that are called like logs, or begin like one, and only once where links lead to them
+    again. ``named`` gives runs by name whose files the user knows. Raises ``InputError`` for a path that does not
+    exist, a folder that cannot be read, and what is neither a file nor a folder.
     """
     files: dict[str, Path] = {}
-    for path in paths:
+    known = {name: tuple(some) for name, some in (named or {}).items()}
+    for path in (*paths, *(one for some in known.values() for one in some)):
         if path.is_dir():
             for one in _walk(path):
-                if _looks_like_log(one) and one.is_file():  # a named pipe would be waited for without end
+                if _looks_like_log(one):
                     files.setdefault(os.path.realpath(one), one)
-        elif path.exists():
+        elif path.is_file():
             files.setdefault(os.path.realpath(path), path)
+        elif path.exists():
+            raise InputError(f"{printable(str(path))} is neither a file nor a folder: give what its output was kept in")
         else:
-            raise InputError(f"{path} does not exist: give log files, or folders with logs in them")
+            raise InputError(f"{printable(str(path))} does not exist: give log files, or folders with logs in them")
+    for path in (one for some in known.values() for one in some):
+        files.pop(os.path.realpath(path), None)
     groups: dict[tuple[Path, str, str], list[tuple[str, Path]]] = {}
     for real, path in files.items():
         glog = _GLOG.search(Path(real).name.removesuffix(path.suffix if path.suffix in _COMPRESSED else ""))
@@ -90,13 +120,24 @@ def find_runs(paths: Iterable[Path]) -> list[RunFiles]:
             groups.setdefault((path.parent, "part", part["run"]), []).append((f"{int(part['part']):09}", path))
         else:
             groups.setdefault((path.parent, "file", path.name), []).append(("", path))
+    prefixes = [name for _, kind, name in groups if kind == "glog"]
+    short = dict(zip(prefixes, distinct_names(prefixes), strict=True))
     made = [
-        (Path(name).name if kind == "glog" else name if kind == "part" else _run_name(parts[0][1]), parts)
+        (short[name] if kind == "glog" else name if kind == "part" else _run_name(parts[0][1]), parts)
         for (_, kind, name), parts in groups.items()
     ]
-    return [
+    found = [
         RunFiles(name, files) for name, files in _unique([(printable(name), _ordered(parts)) for name, parts in made])
     ]
+    return [*found, *(RunFiles(printable(name), some, together=True) for name, some in known.items())]
+
+
+def distinct_names(prefixes: Sequence[str]) -> list[str]:
+    """The last parts of prefixes, as many as tell different ones apart: ``lr001/net`` and ``lr01/net``."""
+    distinct, depth = set(prefixes), 1
+    while depth < 8 and len({"/".join(PurePath(one).parts[-depth:]) for one in distinct}) < len(distinct):
+        depth += 1
+    return ["/".join(PurePath(one).parts[-depth:]) for one in prefixes]
 
 
 def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
@@ -106,8 +147,8 @@ def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
 class _Head:
     """Takes the beginning of a log."""
 
-    def __init__(self) -> None:
-        self.data = bytearray(_HEAD)
+    def __init__(self, size: int) -> None:
+        self.data = bytearray(size)
         self.size = 0
 
     def writable_buffer(self) -> memoryview:
@@ -117,14 +158,18 @@ class _Head:
         self.size += count
 
 
+def _beginning(path: Path, size: int) -> bytes:
+    head = _Head(size)
+    read_into(path, head)
+    return bytes(head.data[: head.size])
+
+
 def _snapshot_prefix(path: Path) -> str:
     """The snapshot prefix that the beginning of a log tells; empty where it does not, or cannot be read."""
-    head = _Head()
     try:
-        read_into(path, head)
+        found = re.search(rb'snapshot_prefix: "([^"\n]+)"', _beginning(path, _HEAD))
     except OSError:
         return ""
-    found = re.search(rb'snapshot_prefix: "([^"\n]+)"', head.data)
     return found[1].decode(errors="replace") if found else ""
 
 
@@ -178,9 +223,12 @@ def read_into(path: Path, sink: Sink, start: int = 0) -> int:
             file.seek(start)
         # Of a compressed file one piece at a time, or what comes before the place where it is cut would be lost.
         read = getattr(file, "readinto1", file.readinto)
+        most = _EXPANDED * os.stat(path).st_size + (16 << 20) if path.suffix in _COMPRESSED else None
         while count := _whole(read, sink.writable_buffer()):
             sink.commit(count)
             done += count
+            if most is not None and done > most:
+                raise OSError(errno.EFBIG, f"it expands to more than {_EXPANDED} times its size, as no log does", path)
     return done
 
 

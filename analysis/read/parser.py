@@ -21,7 +21,6 @@ from caffebench.analysis.read.templates import PAD, LineTemplates
 __all__ = ["LogParser", "parse_bytes", "parse_file"]
 
 _BLOCK = 1 << 21  # bytes that are parsed at once
-_MANY_BAD = 0.05  # share of bad lines from which on a file is named
 
 
 class LogParser:
@@ -139,19 +138,31 @@ class LogParser:
             self._pool = None
         self._buffer[self._size : self._size + len(PAD)] = PAD
         rest = parse_block(self._buffer, self._size, self._base, self._templates, ended=False)
+        whole = self._join_done(rest.rows)
         blocks = [*self._done, rest]
-        rows = _drop_orphan_rates(_with_rates(ParsedRows.joined([one.rows for one in blocks if len(one.rows)])))
+        rows = _drop_orphan_rates(_with_rates(whole))
         bad = sum(one.bad_lines for one in blocks)
         log = ParsedLog(
             rows,
             tuple(event for one in blocks for event in one.events),
             bad,
             any(one.is_caffe for one in blocks),
-            (f"{bad:,} bad lines, cut or garbled, beside {len(rows):,} good ones",)
-            if bad > 5 and bad > _MANY_BAD * (bad + len(rows))
-            else (),
         )
         return first_rank(log)
+
+    def _join_done(self, rest: ParsedRows) -> ParsedRows:
+        """All rows; the blocks that are done become one, column by column, so that no two copies of all are held."""
+        count = sum(len(one.rows) for one in self._done)
+        events = tuple(event for one in self._done for event in one.events)
+        bad, is_caffe = sum(one.bad_lines for one in self._done), any(one.is_caffe for one in self._done)
+        columns = {
+            one.name: [getattr(block.rows, one.name) for block in self._done if len(block.rows)]
+            for one in fields(ParsedRows)
+        }
+        self._done = []
+        rows = ParsedRows(*(np.concatenate([*columns.pop(name), getattr(rest, name)]) for name in list(columns)))
+        self._done = [Block(rows[:count], events, bad, is_caffe)] if self._base else []
+        return rows
 
 
 def parse_bytes(pieces: Iterable[bytes], metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:

@@ -66,7 +66,8 @@ def make_runs(
             continue
         garbled = sum(one.garbled for one in sessions)
         known = [one for one in sessions if one.fresh or len(one.rows) or one.event("fatal", "broken", "head")]
-        for training in split_trainings(list(order_sessions(known))):
+        ordered = list(order_sessions(known))
+        for training in [Training("", tuple(ordered))] if source.together else split_trainings(ordered):
             runs.append(_make_run(source, training, metrics, train_size, bad + garbled))
             bad = garbled = 0  # they are the file's, not of each of its runs
     names = [run.name for run in runs]
@@ -157,17 +158,20 @@ def read_runs(
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
     unreadable: Callable[[str], None] | None = None,
+    named: Mapping[str, Sequence[Path]] | None = None,
 ) -> list[Run]:
     """Read every run in ``paths`` (files, folders), in the natural order of names.
 
-    ``progress`` is called with the runs read and their number. ``workers`` processes share many runs; one large log is
-    read by several threads in any case. A file that cannot be read is left out, and ``unreadable`` is told why. Raises
+    ``progress`` is called with the sources read and their number. ``workers`` processes share many; one large log is
+    read by several threads in any case. ``named`` gives runs by name whose files the user knows. A file that cannot be
+    read is left out, and ``unreadable`` is told why, as of one of ``paths`` that is no log of Caffe. Raises
     ``InputError`` where there is no Caffe log, ``CaffebenchError`` where one of the processes is killed.
     """
     given = [Path(path) for path in paths]
-    sources = sorted(find_runs(given), key=lambda one: natural(one.name))
+    sources = sorted(find_runs(given, named), key=lambda one: natural(one.name))
     runs: list[Run] = []
     refused = ""
+    asked = {*given, *(one for some in (named or {}).values() for one in some)}
     for done, found in enumerate(_each(sources, train_size, workers), 1):
         if isinstance(found, str):
             refused = found
@@ -175,6 +179,9 @@ def read_runs(
                 unreadable(found)
         else:
             runs += found
+            if not found and unreadable is not None:
+                for path in asked.intersection(sources[done - 1].files):
+                    unreadable(f"{path} has no line of Caffe in it")
         if progress is not None:
             progress(done, len(sources))
     if not runs:
@@ -208,3 +215,5 @@ def _alone(source: RunFiles, train_size: int | None, threads: int | None) -> lis
         return read_source(source, train_size, threads)
     except OSError as error:
         return f"{error.filename or source.name} cannot be read: {error.strerror or error}"
+    except Exception as error:  # one hostile log does not end the others
+        return f"{source.files[0]} cannot be read, {type(error).__name__}: {error}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
+from caffebench.analysis.read.files import distinct_names
 from caffebench.analysis.stitch.session_rows import SessionRows
 
 __all__ = ["Training", "split_trainings"]
@@ -102,14 +102,9 @@ def _place(
 
 def _names(prefixes: Sequence[str]) -> list[str]:
     """The last parts of prefixes, as many as tell them apart; a number behind those of one prefix."""
-    distinct = set(prefixes)
-    depth = 1
-    while depth < 8 and len({"/".join(PurePath(one).parts[-depth:]) for one in distinct}) < len(distinct):
-        depth += 1
     count: dict[str, int] = {}
     names = []
-    for prefix in prefixes:
-        name = "/".join(PurePath(prefix).parts[-depth:])
+    for name in distinct_names(prefixes):
         count[name] = count.get(name, 0) + 1
         names.append(name if count[name] == 1 else f"{name}~{count[name]}")
     return names

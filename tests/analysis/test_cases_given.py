@@ -93,15 +93,8 @@ RIGHT = {
     "52-names/n-Accuracy1": Right(accuracy=0.71, loss=1.5),
 }
 
-OPEN: dict[str, str] = {}
-"""Cases that are not read right yet, and why."""
 
-
-def _marked(name: str) -> object:
-    return pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=OPEN[name])] if name in OPEN else [])
-
-
-@pytest.mark.parametrize("name", [_marked(one) for one in RIGHT])
+@pytest.mark.parametrize("name", RIGHT)
 def test_the_right_reading(name: str) -> None:
     right = RIGHT[name]
     (path,) = CASES.glob(f"{name}.*")
@@ -149,7 +142,6 @@ def test_two_trainings_in_one_file_are_two_runs() -> None:
     assert second.name.endswith("b")
 
 
-@pytest.mark.xfail(strict=True, reason="files are looked for by name alone")
 def test_every_log_in_a_folder_is_found_under_whatever_name() -> None:
     folder = CASES / "66-folder-names"
     runs = read_runs([folder])
@@ -164,7 +156,6 @@ def test_a_finished_run_is_a_run_of_its_own() -> None:
     assert runs[0].status == "done"
 
 
-@pytest.mark.xfail(strict=True, reason="the folder of the prefix is dropped")
 def test_runs_of_one_prefix_are_told_apart_by_its_folder() -> None:
     names = [run.name for run in read_runs([CASES / "70-prefixes"])]
     assert len(names) == 2

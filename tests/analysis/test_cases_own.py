@@ -79,10 +79,6 @@ def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def still_wrong(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 # 1. Further fields between a line's parts
 
 
@@ -375,7 +371,6 @@ def test_scores_of_fcn(write: Write) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.2016-02-16", "output", "job.e777", "log_train_1", "net.stdout"])
-@still_wrong("files are looked for by name alone")
 def test_a_log_is_found_by_what_is_in_it(write: Write, name: str) -> None:
     path = write(name, training(FALLING))
     (path.parent / "solver.prototxt").write_text(SOLVER.format(most=3, prefix="net"))
@@ -383,7 +378,6 @@ def test_a_log_is_found_by_what_is_in_it(write: Write, name: str) -> None:
     assert read(path.parent).status == "done"
 
 
-@still_wrong("left out without a word")
 def test_a_named_file_that_is_no_log_is_said(write: Write, tmp_path: Path) -> None:
     good, bad = write("good.log", training(FALLING)), write("notes.log", "nothing of Caffe's\n")
     done = merge(good, bad, "--out", tmp_path / "out")
@@ -391,7 +385,6 @@ def test_a_named_file_that_is_no_log_is_said(write: Write, tmp_path: Path) -> No
     assert "notes.log" in done.stderr
 
 
-@still_wrong("no such option yet")
 def test_files_that_the_user_says_are_one_run(write: Write, tmp_path: Path) -> None:
     first = write("monday", training(FALLING[:3], end=""))
     state = "Resuming from net_iter_200.solverstate"

@@ -142,7 +142,9 @@ def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) ->
     pipes = [str(tmp_path / f"net{number}.log") for number in range(20)]
     for pipe in pipes:
         os.mkfifo(pipe)
-    code = f"from caffebench.analysis.runs.reading import read_runs\nread_runs({pipes}, workers=2)"
+    code = "from pathlib import Path\nfrom caffebench.analysis.read.files import RunFiles\n"
+    code += f"from caffebench.analysis.runs.reading import _each\npipes = {pipes}\n"
+    code += "list(_each([RunFiles(one, (Path(one),)) for one in pipes], None, 2))"
     script = tmp_path / "script.py"
     script.write_text(f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n")
     with subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True) as reading:
@@ -164,3 +166,38 @@ def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) ->
         .splitlines()[-1]
         .endswith("a process that read logs was killed, perhaps for want of memory: merge fewer logs at a time")
     )
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.log")
+    for path in (tmp_path / "pipe.log", Path("/dev/null")):
+        done = CliRunner().invoke(main, [str(path), "--out", str(tmp_path / "out")])
+        assert done.exit_code == 2
+        assert "neither a file nor a folder" in done.stderr
+
+
+def test_a_compressed_file_that_expands_without_end_is_left_out(make_session: Session, write: Write) -> None:
+    good = write("good.log", make_session(0, 100))
+    write("bomb.log.gz", gzip.compress(b"\0" * (100 << 20)))
+    why: list[str] = []
+    (run,) = read_runs([good.parent], unreadable=why.append)
+    assert run.name == "good"
+    assert "expands to more than" in why[0]
+
+
+def test_a_name_that_is_not_utf_8_is_printable(make_session: Session, write: Write, tmp_path: Path) -> None:
+    good = write("good.log", make_session(0, 100))
+    os.rename(good, os.fsdecode(os.fsencode(good.parent) + b"/n\xffet.log"))
+    done = CliRunner().invoke(main, [str(good.parent), "--out", str(tmp_path / "out"), "--sessions"])
+    assert done.exit_code == 0, done.output
+    assert "n\\xffet" in (tmp_path / "out/summary.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["m010_events.log", "m035_year_utf.log", "50_sessions.log"])
+def test_hostile_logs_do_not_end_the_others(shared: Path, write: Write, make_session: Session, name: str) -> None:
+    write("hostile.log", (shared / "cases/hostile" / name).read_bytes())
+    good = write("good.log", make_session(0, 100))
+    why: list[str] = []
+    names = {run.name for run in read_runs([good.parent], unreadable=why.append)}
+    assert "good" in names
+    assert any(one.startswith("hostile") for one in names) or "hostile" in why[0]
