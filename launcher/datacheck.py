@@ -13,7 +13,7 @@ from caffebench.launcher.solverfile import SolverFile, data_layers
 
 __all__ = ["check_data", "count_records", "expected_shape"]
 
-MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "mnist": "mnist SRC"}
+MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "fashion": "fashion-mnist", "mnist": "mnist SRC"}
 """Profiles that make-lmdb has a source format for; any other is a folder of images."""
 
 

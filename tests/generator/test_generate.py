@@ -98,7 +98,7 @@ def test_names_prefixes_and_tests_are_true(profile):
         assert list(train.transform_param.mean_value) == list(test.transform_param.mean_value)
         assert ("published_accuracy" in header) == (profile == "imagenet128")
     defaults = [name for name, text in files.items() if read_header(text).get("default")]
-    assert defaults == [{"imagenet128": "bs256", "cifar10": "bs256", "digits": "bs64"}[profile]]
+    assert defaults == [{"imagenet128": "bs256", "cifar10": "bs256"}.get(profile, "bs64")]
 
 
 def test_a_misspelt_key_is_refused_with_its_line(tmp_path, capsys):

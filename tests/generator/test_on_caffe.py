@@ -67,10 +67,11 @@ def test_every_digits_file_runs_forward_and_backward(digits_root: Path, tmp_path
         assert (one["still"], one["wild"]) == ([], []), name
 
 
-# ImageNet and CIFAR-10 are not at hand: their data layers become dummies that give one picture of the right size.
+# ImageNet and CIFAR-10 are not at hand, nor is Fashion-MNIST everywhere:
+# their data layers become dummies that give one picture of the right size.
 # Files that then have one net are built once: batch sizes and solvers differ, layers do not.
 BUILD = """
-import json, sys, caffe
+import json, os, sys, caffe
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 caffe.set_mode_cpu()
@@ -82,8 +83,9 @@ for path in sys.argv[1:]:
             layer.dummy_data_param.shape[0].dim[0] = 1
         if layer.type == "Data":
             layer.type = "DummyData"
-            side = layer.transform_param.crop_size or 32
-            layer.dummy_data_param.shape.add().dim.extend([1, 3, side, side])
+            side = layer.transform_param.crop_size or int(os.environ["SIDE"])
+            channels = len(layer.transform_param.mean_value)
+            layer.dummy_data_param.shape.add().dim.extend([1, channels, side, side])
             layer.dummy_data_param.shape.add().dim.extend([1])
             layer.ClearField("data_param")
             layer.ClearField("transform_param")
@@ -103,8 +105,13 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.caffe
-@pytest.mark.parametrize(("profile", "side", "classes"), [("imagenet128", 128, 1000), ("cifar10", 32, 10)])
-def test_every_other_file_is_built(profile: str, side: int, classes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("profile", "side", "classes"), [("imagenet128", 128, 1000), ("cifar10", 32, 10), ("fashion", 28, 10)]
+)
+def test_every_other_file_is_built(
+    profile: str, side: int, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDE", str(side))
     names = make(profile, tmp_path)
     found = in_children(BUILD, names, tmp_path)
     assert list(found) == names
