@@ -1,0 +1,28 @@
+"""No error and no warning on the layouts of well-known nets, with Caffe asked."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from caffebench.generator.lint import lint
+from caffebench.generator.lint.asking import asking_caffe
+from caffebench.generator.meaning import load_prototxt
+
+_SPEC = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
+assert _SPEC is not None
+assert _SPEC.loader is not None
+_MODULE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_MODULE)
+
+
+@pytest.mark.parametrize("name", _MODULE.LAYOUTS)
+def test_a_well_known_layout_has_no_finding(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(f"{name}.prototxt")
+    path.write_text(_MODULE.LAYOUTS[name]())
+    with asking_caffe():
+        findings = lint([load_prototxt(path)])
+    assert [str(one) for one in findings if one.severity != "note"] == []
