@@ -24,5 +24,6 @@ def test_every_option_that_the_page_names_is_one() -> None:
     from caffebench.analysis.cli import main
 
     there = {name for param in main.params for name in param.opts}
-    named = set(re.findall(r"(?<!-)(--[a-z][a-z-]+)", PAGE.read_text()))
+    page = PAGE.read_text().replace("caffe train --solver=", "")
+    named = set(re.findall(r"(?<!-)(--[a-z][a-z-]+)", page))
     assert named <= there, named - there
