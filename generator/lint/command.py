@@ -16,7 +16,7 @@ from caffebench.generator.meaning import Prototxt, load_prototxt
 
 __all__ = ["lint_paths"]
 
-_PLACE = re.compile(r":(\d+):\d+:? ?")
+_PLACE = re.compile(r"(.+?):(\d+)(:\d+)?: ?")
 
 
 def lint_paths(paths: Sequence[Path]) -> int:
@@ -51,10 +51,11 @@ def lint_paths(paths: Sequence[Path]) -> int:
 
 
 def _unreadable(path: Path, message: str) -> Finding:
-    place = _PLACE.search(message)
+    place = _PLACE.match(message)  # of the file itself, or of the net file that it names
     rule = RULES["unreadable"]
-    what = message.removeprefix(f"{path}:").strip()
-    return Finding(path, int(place[1]) if place else 0, "", rule.id, rule.severity, what, rule.why, "correct it there")
+    where, line = (Path(place[1]), int(place[2])) if place else (path, 0)
+    what = message.removeprefix(f"{where}:").strip()
+    return Finding(where, line, "", rule.id, rule.severity, what, rule.why, "correct it there")
 
 
 def _count(number: int, what: str) -> str:

@@ -203,8 +203,8 @@ def _net_file(file: Prototxt, name: str, node: Node, pb: Any) -> _Net | None:
         return None
     file.home = home
     text = _read_text(path)
-    net = _parse(path, text, pb.NetParameter())
     root = _positions(path, text)
+    net = _parse(path, text, pb.NetParameter())
     _note_unknown(file, path, root, net.DESCRIPTOR)
     return _net(file, net, root, path, pb)
 

@@ -85,6 +85,13 @@ def test_what_cannot_be_read_is_a_finding(
     assert "other.prototxt: solver with its net inside, judged in TRAIN and TEST" in printed
 
 
+def test_a_net_that_cannot_be_read_is_named(found: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    found({"net/n.prototxt": 'layer {\n  name "x" }\n'} | {"other.prototxt": BASE})
+    Path("s.prototxt").write_text(SOLVER + 'net: "net/n.prototxt"')
+    assert lint_paths([Path("s.prototxt"), Path("other.prototxt")]) == 1
+    assert "net/n.prototxt:2: error unreadable: 2:8: no ':' between name and its value" in capsys.readouterr().out
+
+
 def test_nothing_that_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(CaffebenchError):
         load_prototxt(tmp_path / "none.prototxt")
