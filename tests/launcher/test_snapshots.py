@@ -129,6 +129,13 @@ def test_a_finished_run_whose_weights_are_damaged_is_not_done(bench: Any, whole:
     assert "it was finished before" in bench.run(solver), "snapshots may be removed"
 
 
+def test_killed_between_its_last_snapshot_and_its_end_it_leaves_nothing_behind(bench: Any, whole: RunPaths) -> None:
+    log = bench.folder / "logs/small.001.log"
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if "caffebench: end" not in line))
+    assert "small: done at iteration 200" in bench.run(bench.solver(max_iter=200))
+    assert not list(whole.partial.glob("small*"))
+
+
 def test_without_a_record_it_is_one_of_plain_caffe(bench: Any, whole: RunPaths) -> None:
     whole.snapshot(200).record.unlink()
     said = bench.run(bench.solver(max_iter=300))
