@@ -26,11 +26,11 @@ _BLOCK = 1 << 21  # bytes that are parsed at once
 class LogParser:
     """Parses a log that is fed to it bit by bit; what is whole is parsed once, also while the log still grows."""
 
-    def __init__(self, metrics: MetricRegistry, workers: int = 1) -> None:
-        """``workers`` is the number of threads."""
+    def __init__(self, metrics: MetricRegistry, workers: int = 1, size: int = _BLOCK) -> None:
+        """``workers`` is the number of threads, ``size`` that of the log where it is known: of many a small one is."""
         self._templates = LineTemplates(metrics)
         self._done: list[Block] = []
-        self._buffer = bytearray(_BLOCK + len(PAD))
+        self._buffer = bytearray(min(_BLOCK, size + 64) + len(PAD))
         self._size = self._base = 0
         self._spare: list[bytearray] = []  # fresh memory costs as much as the parsing itself
         self._waiting: deque[tuple[Future[Block], bytearray]] = deque()
@@ -175,7 +175,7 @@ def parse_bytes(pieces: Iterable[bytes], metrics: MetricRegistry, workers: int |
 
 def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
     """The same of a file, compressed or not. Raises ``OSError`` where it cannot be read."""
-    parser = LogParser(metrics, workers or os.cpu_count() or 1)
+    parser = LogParser(metrics, workers or os.cpu_count() or 1, max(1 << 16, os.stat(path).st_size))
     read_into(path, parser)
     return parser.result()
 
