@@ -220,6 +220,14 @@ def test_labelled_ranks_are_one_run_of_the_first(write: Write, labels: tuple[str
     assert (losses(run), len(run.sessions), run.crashes, run.status) == (FALLING, 1, 0, "done")
 
 
+def test_ranks_without_labels_are_told_by_their_solver(write: Write) -> None:
+    """As several processes say it that share one standard error: the same solver, word for word, twice at once."""
+    first, second = training(FALLING), training(OTHER, at=0.5, pid=77)
+    run = read(write("a.log", together(first, second)))
+    assert (losses(run), len(run.sessions), run.crashes, run.status) == (FALLING, 1, 0, "done")
+    assert any("only the first is read" in note for note in run.notes)
+
+
 def test_two_trainings_at_once_are_two_runs(write: Write) -> None:
     first, second = training(FALLING, prefix="exp/a"), training(OTHER, at=5, pid=77, prefix="exp/b")
     runs = read_runs([write("a.log", together(first, second))])

@@ -89,6 +89,11 @@ def check(log: bytes) -> None:
     assert {value for value in rows.value.tolist() if value == value} <= said, "a value that is not in the log"
     iterations = {int(one) for one in re.findall(rb"Iteration (\d+)", log)}
     assert set(rows.iteration.tolist()) <= iterations, "an iteration that is not in the log"
+    check_runs(log)
+
+
+def check_runs(log: bytes) -> None:
+    """What holds of the runs of any bytes."""
     whole, blocks = made(log, 1 << 22), made(log, 1 << 22, workers=2)
     for run, other in zip(whole, blocks, strict=True):
         curve = run.curve("loss", "train")
@@ -121,8 +126,12 @@ def corpus(shared: Path) -> list[bytes]:
     return pieces
 
 
-def fuzz(shared: Path, cases: int, seed: int) -> None:
-    logs = corpus(shared)
+def forms() -> list[bytes]:
+    """Logs of forks, other platforms and other times: each form of a line that is read."""
+    return [path.read_bytes() for path in sorted((Path(__file__).parent / "cases").rglob("*")) if path.is_file()]
+
+
+def fuzz(logs: list[bytes], check: Callable[[bytes], None], cases: int, seed: int) -> None:
     rng = random.Random(seed)
     for number in range(cases):
         log = rng.choice(logs)
@@ -138,9 +147,19 @@ def fuzz(shared: Path, cases: int, seed: int) -> None:
 
 @pytest.mark.slow
 def test_damaged_logs(shared: Path) -> None:
-    fuzz(shared, 60, seed=1)
+    fuzz(corpus(shared), check, 60, seed=1)
+
+
+@pytest.mark.slow
+def test_damaged_logs_of_every_form() -> None:
+    fuzz(forms(), check_runs, 150, seed=3)
 
 
 @pytest.mark.soak
 def test_ten_thousand_damaged_logs(shared: Path) -> None:
-    fuzz(shared, 10_000, seed=2)
+    fuzz(corpus(shared), check, 10_000, seed=2)
+
+
+@pytest.mark.soak
+def test_ten_thousand_damaged_logs_of_every_form() -> None:
+    fuzz(forms(), check_runs, 10_000, seed=4)
