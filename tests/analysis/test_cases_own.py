@@ -331,6 +331,29 @@ def test_a_file_of_many_bad_lines_is_named(write: Write, tmp_path: Path) -> None
     assert "bad lines" in done.stdout + done.stderr
 
 
+# 10. Nets that glog cut
+
+
+def test_a_net_cut_before_its_batch_size_is_known_by_its_set_up(write: Write) -> None:
+    """As Caffe of 2014 tells shapes, four axes each; the cut is in the data layer."""
+    said = (
+        ("100", "Creating Layer data"), ("408", "data -> data"), ("408", "data -> label"), ("150", "Setting up data"),
+        ("157", "Top shape: 48 3 32 32 (147456)"), ("157", "Top shape: 48 1 1 1 (48)"), ("434", "score <- data"),
+        ("408", "score -> score"), ("150", "Setting up score"), ("157", "Top shape: 48 37 1 1 (1776)"),
+        ("434", "cost <- score"), ("434", "cost <- label"), ("408", "cost -> cost"), ("150", "Setting up cost"),
+        ("157", "Top shape: 1 1 1 1 (1)"), ("160", "    with loss weight 1"),
+    )  # fmt: skip
+    set_up = "".join(stamp(0.5, where=f"net.cpp:{line}") + text + "\n" for line, text in said)
+    net = 'name: "n"\nlayer {\n  name: "data"\n  type: "Data"\n  top: "data"\n  top: "label"\n  data_par\n'
+    text = training([(n * 100, 3.611) for n in range(30)], most=50_000)
+    at = text.index(stamp(1, where="caffe.cpp:251"))
+    header = stamp(0.2, where="net.cpp:50") + "Initializing net from parameters: \n" + net
+    run = read(write("a.log", text[:at] + header + set_up + text[at:]))
+    assert (run.config.batch_size, run.config.classes, run.bad_lines) == (48, 37, 0)
+    assert run.status == "not_converged"
+    assert "ln 37" in run.reason
+
+
 # 11. Reasons of an end
 
 
