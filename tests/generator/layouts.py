@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["LAYOUTS"]
+__all__ = ["FORK_LAYOUTS", "LAYOUTS"]
 
 _INPUT = 'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 3, {0}, {0}] }} }} }}\n'
 _OLD_INPUT = 'input: "data"\ninput_dim: 1 input_dim: 3 input_dim: {0} input_dim: {0}\n'
@@ -208,6 +208,89 @@ def googlenet_deploy() -> str:
     return text + boxes + conv("score", "conv1", 3, 1) + layer("prob", "Softmax", "score", "prob")
 
 
+def _ssd_data(phase: str) -> str:
+    """SSD's layer of annotated images, with fields of its fork in ``transform_param`` and beside it."""
+    means = "mean_value: 104 mean_value: 117 mean_value: 123"
+    resize = "resize_param { prob: 1 resize_mode: WARP height: 300 width: 300 interp_mode: LINEAR }"
+    train = "mirror: true distort_param { brightness_prob: 0.5 } emit_constraint { emit_type: CENTER }"
+    transform = f"transform_param {{ {means} {resize} {train if phase == 'TRAIN' else ''} }}"
+    source = f'source: "VOC0712_{phase.lower()}_lmdb" batch_size: {32 if phase == "TRAIN" else 8} backend: LMDB'
+    sampler = "batch_sampler { max_sample: 1 max_trials: 1 }" if phase == "TRAIN" else ""
+    boxes = f'annotated_data_param {{ {sampler} label_map_file: "labelmap_voc.prototxt" }}'
+    more = f"include {{ phase: {phase} }} {transform} data_param {{ {source} }} {boxes}"
+    return layer("data", "AnnotatedData", "", "data label", more)
+
+
+def _ssd(start: str) -> str:
+    """SSD300's shape on VGG, shortened: conv4_3 through Normalize and fc7 dilated, with boxes from both."""
+    rates = "param { lr_mult: 1 decay_mult: 1 } param { lr_mult: 2 decay_mult: 0 }"
+    filler = f'{_XAVIER} bias_filler {{ type: "constant" value: 0 }}'
+    text, bottom = start, "data"
+    for block, (width, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3)), 1):
+        for number in range(1, count + 1):
+            name = f"conv{block}_{number}"
+            text += conv(name, bottom, width, 3, filler, rates) + layer(f"relu{block}_{number}", "ReLU", name, name)
+            bottom = name
+        pool = "pooling_param { pool: MAX kernel_size: 2 stride: 2 }"
+        text += layer(f"pool{block}", "Pooling", bottom, f"pool{block}", pool)
+        bottom = f"pool{block}"
+    inner = f"num_output: 1024 kernel_size: 3 pad: 6 dilation: 6 {filler}"
+    text += layer("fc6", "Convolution", bottom, "fc6", f"{rates} convolution_param {{ {inner} }}")
+    text += layer("relu6", "ReLU", "fc6", "fc6")
+    text += conv("fc7", "fc6", 1024, 1, filler, rates) + layer("relu7", "ReLU", "fc7", "fc7")
+    scale = 'norm_param { across_spatial: false scale_filler { type: "constant" value: 20 } channel_shared: false }'
+    text += layer("conv4_3_norm", "Normalize", "conv4_3", "conv4_3_norm", scale)
+    heads = (("conv4_3_norm", 4, "min_size: 30 max_size: 60"), ("fc7", 6, "min_size: 60 max_size: 111"))
+    for name, boxes, sizes in heads:
+        for part, size in (("loc", 4 * boxes), ("conf", 21 * boxes)):
+            head = f"{name}_mbox_{part}"
+            text += conv(head, name, size, 3, filler, rates)
+            text += layer(f"{head}_perm", "Permute", head, f"{head}_perm", "permute_param { order: [0, 2, 3, 1] }")
+            text += layer(f"{head}_flat", "Flatten", f"{head}_perm", f"{head}_flat", "flatten_param { axis: 1 }")
+        prior = (
+            f"prior_box_param {{ {sizes} aspect_ratio: 2 flip: true clip: false variance: 0.1 step: 8 offset: 0.5 }}"
+        )
+        text += layer(f"{name}_mbox_priorbox", "PriorBox", f"{name} data", f"{name}_mbox_priorbox", prior)
+    for part, axis in (("loc_flat", 1), ("conf_flat", 1), ("priorbox", 2)):
+        bottoms = " ".join(f"{name}_mbox_{part}" for name, *_ in heads)
+        top = f"mbox_{part.removesuffix('_flat')}"
+        text += layer(top, "Concat", bottoms, top, f"concat_param {{ axis: {axis} }}")
+    return text
+
+
+def _ssd_detections(more: str = "") -> str:
+    """From scores to boxes: softmax over 21 classes, non-maximum suppression."""
+    shape = "reshape_param { shape { dim: 0 dim: -1 dim: 21 } }"
+    text = layer("mbox_conf_reshape", "Reshape", "mbox_conf", "mbox_conf_reshape", f"{shape} {more}")
+    softmax = f"softmax_param {{ axis: 2 }} {more}"
+    text += layer("mbox_conf_softmax", "Softmax", "mbox_conf_reshape", "mbox_conf_softmax", softmax)
+    flat = f"flatten_param {{ axis: 1 }} {more}"
+    text += layer("mbox_conf_flatten", "Flatten", "mbox_conf_softmax", "mbox_conf_flatten", flat)
+    inner = "num_classes: 21 background_label_id: 0 nms_param { nms_threshold: 0.45 top_k: 400 } keep_top_k: 200"
+    bottoms = "mbox_loc mbox_conf_flatten mbox_priorbox"
+    return text + layer(
+        "detection_out", "DetectionOutput", bottoms, "detection_out", f"detection_output_param {{ {inner} }} {more}"
+    )
+
+
+def ssd_train() -> str:
+    """SSD300 as it is trained, with its test in the same file."""
+    test = "include { phase: TEST }"
+    loss = "multibox_loss_param { loc_loss_type: SMOOTH_L1 conf_loss_type: SOFTMAX num_classes: 21 neg_pos_ratio: 3 }"
+    down = "propagate_down: true propagate_down: true propagate_down: false propagate_down: false"
+    more = f"include {{ phase: TRAIN }} {down} loss_param {{ normalization: VALID }} {loss}"
+    text = _ssd(_ssd_data("TRAIN") + _ssd_data("TEST"))
+    text += layer("mbox_loss", "MultiBoxLoss", "mbox_loc mbox_conf mbox_priorbox label", "mbox_loss", more)
+    sizes = "detection_evaluate_param { num_classes: 21 background_label_id: 0 overlap_threshold: 0.5 }"
+    evaluated = layer("detection_eval", "DetectionEvaluate", "detection_out label", "detection_eval", f"{test} {sizes}")
+    return text + _ssd_detections(test) + evaluated
+
+
+def ssd_deploy() -> str:
+    """SSD300's deploy net."""
+    return _ssd(_INPUT.format(300)) + _ssd_detections()
+
+
 LAYOUTS: dict[str, Callable[[], str]] = {
     "ResNet-50-deploy": resnet_deploy,
     "ResNet-101-deploy": lambda: resnet_deploy((3, 4, 23, 3)),
@@ -219,4 +302,11 @@ LAYOUTS: dict[str, Callable[[], str]] = {
     "fcn_train": fcn_train,
     "faster_rcnn_train": faster_rcnn_train,
     "two_outputs_deploy": googlenet_deploy,
+}
+
+_SSD = ("Normalize", "Permute", "PriorBox", "DetectionOutput")
+# Right in the fork that they are of: what writes each, and the types that BVLC Caffe does not have.
+FORK_LAYOUTS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
+    "ssd300_train_val": (ssd_train, ("AnnotatedData", *_SSD, "MultiBoxLoss", "DetectionEvaluate")),
+    "ssd300_deploy": (ssd_deploy, _SSD),
 }

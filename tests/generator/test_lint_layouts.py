@@ -26,3 +26,18 @@ def test_a_well_known_layout_has_no_finding(name: str, tmp_path: Path, monkeypat
     with asking_caffe():
         findings = lint([load_prototxt(path)])
     assert [str(one) for one in findings if one.severity != "note"] == []
+
+
+@pytest.mark.parametrize("name", _MODULE.FORK_LAYOUTS)
+def test_a_layout_of_a_fork_has_a_line_for_each_of_its_types(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write, types = _MODULE.FORK_LAYOUTS[name]
+    path = Path(f"{name}.prototxt")
+    path.write_text(write())
+    with asking_caffe():
+        findings = lint([load_prototxt(path)])
+    assert {one.rule for one in findings if one.severity != "note"} == {"unknown-type"}
+    said = [one.what for one in findings if one.severity != "note"]
+    assert sorted(said) == sorted(f"type {kind!r} is not in BVLC Caffe" for kind in types)
