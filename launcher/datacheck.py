@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.devices import caffe_has_opencv
 from caffebench.launcher.solverfile import SolverFile, data_layers
 
 __all__ = ["check_data", "count_records", "expected_shape"]

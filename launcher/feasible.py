@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.devices import caffe_has_leveldb, caffe_has_opencv
 from caffebench.launcher.nets import built_nets
 from caffebench.launcher.solverfile import SOLVERS, SolverFile, solver_type
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine import fast
+from caffebench.engine.features import caffe_has_gpu, caffe_has_nccl
 from caffebench.launcher.adjust import adjust_solver
 from caffebench.launcher.adopt import check_adoptable
 from caffebench.launcher.datacheck import check_data
-from caffebench.launcher.devices import caffe_has_gpu, caffe_has_nccl, choose_gpus, count_gpus
+from caffebench.launcher.devices import choose_gpus, count_gpus
 from caffebench.launcher.feasible import check_feasible
 from caffebench.launcher.identity import identify
 from caffebench.launcher.labels import check_labels

@@ -21,14 +21,14 @@ from google.protobuf import text_format
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.isolated import module_command
-from caffebench.engine.locate import caffe_folder
+from caffebench.engine.features import caffe_is_there
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.facts import find, first_datum
 from caffebench.generator.lint.layer_rules import FILLERS
 from caffebench.generator.lint.registry import Hit, rule
 from caffebench.generator.meaning import LAYER_TYPES, Layer, PhaseNet, Prototxt
 
-__all__ = ["asking_caffe", "caffe_is_there"]
+__all__ = ["asking_caffe"]
 
 _STOP = re.compile(r"^F\d{4,8} [\d:.]+\s+\d+ (\S+?:\d+)\] (.*)$", re.MULTILINE)
 _LAYER = re.compile(r"net\.cpp:\d+\] (?:Creating Layer|Setting up) (.+)$", re.MULTILINE)
@@ -77,14 +77,6 @@ def asking_caffe() -> Iterator[None]:
         yield
     finally:
         _asking = False
-
-
-def caffe_is_there() -> bool:
-    """Whether Caffe is installed for this Python."""
-    try:
-        return any(caffe_folder().glob("_caffe*"))
-    except CaffebenchError:
-        return False
 
 
 @rule("caffe", "error", why="Caffe stops here when it builds the solver and its nets")

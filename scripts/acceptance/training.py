@@ -190,7 +190,8 @@ def sharing_rows(folder: Path, device: str, variants: Sequence[str]) -> Iterator
 def few_cards() -> str:
     """Why one run cannot be trained on two cards here; empty where it can."""
     from caffebench.common.errors import CaffebenchError
-    from caffebench.launcher.devices import caffe_has_nccl, count_gpus
+    from caffebench.engine.features import caffe_has_nccl
+    from caffebench.launcher.devices import count_gpus
 
     found = count_gpus()
     why = [f"cards that answer: {found}"] if found < 2 else []

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from caffebench.common.errors import InputError
+from caffebench.engine.features import caffe_has_gpu
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.devices import caffe_has_gpu, choose_gpus
+from caffebench.launcher.devices import choose_gpus
 from caffebench.launcher.paths import RunPaths
 
 

@@ -11,8 +11,8 @@ import lmdb
 import pytest
 from PIL import Image
 
+from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.devices import caffe_has_leveldb, caffe_has_opencv
 from caffebench.launcher.failures import explain
 from caffebench.launcher.logtail import LogTail
 from caffebench.launcher.paths import RunPaths

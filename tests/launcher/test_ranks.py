@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from caffebench.engine.features import caffe_has_nccl
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.devices import caffe_has_nccl
 from caffebench.launcher.planning import same_images
 from caffebench.launcher.solverfile import read_solver
 

@@ -116,8 +116,11 @@ def wait_without_end():
         signal.pause()
 
 
+def built_for_cards(features):
+    features.caffe_has_gpu = features.caffe_has_nccl = lambda: True
+
+
 def two_cards(devices):
-    devices.caffe_has_gpu = devices.caffe_has_nccl = lambda: True
     devices.count_gpus = lambda: 2
 
 
@@ -136,7 +139,11 @@ def on_the_cpu(caffe):
     caffe._caffe.Net.after_backward = lambda net, run: after_backward(net, run.run if isinstance(run, NCCL) else run)
 
 
-CHANGES = {"caffe": on_the_cpu, "caffebench.launcher.devices": two_cards}
+CHANGES = {
+    "caffe": on_the_cpu,
+    "caffebench.engine.features": built_for_cards,
+    "caffebench.launcher.devices": two_cards,
+}
 
 
 class Finder(importlib.abc.MetaPathFinder):
