@@ -3,6 +3,7 @@
 from caffebench.generator.lint import (
     asking,
     batchnorm_rules,
+    build_rules,
     code_rules,
     data_rules,
     layer_rules,
@@ -22,6 +23,7 @@ _REGISTERING = (
     layer_rules,
     net_rules,
     data_rules,
+    build_rules,
     learning_rules,
     solver_rules,
     batchnorm_rules,

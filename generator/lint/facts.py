@@ -26,6 +26,7 @@ __all__ = [
     "first_datum",
     "graph",
     "images_seen",
+    "is_encoded",
     "is_here",
     "known_layers",
     "largest_label",
@@ -152,8 +153,8 @@ def _records(folder: Path) -> Iterator[Any]:
 
 
 @cache
-def first_datum(folder: Path) -> tuple[int, int, int] | None:
-    """Channels, height and width of an LMDB's first record, None where none can be read or it is encoded."""
+def _first_record(folder: Path) -> Any | None:
+    """The first ``Datum`` of an LMDB, None where none can be read."""
     from google.protobuf.message import DecodeError
 
     with _records(folder) as transaction:
@@ -161,10 +162,21 @@ def first_datum(folder: Path) -> tuple[int, int, int] | None:
         if cursor is None or not cursor.first():
             return None
         try:
-            datum = caffe_messages().Datum.FromString(bytes(cursor.value()))
+            return caffe_messages().Datum.FromString(bytes(cursor.value()))
         except DecodeError:
             return None
-    return None if datum.encoded else (datum.channels, datum.height, datum.width)
+
+
+def first_datum(folder: Path) -> tuple[int, int, int] | None:
+    """Channels, height and width of an LMDB's first record, None where none can be read or it is encoded."""
+    datum = _first_record(folder)
+    return None if datum is None or datum.encoded else (datum.channels, datum.height, datum.width)
+
+
+def is_encoded(folder: Path) -> bool:
+    """Whether an LMDB's first record holds an image file (JPEG, PNG), which Caffe has to decode."""
+    datum = _first_record(folder)
+    return datum is not None and bool(datum.encoded)
 
 
 @cache

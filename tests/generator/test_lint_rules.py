@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv, caffe_is_there
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint import RULES, Finding, lint
 from caffebench.generator.lint.asking import asking_caffe
 from caffebench.generator.lint.command import lint_paths
@@ -56,6 +58,8 @@ def test_the_page_is_made_from_the_rules() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_rule_finds_what_it_is_for(found: Write, name: str) -> None:
+    if name == "caffe-without" and (not caffe_is_there() or caffe_has_opencv()):
+        pytest.skip("there is no Caffe here that was built without OpenCV")
     files, judged = files_of(name, "fires")
     findings = [one for one in found(files, judged, ask=name == "caffe") if one.rule == name]
     assert findings, f"{name} found nothing"
@@ -316,6 +320,46 @@ def test_each_test_net_has_a_size_of_its_own(found: Write) -> None:
     ]
 
 
+WITHOUT_OPENCV = pytest.mark.skipif(caffe_is_there() and caffe_has_opencv(), reason="this Caffe has OpenCV")
+WITHOUT_LEVELDB = pytest.mark.skipif(caffe_is_there() and caffe_has_leveldb(), reason="this Caffe has LevelDB")
+
+
+def caffe_lacks(findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(one.severity, one.what) for one in findings if one.rule == "caffe-without"]
+
+
+@WITHOUT_OPENCV
+def test_records_that_this_caffe_cannot_decode(found: Write) -> None:
+    import lmdb
+
+    with lmdb.open("jpegs") as environment, environment.begin(write=True) as writing:
+        writing.put(b"0", caffe_messages().Datum(data=b"JPEG", encoded=True, label=1).SerializeToString())
+    encoded = with_(("data/digits/train_lmdb", "jpegs"))
+    said = ("error", "the images in jpegs are stored as files (JPEG, PNG)")
+    assert caffe_lacks(found({"a.prototxt": encoded})) == [said]
+    loaded = "# caffebench: loader: {workers: 2}\n"  # decodes the images of TRAIN, not those of TEST
+    assert caffe_lacks(found({"a.prototxt": loaded + encoded})) == []
+    tested = loaded + with_(("data/digits/test_lmdb", "jpegs"))
+    assert caffe_lacks(found({"a.prototxt": tested})) == [said]
+
+
+@WITHOUT_OPENCV
+def test_windows_of_another_machine_are_a_note(found: Write) -> None:
+    window = with_(("data/digits", "/no/such/place"), ('type: "Data"', 'type: "WindowData"', 1))
+    assert caffe_lacks(found({"a.prototxt": window})) == [("note", "WindowData reads image files")]
+
+
+@WITHOUT_LEVELDB
+def test_a_leveldb_that_this_caffe_cannot_read(found: Write) -> None:
+    Path("old").mkdir()
+    Path("old/CURRENT").write_text("MANIFEST-000002\n")
+    for backend, said in (("backend: LEVELDB", "backend LEVELDB"), ("", "no backend, which is LEVELDB")):
+        read = with_(('"data/digits/train_lmdb" backend: LMDB', f'"old" {backend}'))
+        assert caffe_lacks(found({"a.prototxt": read})) == [("error", said)]
+    no_backend = with_(("backend: LMDB batch_size: 16", "batch_size: 16"))  # for an LMDB: `backend` tells it
+    assert caffe_lacks(found({"a.prototxt": no_backend})) == []
+
+
 def test_a_net_given_beside_its_solver_is_told_once(found: Write) -> None:
     net = 'layer { name: "x" type: "Input" top: "x" }\nlayer { name: "r" type: "Relu" bottom: "x" top: "r" }'
     findings = found({"net.prototxt": net, "solver.prototxt": 'net: "net.prototxt"'})
@@ -332,7 +376,7 @@ def test_a_forks_layers_are_one_line_for_each_type(found: Write) -> None:
 
 
 def test_python_layers_are_not_executed(found: Write, tmp_path: Path) -> None:
-    (tmp_path / "evil.py").write_text("open('executed', 'w')\n")
+    (tmp_path / "evil.py").write_text("open('executed', 'w')\nclass L: pass\n")
     layer = 'layer { name: "py" type: "Python" bottom: "relu" top: "py" python_param { module: "evil" layer: "L" } }'
     text = with_(
         ('layer { name: "drop"', layer + ' layer { name: "drop"'),

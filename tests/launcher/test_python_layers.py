@@ -113,8 +113,31 @@ def test_lint_says_whose_code_it_is(bench: Any) -> None:
     for module, said in (
         ("own_layer", f"the Python module own_layer is {bench.folder}/net/own_layer.py, which came with the prototxt"),
         ("json", "the Python module json is /"),
-        ("nowhere", "the Python module nowhere, which is not installed here, nor in PYTHONPATH, nor beside the file"),
     ):
         file = write_solver(bench, "net/a.prototxt", module)
-        command = [Path(sys.executable).parent / "gen-prototxt", "--lint", file]
-        assert f"note python-code: layer own: {said}" in subprocess.run(command, capture_output=True, text=True).stdout
+        assert f"note python-code: layer own: {said}" in lint(file)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("nowhere", "the Python module nowhere is not installed here, nor in PYTHONPATH, nor beside the file"),
+        ("json", "json/__init__.py has no class Own"),
+        ("python_2", "net/python_2.py is no Python: line 3: "),
+        ("makes_it", None),
+    ],
+)
+def test_lint_finds_what_cannot_be_imported(bench: Any, module: str, said: str | None) -> None:
+    (bench.folder / "net").mkdir()
+    (bench.folder / "net/python_2.py").write_text(f"open({str(bench.folder / 'RAN')!r}, 'w')\n\nprint 'Own'\n")
+    (bench.folder / "net/makes_it.py").write_text("globals()['Own'] = type('Own', (), {})\n")
+    printed = lint(write_solver(bench, "net/a.prototxt", module))
+    assert ("error python-module" in printed) == (said is not None)
+    assert said is None or said in printed
+    assert not (bench.folder / "RAN").exists()
+
+
+def lint(file: Path) -> str:
+    """What gen-prototxt --lint prints of a file."""
+    command = [Path(sys.executable).parent / "gen-prototxt", "--lint", file]
+    return subprocess.run(command, capture_output=True, text=True).stdout
