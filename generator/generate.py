@@ -17,7 +17,7 @@ from caffebench.generator.variants import Resolved, facts, resolve
 __all__ = ["generate", "outdated", "write"]
 
 # Settings for which any net is changed as a user's is (`caffebench.generator.base`).
-_BEYOND_TEMPLATES = {"lrn", "filler", "filler_std", "input_size", "edit"}
+_BEYOND_TEMPLATES = {"lrn", "filler", "filler_std", "input_size", "classifier", "freeze", "lr_mults", "edit"}
 
 
 def generate(

@@ -123,6 +123,14 @@ class Settings(_Strict):
     )
     filler_std: Expression | None = Field(default=None, description="standard deviation of a gaussian filler")
     input_size: Expression | None = Field(default=None, description="pixels a side that the net sees")
+    classifier: Literal["new", "keep"] | None = Field(
+        default=None, description="new: another name and the data's classes, for weights of another task"
+    )
+    classes: Expression | None = Field(default=None, description="of a new classifier (the profile's)")
+    freeze: str | None = Field(default=None, description="this layer, and all before it, keep their weights; or none")
+    lr_mults: dict[str, Expression] | None = Field(
+        default=None, max_length=100, description="rates of layers by name: {conv*: 0.1, fc8: 10}"
+    )
     edit: list[dict[str, Any]] | None = Field(
         default=None,
         max_length=100,

@@ -17,7 +17,7 @@ __all__ = ["Values"]
 
 # What is written down as a whole number, and text that is not an expression.
 _WHOLE = {"batch_size", "iter_size", "max_iter", "stepsize", "stepvalue", "test_interval", "display", "snapshot"}
-_WHOLE |= {"average_loss", "crop_size", "resize", "input_size", "seed", "workers", "until", "warmup"}
+_WHOLE |= {"classes", "average_loss", "crop_size", "resize", "input_size", "seed", "workers", "until", "warmup"}
 # What a rounded value must not become 0 of; without one of them there is no curve, no test or no end.
 _INTERVALS = {"test_interval", "display", "snapshot", "stepsize"}
 _INT_MAX = 2**31 - 1
@@ -26,6 +26,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_WHOLE, (0, _INT_MAX)),
     **dict.fromkeys(_INTERVALS | {"batch_size", "iter_size", "max_iter", "until", "average_loss"}, (1, _INT_MAX)),
     "workers": (1, 1024),
+    "classes": (2, _INT_MAX),
+    "lr_mults": (0, 1e6),
     "seed": (0, 2**32 - 1),
     **dict.fromkeys(("base_lr", "min_lr", "scale", "weight_decay", "gamma", "delta"), (0, 1e6)),
     **dict.fromkeys(("momentum", "momentum2", "rms_decay"), (0, 1)),
@@ -45,6 +47,8 @@ _TEXT = {
     "weights",
     "policy",
     "filler",
+    "classifier",
+    "freeze",
 }
 
 
@@ -94,6 +98,8 @@ class Values(Mapping[str, Any]):
             return raw
         if isinstance(raw, BaseModel):
             return {key: self._work_out(key, value) for key, value in raw if key in raw.model_fields_set}
+        if isinstance(raw, dict):
+            return {key: self._work_out(name, value) for key, value in raw.items()}
         if isinstance(raw, list):
             return [self._work_out(name, one) for one in raw]
         if isinstance(raw, bool) or name in _TEXT:

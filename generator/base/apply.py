@@ -15,6 +15,7 @@ from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base.activations import add_maxout, set_activation
 from caffebench.generator.base.draft import Draft
 from caffebench.generator.base.edits import edit_layers, edit_solver, refuse_unused
+from caffebench.generator.base.finetuning import freeze_up_to, renew_classifier, set_lr_mults
 from caffebench.generator.base.inputs import (
     resize_pictures,
     set_batch_size,
@@ -150,6 +151,18 @@ def _change(draft: Draft, values: Mapping[str, Any], given: frozenset[str]) -> N
     if "filler" in given or "filler_std" in given:
         std = float(values["filler_std"]) if "filler_std" in values else None
         set_fillers(draft, values.get("filler", "gaussian"), std)
+    if "classifier" in given and values["classifier"] == "new":
+        renew_classifier(draft, _classes(values))
+    if "freeze" in given and values["freeze"] != "none":
+        freeze_up_to(draft, values["freeze"])
+    if "lr_mults" in given:
+        set_lr_mults(draft, values["lr_mults"])
+
+
+def _classes(values: Mapping[str, Any]) -> int | None:
+    """The classes of a new classifier: those that are set, else the profile's."""
+    classes = values["classes"] if "classes" in values else values["profile"].get("classes")
+    return None if classes is None else int(classes)
 
 
 def _widths(draft: Draft, values: Mapping[str, Any], given: frozenset[str]) -> None:
@@ -190,9 +203,11 @@ def _header(variant: BaseVariant, base: Base) -> dict[str, Any]:
         del header["deterministic"]
     if "crop_size" in variant.given and variant.values["crop_size"]:
         header.pop("shape", None)
+    if variant.values.get("classifier") == "new" and (classes := _classes(variant.values)) is not None:
+        header["classes"] = classes
     if allow := {**base.header.get("allow", {}), **variant.sweep.allow, **variant.variant.allow}:
         header["allow"] = allow
-    return header | {"source": variant.source}
+    return header | ({"source": variant.source} if variant.source else {})
 
 
 def _as_text(solver: Any) -> str:

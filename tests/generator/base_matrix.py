@@ -82,6 +82,9 @@ def shrink(name: str) -> Sweep:
     ]
     if name == "caffenet":
         edit.append({"layer": ["fc6", "fc7"], "inner_product_param.num_output": 512})
+        # Its biases of 1 let nothing negative into the last activations, and the slopes of a PReLU have no gradient.
+        edit.append({"type": "Convolution", "convolution_param.bias_filler.value": 0})
+        edit.append({"layer": ["fc6", "fc7"], "inner_product_param.bias_filler.value": 0})
     if name in MEANS:
         edit.append({"layer": MEANS[name], **GLOBAL})
     # Their learning rates are for large batches of pictures with something on them.
@@ -175,11 +178,11 @@ def page(folder: Path) -> str:
     told = f"""
         Made by `make matrix`. Each of {len(tables)} nets, written out from its paper in
         `tests/generator/architectures.py`, was made small with changes that any sweep can make (batches of 4, crops of
-        64 to 96 pixels, a hundredth of the learning rate; CaffeNet's hidden layers of 512; half the width of GoogLeNet,
-        ResNet-50 and MobileNet; the autoencoder's weights filled by `xavier`) and taken as the `--base` of every
-        bundled sweep. A number is that of the variants that real Caffe loads, trains for two steps with a finite loss
-        and with a gradient in every layer that learns: {total} files in all. The others are refused, for the reasons
-        below."""
+        64 to 96 pixels, a hundredth of the learning rate; CaffeNet's hidden layers of 512, its biases 0 at the start;
+        half the width of GoogLeNet, ResNet-50 and MobileNet; the autoencoder's weights filled by `xavier`) and taken as
+        the `--base` of every bundled sweep. A number is that of the variants that real Caffe loads, trains for two
+        steps with a finite loss and with a gradient in every layer that learns: {total} files in all. The others are
+        refused, for the reasons below."""
     lines = [
         "# Bundled sweeps on public architectures",
         "",

@@ -1,0 +1,134 @@
+"""What fine-tuning changes: a new classifier, layers that stay as they are, rates by layer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.generator.base.draft import Draft, refuse
+from caffebench.generator.nets.wiring import LINEAR, Wiring
+
+__all__ = ["freeze_up_to", "renew_classifier", "set_lr_mults"]
+
+_OF_CLASSES = {"SoftmaxWithLoss", "Softmax", "Accuracy", "HingeLoss", "MultinomialLogisticLoss", "InfogainLoss"}
+
+
+def renew_classifier(draft: Draft, classes: int | None) -> None:
+    """Give every classifier another name, so that ``--weights`` finds no weights for it, and ``classes`` outputs.
+
+    A classifier is a linear layer that a loss or a measure of classes follows, and no linear layer between. Where
+    ``classes`` is None the number of outputs stays. An accuracy among the best k of no more than k classes goes.
+    Raises ``InputError`` where there is none.
+    """
+    wiring = draft.wiring
+    heads = [head for head in wiring.heads() if _OF_CLASSES & {one.type for one in _behind(wiring, head)}]
+    if not heads:
+        raise InputError("classifier: no linear layer of the net leads to a loss over classes")
+    for head in heads:
+        message = head.inner_product_param if head.type == "InnerProduct" else head.convolution_param
+        if classes is not None:
+            message.num_output = classes
+            for one in _behind(wiring, head):
+                if one.type == "Accuracy" and one.accuracy_param.top_k > 1 and one.accuracy_param.top_k >= classes:
+                    del wiring.layers[wiring.index(one)]
+    for name in {head.name for head in heads}:  # one for each phase is one layer
+        new = wiring.unique(f"{name}_new")
+        for head in heads:
+            if head.name == name:
+                head.name = new
+                for spec in head.param:
+                    spec.name = f"{spec.name}_new" if spec.name else ""
+
+
+def freeze_up_to(draft: Draft, name: str) -> None:
+    """Let the layer called ``name``, and all that it is computed from, keep the weights that they begin with.
+
+    Weights that they share stay, too. Raises ``InputError`` for a layer that is not there, or learns in an unknown way.
+    """
+    wiring = draft.wiring
+    last = [layer for layer in wiring.layers if layer.name == name]
+    if not last:
+        raise InputError(f"freeze: the net has no layer {name}{_near(name, wiring)}")
+    frozen: dict[int, Any] = {}
+    while last:
+        layer = last.pop()
+        if id(layer) not in frozen:
+            frozen[id(layer)] = layer
+            last += [source for number in range(len(layer.bottom)) for source in wiring.sources(layer, number)]
+    shared: dict[str, tuple[float, float]] = {}
+    for layer in frozen.values():
+        for spec in _specs(layer):
+            spec.lr_mult = spec.decay_mult = 0
+            shared[spec.name] = (0, 0)
+    _agree(wiring, shared)
+
+
+def set_lr_mults(draft: Draft, factors: Mapping[str, Any]) -> None:
+    """Multiply the rates of layers by name (``conv*``): the first pattern that a layer's name fits counts.
+
+    Raises ``InputError`` for a pattern that fits no layer that learns.
+    """
+    wiring = draft.wiring
+    used: set[str] = set()
+    shared: dict[str, tuple[float, float]] = {}
+    for layer in wiring.layers:
+        pattern = next((one for one in factors if fnmatchcase(layer.name, one)), None)
+        if pattern is None or not _specs(layer):
+            continue
+        used.add(pattern)
+        for spec in layer.param:
+            spec.lr_mult *= float(factors[pattern])
+            shared[spec.name] = (spec.lr_mult, spec.decay_mult)
+    for pattern in factors:
+        if pattern not in used:
+            if any(fnmatchcase(layer.name, pattern) and _specs(layer) for layer in wiring.layers):
+                raise InputError(f"lr_mults: an earlier pattern has every layer of {pattern}: put it first")
+            raise InputError(f"lr_mults: no layer that learns is called {pattern}{_near(pattern, wiring)}")
+    _agree(wiring, shared)
+
+
+def _behind(wiring: Wiring, layer: Any) -> list[Any]:
+    """All layers that are computed from a layer."""
+    found: dict[int, Any] = {}
+    left = [layer]
+    while left:
+        for one in wiring.after(left.pop()):
+            if id(one) not in found:
+                found[id(one)] = one
+                left.append(one)
+    return list(found.values())
+
+
+def _specs(layer: Any) -> Any:
+    """The ``param`` entries of a layer, one for each of its blobs that learns; none for a layer that does not."""
+    counts = {
+        "InnerProduct": 1 + layer.inner_product_param.bias_term,
+        "Embed": 1 + layer.embed_param.bias_term,
+        "Scale": (len(layer.bottom) == 1) + layer.scale_param.bias_term,
+        "Bias": int(len(layer.bottom) == 1),
+        "PReLU": 1,
+        "LSTM": 3,
+        "RNN": 5,
+    }
+    counts |= dict.fromkeys(LINEAR - {"InnerProduct"}, 1 + layer.convolution_param.bias_term)
+    if layer.type == "Python" and not layer.param:
+        raise refuse(layer, "how many weights a Python layer has, Caffe alone knows: give it its 'param' entries")
+    for _ in range(len(layer.param), counts.get(layer.type, 0)):
+        layer.param.add(lr_mult=1, decay_mult=1)
+    return layer.param if layer.type != "BatchNorm" else []  # its statistics have a rate of 0 as it is
+
+
+def _agree(wiring: Wiring, shared: Mapping[str, tuple[float, float]]) -> None:
+    """Give all that share weights by name one rate and decay: Caffe aborts on two."""
+    for layer in wiring.layers:
+        for spec in layer.param:
+            if spec.name and spec.name in shared:
+                spec.lr_mult, spec.decay_mult = shared[spec.name]
+
+
+def _near(name: str, wiring: Wiring) -> str:
+    near = difflib.get_close_matches(name, [layer.name for layer in wiring.layers], 1)
+    return f": did you mean '{near[0]}'?" if near else ""
