@@ -25,13 +25,9 @@ def python_module(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """
     severity = None if _set_up_here(file) else "note"
     for layer in file.layers:
-        if layer.type != "Python":
-            continue
         name, kind = layer.message.python_param.module, layer.message.python_param.layer
-        if not name or not kind:
-            field = "layer" if name else "module"
-            yield of_layer(layer, f"python_param without {field}", f'{field}: "..."', "python_param")
-            continue
+        if layer.type != "Python" or not name or not kind:
+            continue  # `missing-setting` tells what is not given
         module = _module(file, layer)
         if module.file is None:
             what = f"the Python module {name} is not installed here, nor in PYTHONPATH, nor beside the file"

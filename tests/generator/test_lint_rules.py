@@ -230,8 +230,24 @@ MORE: dict[str, tuple[str, str, str, str | None, str]] = {
         None,
         "",
     ),
+    "a proposal layer of a net fed from outside, whose tools say where its modules are": (
+        "a.prototxt",
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 2, 3, 3] } } }'
+        ' layer { name: "p" type: "Python" bottom: "x" top: "p" python_param { module: "rpn.own" layer: "P" } }',
+        "python-module",
+        "the Python module rpn.own is not installed here",
+        "note",
+    ),
+    "a module of a net that makes its own data": (
+        "a.prototxt",
+        'layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: [1, 2, 3, 3] } } }'
+        ' layer { name: "p" type: "Python" bottom: "x" top: "p" python_param { module: "rpn.own" layer: "P" } }',
+        "python-module",
+        "the Python module rpn.own is not installed here",
+        "error",
+    ),
     "three rates of statistics that Caffe sets to 0": (
-        "net/x.prototxt",
+        "a.prototxt",
         'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 2, 3, 3] } } }'
         ' layer { name: "b" type: "BatchNorm" bottom: "x" top: "b" param {} param {} param {} }',
         "batchnorm-learns",
