@@ -340,7 +340,7 @@ cdef int parse_line(
         if template.tail_size == 0 and here != stop:
             return NONE
     # A value at the end of a line goes on in the next where something wrapped the text.
-    if here == stop and (digit(stop + 1) >= 0 or stop[1] == b"." or stop[1] == b"e" or stop[1] == b"-" or stop[1] == b"+"):
+    if here == stop and (digit(stop + 1) >= 0 or stop[1] == b"." or stop[1] == b"e" or stop[1] == b"#"):
         return NONE
     return kind
 

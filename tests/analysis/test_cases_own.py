@@ -323,6 +323,20 @@ def test_a_number_that_is_wrapped_is_not_believed(write: Write, width: int) -> N
     assert run.bad_lines > 0
 
 
+@pytest.mark.parametrize(
+    ("head", "rest"), [("1.", "#QNAN"), ("1", ".5"), ("1", "e-05"), ("1.2", "345 (* 1 = 1.2345 loss)")]
+)
+def test_a_number_cut_anywhere_is_not_believed(write: Write, head: str, rest: str) -> None:
+    text = training(FALLING).replace("Iteration 200, loss = 0.5\n", f"Iteration 200, loss = {head}\n{rest}\n")
+    assert losses(read(write("a.log", text))) == [FALLING[0], FALLING[1], FALLING[3]]
+
+
+@pytest.mark.parametrize("line", ["+", "-", "e", "done", "-5 files left", "%"])
+def test_a_line_of_another_program_behind_a_number_takes_nothing_from_it(write: Write, line: str) -> None:
+    text = training(FALLING).replace("Iteration 200, loss = 0.5\n", f"Iteration 200, loss = 0.5\n{line}\n")
+    assert losses(read(write("a.log", text))) == FALLING
+
+
 def test_a_file_of_many_bad_lines_is_named(write: Write, tmp_path: Path) -> None:
     text = training([(100 * k, 1.234567 + k / 10) for k in range(10)])
     broken = "".join(line.replace("loss = 1.", "loss = 1.\n") + "\n" for line in text.splitlines())
