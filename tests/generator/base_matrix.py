@@ -91,7 +91,7 @@ def shrink(name: str) -> Sweep:
     settings = {"batch_size": 4, "base_lr": "recipe.base_lr / 100", "edit": edit} | (
         {"crop_size": SIDES[name]} if name in SIDES else {}
     )
-    if name in ("googlenet", "resnet50", "mobilenet"):
+    if name in ("resnet50", "mobilenet"):
         settings["width"] = 0.5
     if name == "autoencoder":  # its own weights, of N(0, 1), explode as soon as the activation has no bounds
         settings["filler"] = "xavier"
@@ -179,7 +179,7 @@ def page(folder: Path) -> str:
         Made by `make matrix`. Each of {len(tables)} nets, written out from its paper in
         `tests/generator/architectures.py`, was made small with changes that any sweep can make (batches of 4, crops of
         64 to 96 pixels, a hundredth of the learning rate; CaffeNet's hidden layers of 512, its biases 0 at the start;
-        half the width of GoogLeNet, ResNet-50 and MobileNet; the autoencoder's weights filled by `xavier`) and taken as
+        half the width of ResNet-50 and MobileNet; the autoencoder's weights filled by `xavier`) and taken as
         the `--base` of every bundled sweep. A number is that of the variants that real Caffe loads, trains for two
         steps with a finite loss and with a gradient in every layer that learns: {total} files in all. The others are
         refused, for the reasons below."""
