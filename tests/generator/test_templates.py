@@ -89,7 +89,7 @@ def test_it_trains(nets: Path, digits_root: Path) -> None:
     Path("snapshots").mkdir()
     text = generate([load_sweep("rates.yaml")], load_profile("digits"), templates=nets, only="lr0.01")["lr0.01"]
     Path("lr0.01.prototxt").write_text(text)
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "GLOG_minloglevel": "0"}  # another test may have set it
     command = [str(Path(sys.executable).parent / "caffe"), "train", "-solver", "lr0.01.prototxt"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert float(re.findall(r"accuracy = ([\d.]+)", done.stderr)[-1]) > 0.9
