@@ -63,7 +63,7 @@ def training_net(solver: Path, folder: Path) -> Any:
 
 def published_algorithm(net: Any) -> int:
     """Initialise as published; how many forward passes, whole or partial, it took."""
-    from caffebench.launcher.lsuv import LINEAR
+    from caffebench.launcher.init.lsuv import LINEAR
 
     passes = 0
     generator = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def seconds(work: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure in turns and print the best of each: what else the machine does can only make a turn slower."""
     solver = Path(sys.argv[1] if len(sys.argv) > 1 else "prototxt/bs128.prototxt")
-    from caffebench.launcher.lsuv import initialise
+    from caffebench.launcher.init.lsuv import initialise
 
     with tempfile.TemporaryDirectory() as folder:
         enlarged_digits(Path(folder) / "lmdb")

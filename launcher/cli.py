@@ -102,7 +102,7 @@ def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], dry_
     if dry_run and executor == "slurm":
         raise click.UsageError("--dry-run measures on this machine: leave out --executor")
     if executor == "slurm":
-        from caffebench.launcher.slurm import submit
+        from caffebench.launcher.many.slurm import submit
 
         source = click.get_current_context().get_parameter_source("jobs")
         if source is click.core.ParameterSource.DEFAULT:
@@ -111,18 +111,18 @@ def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], dry_
         return 0
     if slurm:
         raise click.UsageError(f"--slurm {slurm[0]} needs --executor slurm")
-    from caffebench.launcher.gpu import GpuLoad
-    from caffebench.launcher.planning import make_plans
-    from caffebench.launcher.pool import exit_code, run_all
-    from caffebench.launcher.progress import Board
+    from caffebench.launcher.plan.gpu_memory import GpuLoad
+    from caffebench.launcher.plan.planning import make_plans
+    from caffebench.launcher.run.scheduler import exit_code, run_all
+    from caffebench.launcher.show.progress import Board
 
     jobs, gpus, plans, notes = make_plans(prototxt, dry_run=dry_run, **options)
     if dry_run:
-        from caffebench.launcher import estimate
+        from caffebench.launcher.estimate.dry_run import dry_run as estimate
 
         for note in notes:
             click.echo(note, err=True)
-        table, code = estimate.dry_run(plans, gpus, jobs, lambda text: click.echo(text, err=True))
+        table, code = estimate(plans, gpus, jobs, lambda text: click.echo(text, err=True))
         click.echo(table)
         return code
     with Board({plan.run: plan.max_iter for plan in plans}, GpuLoad(gpus)) as board:

@@ -77,7 +77,7 @@ class _End:
 
 
 def _end(folder: Path, out: str, variant: str) -> _End:
-    from caffebench.launcher.logtail import LogTail
+    from caffebench.launcher.show.logtail import LogTail
 
     logs = sorted((folder / out / "logs").glob(f"{variant}.[0-9]*.log"))
     tail = LogTail.of_file(logs[-1])
@@ -101,7 +101,7 @@ def lsuv_rows(folder: Path, reference: str, tested: str) -> Iterator[Row]:
 
     from caffebench.engine.locate import caffe_pb2
     from caffebench.engine.pycaffe import import_caffe
-    from caffebench.launcher.lsuv import initialise
+    from caffebench.launcher.init.lsuv import initialise
 
     caffe = import_caffe()
     solver = caffe_pb2().SolverParameter()
@@ -191,7 +191,7 @@ def few_cards() -> str:
     """Why one run cannot be trained on two cards here; empty where it can."""
     from caffebench.common.errors import CaffebenchError
     from caffebench.engine.features import caffe_has_nccl
-    from caffebench.launcher.devices import count_gpus
+    from caffebench.launcher.plan.devices import count_gpus
 
     found = count_gpus()
     why = [f"cards that answer: {found}"] if found < 2 else []

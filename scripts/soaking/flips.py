@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffebench.launcher.paths import RunPaths
-from caffebench.launcher.snapshots import newest_whole
+from caffebench.launcher.state.paths import RunPaths
+from caffebench.launcher.state.snapshots import newest_whole
 
 __all__ = ["Flips", "flip_all"]
 

@@ -17,8 +17,8 @@ import pytest
 from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_gpu
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.devices import choose_gpus
-from caffebench.launcher.paths import RunPaths
+from caffebench.launcher.plan.devices import choose_gpus
+from caffebench.launcher.state.paths import RunPaths
 
 
 def refusal(bench: Any, *arguments: object) -> str:

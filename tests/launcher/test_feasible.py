@@ -13,9 +13,9 @@ from PIL import Image
 
 from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.failures import explain
-from caffebench.launcher.logtail import LogTail
-from caffebench.launcher.paths import RunPaths
+from caffebench.launcher.run.failures import explain
+from caffebench.launcher.show.logtail import LogTail
+from caffebench.launcher.state.paths import RunPaths
 
 
 def edited(bench: Any, *changes: tuple[str, str], **values: object) -> Path:

@@ -13,8 +13,8 @@ import pytest
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.batches import BatchMaker, Recipe
-from caffebench.launcher.schedule import Phase, learning_rate, parse_phases
+from caffebench.launcher.data.batches import BatchMaker, Recipe
+from caffebench.launcher.solver.schedule import Phase, learning_rate, parse_phases
 
 
 def with_header(bench: Any, *lines: str, **values: object) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from caffebench.launcher.logtail import LogTail, glog_line
-from caffebench.launcher.progress import Row
+from caffebench.launcher.show.logtail import LogTail, glog_line
+from caffebench.launcher.show.progress import Row
 
 SLOW_TEST = 20_000
 """Batches in a test that outlasts several looks at the log."""

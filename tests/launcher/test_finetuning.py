@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.engine.locate import caffe_tool
-from caffebench.launcher.finetuning import describe_weights
+from caffebench.launcher.init.finetuning import describe_weights
 
 
 def renamed(bench: Any, name: str, **values: object) -> Path:

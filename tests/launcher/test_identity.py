@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from caffebench.common.errors import InputError
-from caffebench.launcher.naming import parse_seeds, request_runs
+from caffebench.launcher.plan.naming import parse_seeds, request_runs
 
 
 def two_files(bench: Any) -> None:

@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from caffebench.launcher.plan import Outcome
-from caffebench.launcher.pool import exit_code, share_out
+from caffebench.launcher.plan.plan import Outcome
+from caffebench.launcher.run.scheduler import exit_code, share_out
 
 
 def test_two_at_a_time_and_one_that_fails(bench: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.labels import labels_of_list, labels_of_lmdb
+from caffebench.launcher.plan.labels import labels_of_list, labels_of_lmdb
 
 
 def write_lmdb(path: Path, labels: list[int], kind: str = "raw") -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from caffebench.launcher.logtail import LogTail, glog_line
+from caffebench.launcher.show.logtail import LogTail, glog_line
 
 MANY = {"display": 1, "max_iter": 1500, "snapshot": 0, "test_interval": 500, "lr_policy": "fixed"}
 

@@ -18,8 +18,8 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # read when pycaffe is imported:
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.lsuv import LINEAR, METHODS, frozen_layers, initialise
-from caffebench.launcher.ortho import Orthonormal
+from caffebench.launcher.init.lsuv import LINEAR, METHODS, frozen_layers, initialise
+from caffebench.launcher.init.ortho import Orthonormal
 
 caffe = pytest.importorskip("caffe", reason="needs real Caffe: run install-caffe")
 

@@ -22,8 +22,8 @@ import pytest
 
 from caffebench.engine.features import caffe_has_nccl
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.planning import same_images
-from caffebench.launcher.solverfile import read_solver
+from caffebench.launcher.plan.planning import same_images
+from caffebench.launcher.solver.solverfile import read_solver
 
 STAND_IN = Path(__file__).parent / "two_gpus"
 GPUS = ("--gpu", "0,1")
@@ -68,7 +68,7 @@ def processes(bench: Any, module: str = "caffebench.launcher") -> dict[int, int]
 
 def guard_and_rank(bench: Any) -> tuple[int, int]:
     """The processes of rank 1: its guard, which rank 0 has started, and the guard's child, which trains."""
-    ranks = processes(bench, "caffebench.launcher.ranks")
+    ranks = processes(bench, "caffebench.launcher.run.ranks")
     ((rank, guard),) = [(pid, parent) for pid, parent in ranks.items() if parent in ranks]
     return guard, rank
 
@@ -148,7 +148,7 @@ def test_all_stop_with_one_snapshot_and_go_on(two: Any, request_: signal.Signals
     solver = plain(two, max_iter=2000, snapshot=0, test_interval=500, init="lsuv")
     launcher = two.start(solver, *GPUS)
     two.wait_for(r"Iteration 520 ")
-    assert len(processes(two, "caffebench.launcher.ranks")) == 2
+    assert len(processes(two, "caffebench.launcher.run.ranks")) == 2
     launcher.send_signal(request_)
     _, error = launcher.communicate(timeout=30)
     assert launcher.returncode == 3, error
@@ -183,7 +183,7 @@ def test_killed_and_resumed_to_the_bit(two: Any) -> None:
 def test_when_one_dies_all_are_started_again(two: Any, alive: Callable[[int], bool], which: int, told: str) -> None:
     launcher = two.start(two.solver(max_iter=3000, snapshot=250), *GPUS, "--retries", 1)
     two.wait_for("Iteration 620 ")
-    others = [two.worker(), *processes(two, "caffebench.launcher.ranks")]
+    others = [two.worker(), *processes(two, "caffebench.launcher.run.ranks")]
     assert len(others) == 3
     os.kill(guard_and_rank(two)[which], signal.SIGKILL)
     two.wait_for("caffebench: resume", 2)
@@ -198,7 +198,7 @@ def test_a_signal_to_all_processes_is_rank_0s_affair(two: Any) -> None:
     """As a cluster sends it to all of a job."""
     launcher = two.start(two.solver(max_iter=100000, snapshot=0, test_interval=10000), *GPUS)
     two.wait_for("Iteration 100 ")
-    for pid in [*processes(two, "caffebench.launcher.ranks"), two.worker(), launcher.pid]:
+    for pid in [*processes(two, "caffebench.launcher.run.ranks"), two.worker(), launcher.pid]:
         os.kill(pid, signal.SIGTERM)
     _, error = launcher.communicate(timeout=30)
     assert launcher.returncode == 3, error
@@ -208,7 +208,7 @@ def test_a_signal_to_all_processes_is_rank_0s_affair(two: Any) -> None:
 def test_a_signal_is_not_too_early_for_any_of_them(two: Any) -> None:
     """It leaves the ranks alone from the moment that they are there, though Python takes a while to start."""
     launcher = two.start(two.solver(max_iter=40), *GPUS, "--retries", 0)
-    while not (young := processes(two, "caffebench.launcher.ranks")):
+    while not (young := processes(two, "caffebench.launcher.run.ranks")):
         assert launcher.poll() is None
     for pid in young:
         os.kill(pid, signal.SIGTERM)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.paths import RunPaths
-from caffebench.launcher.snapshots import newest_whole
+from caffebench.launcher.state.paths import RunPaths
+from caffebench.launcher.state.snapshots import newest_whole
 
 LONG = {"max_iter": 6000, "snapshot": 250, "test_interval": 200, "init": "lsuv"}
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from caffebench.engine.locate import caffe_tool
-from caffebench.launcher.record import read_record, write_record
+from caffebench.launcher.state.record import read_record, write_record
 
 
 def events(log: str, name: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.launcher.slurm import Task, parse_settings
+from caffebench.launcher.many.slurm import Task, parse_settings
 
 PACKAGES = ["munge", "slurmctld", "slurmd", "slurm-client"]
 CONFIGURATION = """

@@ -12,9 +12,9 @@ import lmdb
 import pytest
 
 from caffebench.common.errors import InputError
-from caffebench.launcher.paths import RunPaths
-from caffebench.launcher.record import read_record
-from caffebench.launcher.snapshots import newest_whole
+from caffebench.launcher.state.paths import RunPaths
+from caffebench.launcher.state.record import read_record
+from caffebench.launcher.state.snapshots import newest_whole
 
 Damage = Callable[[bytes], bytes]
 

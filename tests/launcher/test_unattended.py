@@ -12,13 +12,13 @@ import pytest
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.divergence import Divergence, chance_loss
-from caffebench.launcher.failures import explain
-from caffebench.launcher.logtail import LogTail, glog_line
-from caffebench.launcher.paths import RunPaths
-from caffebench.launcher.planning import parse_duration
-from caffebench.launcher.progress import Row, duration
-from caffebench.launcher.solverfile import parse_solver
+from caffebench.launcher.plan.planning import parse_duration
+from caffebench.launcher.run.divergence import Divergence, chance_loss
+from caffebench.launcher.run.failures import explain
+from caffebench.launcher.show.logtail import LogTail, glog_line
+from caffebench.launcher.show.progress import Row, duration
+from caffebench.launcher.solver.solverfile import parse_solver
+from caffebench.launcher.state.paths import RunPaths
 
 
 def test_a_time_limit_stops_in_time_with_a_snapshot(bench: Any) -> None:

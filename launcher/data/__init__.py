@@ -1,0 +1,1 @@
+"""Making the batches of training images, in processes of their own."""

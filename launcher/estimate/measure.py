@@ -1,0 +1,212 @@
+"""A few steps of a run, for what it would take: ``python -m caffebench.launcher.estimate.measure FD``.
+
+The child process reads its plan from the file FD and writes nothing but one line of JSON to standard output, a
+``Measured`` for each phase. Data that are not there are replaced by numbers of their shape, so that a study can be
+planned where its data are not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import CaffebenchError
+from caffebench.common.isolated import module_command
+from caffebench.launcher.plan.datacheck import expected_shape
+from caffebench.launcher.plan.plan import Plan
+from caffebench.launcher.solver.schedule import Phase, parse_phases
+from caffebench.launcher.solver.solverfile import data_layers, parse_solver, solver_type
+
+__all__ = ["Measured", "measure"]
+
+MEMORY_SHARE = 0.5
+"""Of the memory that is available, for a net that is measured."""
+ENOUGH, STEPS, PATIENCE = 3.0, 5, 20.0
+"""Steps are made for so many seconds and at least so many; fewer where they have taken longer than the last figure."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a phase of a run takes on this machine."""
+
+    until: int
+    """The iteration at which the phase ends."""
+    images: int
+    """Images in an iteration."""
+    seconds: float
+    """Of an iteration."""
+    test_seconds: float
+    """Of a test with all test nets."""
+    memory_bytes: int
+    """The most that the process has held."""
+    snapshot_bytes: int
+    """Weights and solver state."""
+    synthetic: bool
+    """The training data are not there, and loading them is not measured."""
+
+
+def measure(plan: Plan, environment: dict[str, str]) -> list[Measured]:
+    """Make a few steps of each phase in a process of its own. Raises ``CaffebenchError`` with what Caffe said."""
+    descriptor = os.memfd_create("plan")
+    try:
+        os.write(descriptor, plan.to_json().encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        child = subprocess.run(
+            module_command("caffebench.launcher.estimate.measure", str(descriptor)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            pass_fds=(descriptor,),
+            env=environment,
+        )
+    finally:
+        os.close(descriptor)
+    if child.returncode:
+        lines = child.stderr.decode(errors="replace").strip().splitlines()
+        why = [line.partition("] ")[2] for line in lines if line.startswith("F") and "] " in line]
+        if child.returncode < 0 and not why:
+            name = signal.Signals(-child.returncode).name
+            why = [f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")]
+        raise CaffebenchError(f"{plan.run} cannot be measured: {[*lines, *why][-1].strip()}")
+    return [Measured(**one) for one in json.loads(child.stdout)]
+
+
+def main() -> None:
+    """Measure all phases of the plan."""
+    from caffebench.engine.pycaffe import import_caffe
+    from caffebench.launcher.run import ranks
+
+    Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, then this process is the one to go
+    with open(int(sys.argv[1])) as file:
+        plan = Plan.from_json(file.read())
+    sys.path += plan.python_path
+    caffe = import_caffe()
+    caffe.init_log(2, True)  # errors alone
+    if plan.gpus:
+        ranks.use_gpu(caffe, plan.gpus, 0)
+    else:
+        caffe.set_mode_cpu()
+        if plan.layers == "fast":
+            from caffebench.engine import fast
+
+            fast.load()
+    found = [asdict(_measure_phase(caffe, plan, phase)) for phase in parse_phases(plan.header, plan.max_iter)]
+    print(json.dumps(found), flush=True)
+    os._exit(0)  # joining Caffe's data threads can hang
+
+
+def _measure_phase(caffe: Any, plan: Plan, phase: Phase) -> Measured:
+    solver, parameter, synthetic = _build(caffe, plan, phase, 1)
+    batch, need = _batch_size(solver), _bytes_of_nets(solver)
+    room = MEMORY_SHARE * _available_memory()
+    parts = 1 if plan.gpus else min(math.ceil(need / room), batch)
+    if parts > 1:  # what is measured is a part of the batch: the whole would not fit into the memory
+        del solver
+        solver, parameter, synthetic = _build(caffe, plan, phase, parts)
+    scale = batch / _batch_size(solver)
+    seconds = scale * _time(partial(solver.step, 1))
+    test_seconds = 0.0
+    for net, count in zip(solver.test_nets, parameter.test_iter, strict=True):
+        test_seconds += count * scale * _time(partial(net._forward, 0, len(net.layers) - 1), most=count)
+    blobs = [blob for layer in solver.net.layers for blob in layer.blobs]
+    sizes = {blob.data.__array_interface__["data"][0]: blob.count for blob in blobs}  # a shared one counts once
+    history = 2 if solver_type(parameter) in ("AdaDelta", "Adam") else 1
+    return Measured(
+        until=phase.until,
+        images=batch * parameter.iter_size * max(len(plan.gpus), 1),
+        seconds=seconds,
+        test_seconds=test_seconds,
+        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + need - _bytes_of_nets(solver),
+        snapshot_bytes=4 * sum(sizes.values()) * (1 + history),
+        synthetic=synthetic,
+    )
+
+
+def _build(caffe: Any, plan: Plan, phase: Phase, parts: int) -> tuple[Any, Any, bool]:
+    """The solver of a phase, its parameter, and whether its training data are not there.
+
+    Batches are divided into so many ``parts``. Caffe takes no memory for activations before the first step.
+    """
+    from caffebench.launcher.data.loader import replace_data_layer
+    from caffebench.launcher.run.solver_setup import open_solver
+
+    parameter = parse_solver(plan.solver, plan.prototxt)
+    phase.apply(parameter)
+    for name in ("TRAIN", "TEST"):
+        for layer in data_layers(parameter, name):
+            layer.data_param.batch_size = max(layer.data_param.batch_size // parts, 1)
+    synthetic = _replace_missing(parameter, plan.header)
+    if workers := plan.loader_workers:
+        for layer in data_layers(parameter, "TRAIN"):  # those that are there
+            replace_data_layer(layer, workers=workers, seed=0, start=0, rank=0, ranks=1)
+    parameter.snapshot = parameter.display = 0
+    parameter.snapshot_after_train = parameter.test_initialization = False
+    parameter.snapshot_prefix, parameter.lr_policy = "", "fixed"
+    parameter.ClearField("weights")
+    return open_solver(caffe, parameter), parameter, synthetic
+
+
+def _batch_size(solver: Any) -> int:
+    return int(next(iter(solver.net.blobs.values())).shape[0])  # data come first in a net
+
+
+def _bytes_of_nets(solver: Any) -> int:
+    """Bytes of all activations, and of the gradients of the train net."""
+    train = 8 * sum(blob.count for blob in solver.net._blobs)
+    return int(train + 4 * sum(blob.count for net in solver.test_nets for blob in net._blobs))
+
+
+def _available_memory() -> int:
+    """Bytes that this machine can give without swapping."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    return int(found[1]) * 1024 if found else 1 << 33
+
+
+def _time(act: Callable[[], object], most: int = sys.maxsize) -> float:
+    """Seconds that ``act`` takes, the first time aside, which is slower; at most ``most`` times are tried."""
+    begin = time.perf_counter()
+    act()
+    warm = time.perf_counter()
+    if warm - begin > PATIENCE or most == 1:
+        return warm - begin
+    count, spent = 0, 0.0
+    while count < most and spent < PATIENCE and (count < STEPS or spent < ENOUGH):
+        act()
+        count, spent = count + 1, time.perf_counter() - warm
+    return spent / count
+
+
+def _replace_missing(parameter: Any, header: dict[str, Any]) -> bool:
+    """Put numbers of the right shape in the place of data that are not there; whether the train net's are not."""
+    missing = False
+    for phase in ("TRAIN", "TEST"):
+        for layer in data_layers(parameter, phase):
+            shape = expected_shape(layer, header)
+            if shape is None or Path(layer.data_param.source).exists():
+                continue
+            batch = layer.data_param.batch_size
+            layer.type = "DummyData"
+            for field in ("data_param", "transform_param"):
+                layer.ClearField(field)
+            layer.dummy_data_param.shape.add(dim=[batch, *shape])
+            layer.dummy_data_param.data_filler.add(type="constant", value=0.5)
+            for _ in layer.top[1:]:
+                layer.dummy_data_param.shape.add(dim=[batch])
+                layer.dummy_data_param.data_filler.add(type="constant", value=0)
+            missing = missing or phase == "TRAIN"
+    return missing
+
+
+if __name__ == "__main__":
+    main()

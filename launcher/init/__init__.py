@@ -1,0 +1,1 @@
+"""The weights that training starts from: LSUV, orthonormal, or those of another training."""

@@ -1,0 +1,1 @@
+"""Files and options to plans that are known to be able to run."""

@@ -1,0 +1,158 @@
+"""Are the databases that a net reads there, and do they fit it? Asked before Caffe is started."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.engine.features import caffe_has_opencv
+from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.solver.solverfile import SolverFile, data_layers
+
+__all__ = ["check_data", "count_records", "expected_shape"]
+
+MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "fashion": "fashion-mnist", "mnist": "mnist SRC"}
+"""Profiles that make-lmdb has a source format for; any other is a folder of images."""
+
+
+def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
+    """Look at every LMDB that the solver's nets read: notes on what is odd but can be trained on.
+
+    Those that are not there are passed over on request, if the file alone says what they would give. Raises
+    ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
+    """
+    _check_named_files(file)
+    shapes = {}
+    for phase in ("TRAIN", "TEST"):
+        for layer in data_layers(file.solver, phase):
+            if may_be_missing and not Path(layer.data_param.source).exists() and expected_shape(layer, file.header):
+                continue
+            if layer.data_param.backend == caffe_pb2().DataParameter.LMDB:
+                shapes[phase] = _check_layer(layer, phase, file)
+    train, test = shapes.get("TRAIN"), shapes.get("TEST")
+    if train and test and train[1:] != test[1:] and all((*train, *test)):  # the sizes of encoded images are unknown
+        raise InputError(
+            f"{file.path}: the training images come out as {_size(train[1:])} and the test images as "
+            f"{_size(test[1:])}, so one net cannot read both: make both databases of one size, or set crop_size"
+        )
+    return [
+        f"{file.path} was made for {expected:,} {name} images and the LMDB has {found[0]:,}: its epochs are not what "
+        "its header says"
+        for name, expected, found in (
+            ("training", file.header.get("train_size"), train),
+            ("test", file.header.get("test_size"), test),
+        )
+        if found and expected is not None and found[0] != expected
+    ]
+
+
+def expected_shape(layer: Any, header: dict[str, Any]) -> tuple[int, int, int] | None:
+    """Channels, height and width that a data layer gives out, told from the file alone; None where it cannot be."""
+    transform, shape = layer.transform_param, header.get("shape")
+    channels = shape[0] if shape else 3 if transform.force_color or len(transform.mean_value) == 3 else None
+    height, width = (transform.crop_size,) * 2 if transform.crop_size else shape[1:] if shape else (0, 0)
+    return (channels, height, width) if channels and height and width else None
+
+
+def _check_named_files(file: SolverFile) -> None:
+    """Refuse a mean, a list or a matrix that is a device or a pipe: Caffe would read it without end, or only wait."""
+    for net in file.nets():
+        for layer in net.layer:
+            for name in (
+                layer.transform_param.mean_file,
+                layer.image_data_param.source,
+                layer.hdf5_data_param.source,
+                layer.window_data_param.source,
+                layer.infogain_loss_param.source,
+            ):
+                path = Path(name)
+                if name and path.exists() and not path.is_file():
+                    raise InputError(
+                        f"layer {layer.name} of {file.path} names {name}, which is not a regular file: name a file"
+                    )
+
+
+def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, int, int]:
+    """Check one layer's database: records, and the channels, height and width that the layer gives out."""
+    source = Path(layer.data_param.source)
+    count, datum = _first(source, phase, file)
+    if datum is None:
+        raise InputError(f"the LMDB {source} is empty: make it again with {_how_to_make(source, file)}")
+    channels, height, width = datum.channels, datum.height, datum.width
+    transform = layer.transform_param
+    if datum.encoded:
+        if not caffe_has_opencv() and not (phase == "TRAIN" and file.header.get("loader")):
+            raise InputError(
+                f"the images in {source} are stored as files (JPEG, PNG), which this Caffe, built without OpenCV, "
+                f"cannot decode: make the LMDB again with {_how_to_make(source, file)} and raw pixels"
+                + (', or let "# caffebench: loader: {workers: 2}" decode them' if phase == "TRAIN" else "")
+            )
+        return count, 0, 0, 0  # only decoding tells the size
+    if crop := transform.crop_size:
+        if crop > min(height, width):
+            raise InputError(
+                f"the images in {source} are {_size((channels, height, width))}, too small for crop_size {crop} in "
+                f"layer {layer.name} of {file.path}: make the LMDB again with {_how_to_make(source, file)}"
+            )
+        height = width = crop
+    shape = file.header.get("shape")
+    if shape is not None and not crop and [channels, height, width] != shape:
+        raise InputError(
+            f"the images in {source} are {_size((channels, height, width))} and {file.path} was made for "
+            f"{_size(tuple(shape))}: make the LMDB again with {_how_to_make(source, file)}"
+        )
+    means = len(transform.mean_value)
+    if means > 1 and means != channels:
+        raise InputError(
+            f"the images in {source} have {channels} channels, but layer {layer.name} of {file.path} "
+            f"has {means} mean values: wrong LMDB for this file, or wrong profile"
+        )
+    return count, channels, height, width
+
+
+def _first(source: Path, phase: str, file: SolverFile) -> tuple[int, Any]:
+    """The number of records and the first one (None where there is none)."""
+    import lmdb
+    from google.protobuf.message import DecodeError
+
+    use = "trains on" if phase == "TRAIN" else "tests on"
+    if not (source / "data.mdb").is_file() and not source.is_file():
+        raise InputError(
+            f"{file.path} {use} the LMDB {source}, which is not there: make it with {_how_to_make(source, file)}, "
+            "or name another data root with --data-root DIR"
+        )
+    try:
+        with (
+            lmdb.open(str(source), readonly=True, lock=False, subdir=source.is_dir()) as environment,
+            environment.begin() as transaction,
+        ):
+            count = int(environment.stat()["entries"])
+            cursor = transaction.cursor()
+            datum = caffe_pb2().Datum.FromString(bytes(cursor.value())) if cursor.first() else None
+    except lmdb.Error as error:
+        raise InputError(f"{source}, which {file.path} {use}, is not an LMDB that can be read: {error}") from None
+    except DecodeError:
+        raise InputError(f"{source}, which {file.path} {use}, holds no Caffe Datum records") from None
+    return count, datum
+
+
+def count_records(source: Path) -> int:
+    """The number of records of an LMDB."""
+    import lmdb
+
+    with lmdb.open(str(source), readonly=True, lock=False, subdir=source.is_dir()) as environment:
+        return int(environment.stat()["entries"])
+
+
+def _how_to_make(source: Path, file: SolverFile) -> str:
+    profile = str(file.header.get("profile", source.parent.name))
+    what = MAKERS.get(profile, "folder SRC")
+    side = re.search(r"(\d+)$", source.parent.name) or re.search(r"(\d+)$", profile)
+    size = f" --small-side {side[1]}" if what == "folder SRC" and side else ""
+    return f'"make-lmdb {what} {source.parent}{size}"'
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

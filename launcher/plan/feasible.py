@@ -1,0 +1,61 @@
+"""What Caffe would give up on, or worse not notice, asked of the files alone: one line before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from caffebench.common.errors import InputError
+from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv
+from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.solver.nets import built_nets
+from caffebench.launcher.solver.solverfile import SOLVERS, SolverFile, solver_type
+
+__all__ = ["check_feasible"]
+
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+IMAGE_LAYERS = ("ImageData", "WindowData", "VideoData")
+OPENCV = (
+    "and this Caffe was built without OpenCV: make an LMDB of the images with make-lmdb folder SRC OUT, "
+    "or install a Caffe with OpenCV"
+)
+
+
+def check_feasible(file: SolverFile) -> None:
+    """Raise ``InputError`` for the first thing in a solver or its nets that no Caffe, or this one, can do."""
+    solver = file.solver
+    if "lr_schedule" not in file.header and solver.lr_policy not in POLICIES:
+        named = f"has an unknown lr_policy {solver.lr_policy!r}" if solver.lr_policy else "has no lr_policy"
+        raise InputError(f"{file.path} {named}: choose one of {', '.join(POLICIES)}")
+    if "lr_schedule" not in file.header and solver.lr_policy == "step" and solver.stepsize <= 0:
+        raise InputError(
+            f"{file.path} has lr_policy step and no stepsize above 0, by which Caffe divides: add stepsize"
+        )
+    if solver_type(solver) not in SOLVERS:
+        raise InputError(f"{file.path} has an unknown solver type {solver.type!r}: choose one of {', '.join(SOLVERS)}")
+    for net in file.nets():
+        if net.layers:
+            raise InputError(
+                f"{file.path} holds a net in the layout of before 2015 ({net.layers[0].name or 'its first layer'} and "
+                "others are 'layers'), which Caffe upgrades in files only: move it to a file of its own and name that "
+                'with net: "FILE"'
+            )
+    for built in built_nets(file.solver, file.old_nets):
+        for layer in built.layers:
+            _check_layer(layer, file)
+
+
+def _check_layer(layer: Any, file: SolverFile) -> None:
+    if layer.type in IMAGE_LAYERS and not caffe_has_opencv():
+        raise InputError(f"layer {layer.name} of {file.path} ({layer.type}) reads image files, {OPENCV}")
+    if layer.type == "Data" and layer.data_param.backend == caffe_pb2().DataParameter.LEVELDB:
+        if caffe_has_leveldb():
+            return
+        if not layer.data_param.HasField("backend"):
+            raise InputError(
+                f"layer {layer.name} of {file.path} has no backend, so Caffe takes {layer.data_param.source} for a "
+                "LevelDB, and this Caffe was built without: for an LMDB add backend: LMDB"
+            )
+        raise InputError(
+            f"layer {layer.name} of {file.path} reads a LevelDB ({layer.data_param.source}), and this Caffe was built "
+            "without: make an LMDB of the images with make-lmdb, and set backend: LMDB"
+        )

@@ -1,0 +1,258 @@
+"""What a run will take of a GPU's memory, counted from its net before it starts, and how busy the GPU is while it runs.
+
+``python -m caffebench.launcher.plan.gpu_memory DEVICE`` is the child process that counts: it reads a solver in text
+format from standard input, lets Caffe set its nets up on the CPU, where nothing is allocated before it is used, and
+adds up.
+DEVICE is the GPU whose free memory is asked for, or -1 for none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from caffebench.common.isolated import module_command
+from caffebench.launcher.plan.plan import Plan
+from caffebench.launcher.solver.solverfile import data_layers, parse_solver
+
+__all__ = ["GpuLoad", "free_bytes", "memory_note", "training_bytes"]
+
+_HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
+_READS_AHEAD = ("Data", "ImageData", "WindowData")
+_CUDNN_STREAMS = 3  # a group of a convolution (cudnn_conv_layer.cpp)
+_CUDNN_LIMIT = 8  # MiB a stream, unless engine/include/caffe_cudnn.h is told otherwise
+_FLOAT = 4
+
+
+def memory_note(plan: Plan, device: int) -> str | None:
+    """A sentence where ``plan`` needs more memory than is free on the GPU ``device``; None where it fits.
+
+    None too where it cannot be counted: Caffe itself will say then what is wrong.
+    """
+    found = _ask(plan.solver, device)
+    if found is None or found["free"] is None or found["need"] <= found["free"]:
+        return None
+    return _sentence(plan, device, found["need"], found["free"])
+
+
+def training_bytes(solver_text: str) -> int | None:
+    """An estimate of what training takes on a GPU, in bytes, beside CUDA's own context; None where Caffe refuses."""
+    found = _ask(solver_text, -1)
+    return None if found is None else int(found["need"])
+
+
+def _sentence(plan: Plan, device: int, need: int, free: int) -> str:
+    solver = parse_solver(plan.solver, plan.prototxt)
+    batches = [layer.data_param.batch_size for layer in data_layers(solver, "TRAIN") if layer.HasField("data_param")]
+    where = f" at batch {batches[0]}" if batches else ""
+    way_out = f"halve batch_size and set iter_size: {2 * solver.iter_size}" if batches else "make the batch smaller"
+    return f"{plan.run} needs about {_gib(need)}{where}, and GPU {device} has {_gib(free)} free: {way_out}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _ask(solver_text: str, device: int) -> dict[str, Any] | None:
+    environment = dict(os.environ, GLOG_minloglevel="3", OPENBLAS_NUM_THREADS="1")
+    command = module_command("caffebench.launcher.plan.gpu_memory", str(device))
+    done = subprocess.run(command, input=solver_text, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        return None
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def _count(caffe: Any, solver: Any) -> int:
+    """Bytes on the GPU: what both nets hold, and the weights with their gradients and the solver's history.
+
+    Caffe allocates a blob's data and its gradient each when it is first used (syncedmem.cpp), so what is counted is
+    what a training iteration and a test use.
+    """
+    total = 0
+    for message, training in _nets(solver):
+        net = _net(caffe, message, training=training)
+        other = caffe.TEST if training else caffe.TRAIN
+        messages = {
+            one.name: one
+            for one in message.layer
+            if not any(rule.HasField("phase") and rule.phase == other for rule in one.include)
+        }
+        total += _activations(net, messages, training=training) * _FLOAT + _workspaces(net, messages)
+        if training:
+            weights = sum(blob.count for blobs in net.params.values() for blob in blobs)
+            signs = solver.regularization_type == "L1"  # sgd_solver.cpp, temp_
+            total += weights * _FLOAT * (2 + _HISTORIES.get(solver.type, 2) + signs)
+    return total
+
+
+def _nets(solver: Any) -> Iterator[tuple[Any, bool]]:
+    """The messages of the nets that Caffe makes, and whether each is the one for training (solver.cpp)."""
+    yield (solver.net_param if solver.HasField("net_param") else solver.train_net_param), True
+    for message in solver.test_net_param:
+        yield message, False
+    if solver.HasField("net_param"):
+        for _ in solver.test_iter[len(solver.test_net_param) :]:
+            yield solver.net_param, False
+
+
+def _activations(net: Any, messages: dict[str, Any], *, training: bool) -> int:
+    """Elements of the blobs between the layers, with gradients if ``training``, and of the layers' own."""
+    total = 0
+    known: set[str] = set()
+    for index, (name, layer) in enumerate(zip(net._layer_names, net.layers, strict=True)):
+        message = messages.get(name)  # None for a Split, which Caffe puts in itself
+        tops = _names(net, net._top_ids(index))
+        made = sum(net.blobs[top].count for top in tops if top not in known)
+        known.update(tops)
+        if layer.type.endswith("Data"):
+            # No gradients. A top is one of the batches read ahead (base_data_layer.cu).
+            total += made * (message.data_param.prefetch if message and layer.type in _READS_AHEAD else 1)
+        elif layer.type in ("Flatten", "Reshape"):
+            pass  # both are the bottom's
+        elif layer.type == "Split":
+            total += made if training else 0  # the data is the bottom's
+        else:
+            total += made * (2 if training else 1)
+        if message and tops:
+            bottoms = _names(net, net._bottom_ids(index))
+            size, out = (net.blobs[(one or tops)[0]].count for one in (bottoms, tops))
+            total += _own(message, size, out, in_place=bottoms[:1] == tops[:1], training=training)
+    return total
+
+
+def _own(layer: Any, size: int, out: int, *, in_place: bool, training: bool) -> int:
+    """Elements of a layer's own blobs, for those types where they are as large as its bottom or top."""
+    if layer.type == "BatchNorm":  # temp_ and x_norm_, whose gradient keeps the top's where that is the bottom
+        return size * (2 + (training and in_place))
+    if layer.type in ("Scale", "PReLU"):  # the bottom, kept from being overwritten
+        return size * in_place
+    if layer.type == "Dropout":  # the mask
+        return size * training
+    if layer.type == "LRN":  # scale_
+        return size
+    if layer.type == "SoftmaxWithLoss":  # prob_, its gradient for the counts
+        return size * 2
+    maximum = layer.type == "Pooling" and layer.pooling_param.pool == layer.pooling_param.MAX
+    maximum |= layer.type == "Eltwise" and layer.eltwise_param.operation == layer.eltwise_param.MAX
+    return out if maximum else 0  # which one it was
+
+
+def _workspaces(net: Any, messages: dict[str, Any]) -> int:
+    """Bytes that convolutions compute in: cuDNN's at most, or im2col's columns of one image."""
+    limit = int(os.environ.get("CAFFEBENCH_CUDNN_WORKSPACE_MIB", _CUDNN_LIMIT)) * 2**20
+    cudnn = _with_cudnn()
+    total = 0
+    for index, name in enumerate(net._layer_names):
+        layer = messages.get(name)
+        if layer is None or layer.type not in ("Convolution", "Deconvolution"):
+            continue
+        settings, weights = layer.convolution_param, net.params[name][0]
+        if cudnn and settings.engine != settings.CAFFE:
+            total += limit * _CUDNN_STREAMS * settings.group
+        elif max(weights.shape[2:]) > 1 or max(settings.stride, default=1) > 1 or any(settings.pad):
+            ends = net._top_ids(index) if layer.type == "Convolution" else net._bottom_ids(index)
+            columns = net.blobs[_names(net, ends)[0]]
+            pixels = columns.count // (columns.shape[0] * columns.shape[1])
+            total += weights.count // weights.shape[0] * settings.group * pixels * _FLOAT
+    return total
+
+
+def _names(net: Any, numbers: Sequence[int]) -> list[str]:
+    names = list(net.blobs)
+    return [names[number] for number in numbers]
+
+
+def _net(caffe: Any, message: Any, *, training: bool) -> Any:
+    from google.protobuf import text_format
+
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(text_format.MessageToString(message))
+        file.flush()
+        return caffe.Net(file.name, caffe.TRAIN if training else caffe.TEST)
+
+
+def _with_cudnn() -> bool:
+    with open("/proc/self/maps") as maps:
+        return "libcudnn" in maps.read()
+
+
+def free_bytes(device: int) -> int | None:
+    """Free bytes of a GPU, by its driver; None without one.
+
+    The context that asking makes is about as large as a run's, so it is not counted again.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    card, context = ctypes.c_int(), ctypes.c_void_p()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(card), device)
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), card)
+        or driver.cuCtxSetCurrent(context)
+        or driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+    )
+    return None if failed else free.value
+
+
+class GpuLoad:
+    """How busy some GPUs are, as NVIDIA's management library says; says nothing where there is none."""
+
+    def __init__(self, gpus: Sequence[int]) -> None:
+        """Find the cards: that library numbers them all, CUDA only the visible ones, so they are matched by bus id."""
+        self._handles: list[tuple[int, ctypes.c_void_p]] = []
+        try:
+            self._library = ctypes.CDLL("libnvidia-ml.so.1") if gpus else None
+            driver = ctypes.CDLL("libcuda.so.1") if gpus else None
+        except OSError:
+            return
+        if self._library is None or driver is None or self._library.nvmlInit_v2() != 0 or driver.cuInit(0) != 0:
+            return
+        for gpu in gpus:
+            name, device, handle = ctypes.create_string_buffer(32), ctypes.c_int(), ctypes.c_void_p()
+            failed = (
+                driver.cuDeviceGet(ctypes.byref(device), gpu)
+                or driver.cuDeviceGetPCIBusId(name, len(name), device)
+                or self._library.nvmlDeviceGetHandleByPciBusId_v2(name, ctypes.byref(handle))
+            )
+            if not failed:
+                self._handles.append((gpu, handle))
+
+    def line(self) -> str:
+        """As in ``GPU 0 87 %, 3.1 of 139.8 GiB``; empty where nothing is known."""
+        told = []
+        for gpu, handle in self._handles:
+            rates, memory = (ctypes.c_uint * 2)(), (ctypes.c_ulonglong * 3)()  # gpu, memory; total, free, used
+            assert self._library is not None  # noqa: S101 - for the type checker: there is no handle without it
+            if self._library.nvmlDeviceGetUtilizationRates(handle, rates) != 0:
+                continue
+            if self._library.nvmlDeviceGetMemoryInfo(handle, memory) != 0:
+                continue
+            told.append(f"GPU {gpu} {rates[0]} %, {memory[2] / 2**30:.1f} of {_gib(memory[0])}")
+        return "; ".join(told)
+
+
+def main() -> None:
+    """Count, and print one JSON object: ``need`` and ``free`` in bytes, ``free`` null where no GPU was asked for."""
+    from caffebench.engine.pycaffe import import_caffe
+
+    device = int(sys.argv[1])
+    solver = parse_solver(sys.stdin.read(), "standard input")
+    caffe = import_caffe()
+    caffe.set_mode_cpu()
+    need = _count(caffe, solver)
+    print(json.dumps({"need": need, "free": free_bytes(device) if device >= 0 else None}), flush=True)
+    os._exit(0)  # not through the ends of Caffe's data threads
+
+
+if __name__ == "__main__":
+    main()

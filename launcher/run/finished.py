@@ -1,0 +1,82 @@
+"""Is there anything left to train of a run? What its last log and its last snapshot say."""
+
+from __future__ import annotations
+
+from caffebench.common.errors import InputError
+from caffebench.launcher.plan.plan import Outcome, Plan
+from caffebench.launcher.show.logtail import LogTail
+from caffebench.launcher.solver.identity import Earlier, check_same_file, read_earlier
+from caffebench.launcher.solver.solverfile import differences, parse_solver
+from caffebench.launcher.state.record import BrokenSnapshotError, Record, read_record
+from caffebench.launcher.state.snapshots import check
+
+__all__ = ["finished", "finished_before"]
+
+
+def finished(run: str, iteration: int, reason: str, tail: LogTail) -> Outcome:
+    """The outcome of a finished run, with the figures of its log's last test."""
+    return Outcome(run, "done", iteration, reason, tail.path, tail.accuracy, tail.test_loss)
+
+
+def finished_before(plan: Plan) -> Outcome | None:
+    """What there is to say about a run that has ended before, so that it is not run again; else None.
+
+    Raises ``InputError`` where that run was of another file, or of another net or solver.
+    """
+    before = read_earlier(plan.paths)
+    if before is None:
+        return None
+    check_same_file(before.identity, plan.identity, f"the log {before.log}", plan.run)
+    end = before.end
+    if end.get("status") == "done" and end["iteration"] >= plan.max_iter:
+        _check_finished(plan, before)
+        if _is_damaged(plan, end["iteration"]):
+            return None  # trained again from the snapshot before, it comes to the same weights
+        edited = before.identity is not None and before.identity.file != plan.identity.file
+        since = " (what its file has other than then makes no difference to its weights)" if edited else ""
+        reason = f"it was finished before{since}; --fresh starts it over"
+        return finished(plan.run, end["iteration"], reason, before.tail)
+    if end.get("status") == "not_converged" and not plan.keep_going:
+        reason = f"{end['reason']}; --keep-going trains it on, --fresh starts it over"
+        return Outcome(plan.run, "not_converged", end["iteration"], reason, before.log)
+    return None
+
+
+def _is_damaged(plan: Plan, iteration: int) -> bool:
+    """Whether the last snapshot is there and not whole. Its files may have been removed since, for want of room."""
+    snapshot = plan.paths.snapshot(iteration)
+    if not snapshot.exist():
+        return False
+    try:
+        check(snapshot, iteration)
+    except (BrokenSnapshotError, OSError):
+        return True
+    return False
+
+
+def _check_finished(plan: Plan, before: Earlier) -> None:
+    """Make sure that a finished run is what is asked for."""
+    iteration = before.end["iteration"]
+    changed = before.identity.changes(plan.identity) if before.identity else []
+    if iteration > plan.max_iter:
+        changed.append(f"max_iter: {iteration} -> {plan.max_iter}")
+    if plan.identity.seed not in (None, before.seed):
+        changed.append(f"seed: {before.seed} -> {plan.identity.seed}")
+    if not changed:
+        return
+    record = _record(plan, iteration)
+    if record is not None:  # which knows what it was
+        texts = (record.solver, plan.solver)
+        details = differences(*(parse_solver(text, plan.prototxt) for text in texts))
+        changed = details[:4] + [one for one in changed if not one.startswith(("the ", "max_iter"))] or changed
+    raise InputError(
+        f"{plan.run} was finished at iteration {iteration}, and {plan.prototxt} is not what was trained then "
+        f"({'; '.join(changed)}): --fresh starts over and moves that aside, --name NAME trains a run of its own"
+    )
+
+
+def _record(plan: Plan, iteration: int) -> Record | None:
+    try:
+        return read_record(plan.paths.snapshot(iteration).record)
+    except (BrokenSnapshotError, OSError):
+        return None

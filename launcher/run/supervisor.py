@@ -1,0 +1,302 @@
+"""One run from the launcher's side: a child process is started, watched, stopped, and started again if that helps."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.isolated import module_command
+from caffebench.launcher.init.finetuning import describe_weights
+from caffebench.launcher.plan.plan import Outcome, Plan, Status
+from caffebench.launcher.run.failures import Failure, disk_is_full, explain
+from caffebench.launcher.run.finished import finished, finished_before
+from caffebench.launcher.run.stopper import Stopper
+from caffebench.launcher.run.training import StopRequest
+from caffebench.launcher.run.worker import EXIT_CODES
+from caffebench.launcher.show.logtail import LogTail, glog_line, log_event
+from caffebench.launcher.show.runlog import RunLog
+from caffebench.launcher.solver.identity import check_same_file, read_identity
+from caffebench.launcher.solver.solverfile import differences, parse_solver, solver_type
+from caffebench.launcher.state.adopt import adopt_snapshot
+from caffebench.launcher.state.record import read_record
+from caffebench.launcher.state.seeds import new_seed
+from caffebench.launcher.state.snapshots import newest_whole
+
+__all__ = ["Watch", "child_environment", "run_one"]
+
+POLL = 0.2
+"""Seconds between two looks at a child that says nothing."""
+BREATH = 0.01
+"""Seconds in which lines of the log may gather."""
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
+"""Seconds before a retry: doubled each time, up to the second figure."""
+
+
+@dataclass
+class Watch:
+    """Who wants to know about a run: ``say`` gets sentences for people, ``look`` the log read so far."""
+
+    say: Callable[[str], None] = field(default=lambda _text: None)
+    look: Callable[[LogTail], None] = field(default=lambda _tail: None)
+
+
+def run_one(plan: Plan, *, stopper: Stopper | None = None, watch: Watch | None = None) -> Outcome:
+    """Train one run to its end, a stop or a failure that no retry can help; never raises for a failed run."""
+    supervisor = _Supervisor(plan, stopper or Stopper(), watch or Watch())
+    try:
+        return supervisor.run()
+    except InputError as error:
+        return Outcome(plan.run, "refused", 0, str(error))
+    except CaffebenchError as error:
+        return Outcome(plan.run, "crashed", supervisor.iteration, str(error), supervisor.log)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+        return Outcome(plan.run, "crashed", supervisor.iteration, reason, supervisor.log)
+
+
+class _Supervisor:
+    def __init__(self, plan: Plan, stopper: Stopper, watch: Watch) -> None:
+        self.plan, self.stopper, self.watch = plan, stopper, watch
+        self.paths = plan.paths
+        self.deadline = None if plan.time_limit is None else time.monotonic() + plan.time_limit
+        self.iteration = 0
+        self.log: Path | None = None
+        self.said: set[str] = set()
+        """Events of the present session that people were told of."""
+
+    def run(self) -> Outcome:
+        self.paths.prepare()
+        with self.paths.locked() as lock:
+            self.paths.discard_unfinished()
+            if self.plan.fresh:
+                for folder in self.paths.set_aside():
+                    self.watch.say(f"moved what was there of {self.plan.run} to {folder}")
+            elif outcome := finished_before(self.plan):
+                return outcome
+            self._adopt()
+            return self._attempts(lock)
+
+    def _adopt(self) -> None:
+        """Make the snapshot that the run is to begin at its own, unless it has got further already."""
+        given, own = self.plan.snapshot, self.paths.iterations()
+        if given is None:
+            return
+        if own:
+            self.watch.say(f"{self.plan.run}: it has snapshots of its own and goes on from there, not from {given}")
+            return
+        iteration = adopt_snapshot(Path(given), self.paths, self.plan.identity)
+        self.watch.say(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
+
+    def _attempts(self, lock: int) -> Outcome:
+        """Start the child until it ends well, or badly for good, or too often."""
+        failures: list[Failure] = []
+        while True:
+            outcome, failure = self._session(lock)
+            if failure is None or self.stopper.asked:
+                return outcome
+            again = failures[-1:] == [failure]
+            failures.append(failure)
+            if not failure.retry or len(failures) > self.plan.retries or (failure.fatal and again):
+                return outcome
+            pause = min(FIRST_PAUSE * 2 ** (len(failures) - 1), LONGEST_PAUSE)
+            if self.deadline is not None and time.monotonic() + pause > self.deadline:
+                return outcome
+            self.watch.say(
+                f"{self.plan.run}: {failure.message}; retry {len(failures)} of {self.plan.retries} in {pause:.0f} s"
+            )
+            self.stopper.wait(pause)
+            if self.stopper.asked:
+                return Outcome(self.plan.run, "stopped", self.iteration, "asked to stop", self.log)
+
+    def _session(self, lock: int) -> tuple[Outcome, Failure | None]:
+        """One child process from start to end."""
+        self.paths.discard_unfinished()
+        resume_from = newest_whole(self.paths, self.watch.say)
+        seed, changed = self._settle(resume_from)
+        log = RunLog(self.paths, self.watch.say)
+        try:
+            self.log = log.path
+            where = "from the start" if resume_from is None else f"from iteration {resume_from}"
+            self.watch.say(f"{self.plan.run}: training {where}, log {self.log}")
+            assignment = {
+                "parent": os.getpid(),
+                "plan": self.plan.to_json(),
+                "session": log.session,
+                "seed": seed,
+                "resume_from": resume_from,
+                "changed": changed,
+                "deadline": self.deadline,
+            }
+            with self._start(assignment, lock, log) as child:
+                log.child = child.pid
+                try:
+                    self._follow(child, log)
+                finally:
+                    if child.poll() is None:
+                        child.kill()
+                outcome, failure = self._judge(child.wait(), log)
+        finally:
+            log.close()
+        return self._with_log(outcome, log, failure)
+
+    def _start(self, assignment: dict[str, Any], lock: int, log: RunLog) -> subprocess.Popen[bytes]:
+        descriptor = os.memfd_create("assignment")
+        try:
+            os.write(descriptor, json.dumps(assignment).encode())
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return subprocess.Popen(
+                module_command("caffebench.launcher.run.worker", str(descriptor)),
+                stdin=log.answers,
+                stdout=log.sink,
+                stderr=log.sink,
+                pass_fds=(lock, descriptor),
+                env=child_environment(self.plan),
+                start_new_session=True,  # Ctrl-C is for the launcher alone, which then tells its children
+            )
+        finally:
+            os.close(descriptor)
+            log.close_child_ends()
+
+    def _settle(self, resume_from: int | None) -> tuple[int, list[str]]:
+        """The seed, and what was changed in the prototxt since the snapshot."""
+        record = read_record(self.paths.snapshot(resume_from).record) if resume_from is not None else None
+        if record is None:
+            return (new_seed() if self.plan.seed is None else self.plan.seed), []
+        state, identity = self.paths.snapshot(record.iteration).state, read_identity(record.identity)
+        check_same_file(identity, self.plan.identity, f"the snapshot {state}", self.plan.run)
+        if record.iteration > self.plan.max_iter:
+            raise InputError(
+                f"{state} is of iteration {record.iteration}, and {self.plan.prototxt} ends at {self.plan.max_iter}: "
+                "--fresh starts over and moves that aside, --name NAME trains a run of its own"
+            )
+        if self.plan.seed not in (None, record.seed):
+            self.watch.say(f"{self.plan.run}: keeps the seed {record.seed} that it was started with")
+        old, new = (parse_solver(text, self.plan.prototxt) for text in (record.solver, self.plan.solver))
+        before, now = solver_type(old), solver_type(new)
+        if before != now:
+            raise InputError(
+                f"{self.plan.run} was trained up to iteration {record.iteration} by {before}, and its solver is {now} "
+                "now, which cannot take over its state: start over with --fresh, or train on from its weights, as a "
+                f"run of its own, with --name NAME --weights {self.paths.snapshot(record.iteration).model}"
+            )
+        changed = differences(old, new)
+        if identity is not None:
+            changed += [one for one in identity.changes(self.plan.identity) if not one.startswith("the ")]
+        if changed:
+            more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+            self.watch.say(
+                f"{self.plan.run}: {self.plan.prototxt} was changed since iteration {record.iteration}: "
+                f"{'; '.join(changed[:4])}{more}; training goes on with the new values"
+            )
+        return record.seed, changed
+
+    def _follow(self, child: subprocess.Popen[bytes], log: RunLog) -> None:
+        """Wait for the child, passing on what it logs and what is asked of it."""
+        told = False
+        looked = 0.0
+        self.said.clear()
+        tail = log.tail
+        ended = os.pidfd_open(child.pid)
+        with select.epoll() as news:  # asleep but for lines of the log, an end and a request to stop
+            try:
+                news.register(ended, select.EPOLLIN)
+                news.register(log, select.EPOLLIN)
+                news.register(self.stopper, select.EPOLLIN | select.EPOLLET)
+                while child.poll() is None:
+                    spoke = log.pump()
+                    if self.stopper.impatient:
+                        child.kill()
+                    elif not told and (self.stopper.asked or log.trouble):
+                        told = True
+                        child.send_signal(signal.SIGTERM)
+                    self.iteration = tail.iteration or self.iteration
+                    if time.monotonic() - looked >= POLL:
+                        self._report(tail)
+                        looked = time.monotonic()
+                    if spoke:
+                        time.sleep(BREATH)
+                    news.poll(POLL)
+            finally:
+                os.close(ended)
+        log.drain()
+        self._report(tail)
+
+    def _report(self, tail: LogTail) -> None:
+        """Pass on how far the child has got, and once what its own lines say to people."""
+        self.iteration = tail.iteration or self.iteration
+        self.watch.look(tail)
+        for event, describe in (("weights", describe_weights), ("resume", _describe_resume)):
+            if event in tail.events and event not in self.said:
+                self.said.add(event)
+                for sentence in describe(tail.events[event]):
+                    self.watch.say(f"{self.plan.run}: {sentence}")
+
+    def _judge(self, code: int, log: RunLog) -> tuple[Outcome, Failure | None]:
+        """What the child's end means; a child that could not say so itself gets its end line here."""
+        tail = log.tail
+        statuses = {number: status for status, number in EXIT_CODES.items()}
+        end = tail.events.get("end")
+        if end is not None and statuses.get(code) == end["status"]:
+            self.iteration = end["iteration"]
+            reason = end["reason"]
+            if end["status"] == "done":
+                return finished(self.plan.run, self.iteration, reason, tail), None
+            if end["status"] != "crashed":
+                return Outcome(self.plan.run, end["status"], self.iteration, reason, self.log), None
+            reason = disk_is_full(self.paths) or reason
+            failure = Failure(reason, self.iteration, retry=False, fatal=True)
+            return Outcome(self.plan.run, "crashed", self.iteration, reason, self.log), failure
+        if (self.stopper.asked or log.trouble) and code == -signal.SIGTERM:
+            # It was too young to know what to do about the signal.
+            reason = f"{StopRequest().reason}, nothing was trained"
+            self._write_end("stopped", reason, log)
+            return Outcome(self.plan.run, "stopped", self.iteration, reason, self.log), None
+        failure = explain(code, tail, self.paths)
+        if self.stopper.impatient and code == -signal.SIGKILL:
+            failure = Failure("killed on request, without a snapshot", self.iteration, retry=False)
+        self._write_end("crashed", failure.message, log)
+        return Outcome(self.plan.run, "crashed", self.iteration, failure.message, self.log), failure
+
+    def _write_end(self, status: Status, reason: str, log: RunLog) -> None:
+        """Write the log's last line for a child that could not do so itself."""
+        end_line = log_event("end", {"status": status, "iteration": self.iteration, "reason": reason})
+        log.write_line(glog_line(end_line, log.child))  # in its name: lines of others are not believed
+
+    def _with_log(self, outcome: Outcome, log: RunLog, failure: Failure | None) -> tuple[Outcome, Failure | None]:
+        """An outcome whose log is not whole is none to be content with, however the training went."""
+        self.log = log.path
+        if log.trouble is None:
+            return replace(outcome, log=log.path), failure
+        kept = self.paths.iterations()
+        safe = f"the snapshot of iteration {kept[0]} is intact" if kept else "there is no snapshot"
+        more = f"; {outcome.reason}" if outcome.status == "crashed" else ""
+        reason = f"{log.trouble}{more}; {safe}: mend that and start again"
+        failure = Failure(reason, outcome.iteration, retry=False, fatal=True)
+        return Outcome(outcome.run, "crashed", outcome.iteration, reason, log.path), failure
+
+
+def _describe_resume(event: dict[str, Any]) -> list[str]:
+    lost = event["not_restored"]
+    return [f"not restored: {', '.join(lost)}"] if lost else []
+
+
+def child_environment(plan: Plan) -> dict[str, str]:
+    """The environment variables of the process that a run trains in."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
+    if plan.threads is not None:
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment[name] = str(plan.threads)
+    if plan.layers == "fast":
+        # Threads that spin while they wait take the cores from other runs, and lose much more than they gain.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return environment
