@@ -13,10 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from caffebench.engine import fast
+from caffebench.engine.features import caffe_is_there
 from caffebench.engine.pycaffe import import_caffe
 
 pytestmark = pytest.mark.skipif(
-    not fast.is_built(), reason="the installed Caffe has no fast layers beside it: run install-caffe"
+    not (caffe_is_there() and fast.is_built()), reason="no Caffe with fast layers beside it: run install-caffe"
 )
 EXAMPLES = settings(max_examples=40, deadline=None)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from caffebench.common.errors import InputError
-from caffebench.engine.features import caffe_has_gpu
+from caffebench.engine.features import caffe_has_gpu, caffe_is_there
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.plan.devices import choose_gpus
 from caffebench.launcher.state.paths import RunPaths
@@ -119,7 +119,7 @@ def with_source(bench: Any, source: str) -> Path:
     return solver
 
 
-@pytest.mark.skipif(caffe_has_gpu(), reason="this Caffe was built with CUDA")
+@pytest.mark.skipif(caffe_is_there() and caffe_has_gpu(), reason="this Caffe was built with CUDA")
 def test_gpu_asked_of_a_caffe_without_one(bench: Any) -> None:
     assert "built for the CPU only: build one with install-caffe --cuda" in (refusal(bench, bench.solver(), "--gpu", 0))
 

@@ -11,7 +11,7 @@ import lmdb
 import pytest
 from PIL import Image
 
-from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv
+from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv, caffe_is_there
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.run.failures import explain
 from caffebench.launcher.show.logtail import LogTail
@@ -71,14 +71,14 @@ def test_layers_of_2014_inside_the_solver(bench: Any, field: str) -> None:
     assert 'name that with net: "FILE"' in line
 
 
-@pytest.mark.skipif(caffe_has_opencv(), reason="this Caffe was built with OpenCV")
+@pytest.mark.skipif(caffe_is_there() and caffe_has_opencv(), reason="this Caffe was built with OpenCV")
 def test_images_without_opencv(bench: Any) -> None:
     data = 'type: "Data" top: "data" top: "label" include { phase: TRAIN }'
     line = refusal(bench, (data, data.replace("Data", "ImageData")))
     assert "layer data of small.prototxt (ImageData) reads image files, and this Caffe was built without OpenCV" in line
 
 
-@pytest.mark.skipif(caffe_has_opencv(), reason="this Caffe was built with OpenCV")
+@pytest.mark.skipif(caffe_is_there() and caffe_has_opencv(), reason="this Caffe was built with OpenCV")
 def test_encoded_records_without_opencv(bench: Any) -> None:
     png = io.BytesIO()
     Image.new("L", (8, 8)).save(png, "PNG")
@@ -102,7 +102,7 @@ def refusal_of_test_images(bench: Any) -> str:
     return str(bench.run(edited(bench, ("data/digits/test_lmdb", "png")), "--fresh", code=2).splitlines()[-1])
 
 
-@pytest.mark.skipif(caffe_has_leveldb(), reason="this Caffe was built with LevelDB")
+@pytest.mark.skipif(caffe_is_there() and caffe_has_leveldb(), reason="this Caffe was built with LevelDB")
 def test_leveldb(bench: Any) -> None:
     train = 'source: "data/digits/train_lmdb" backend: LMDB'
     line = refusal(bench, (train, train.replace("LMDB", "LEVELDB")))

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from caffebench.engine import fast
+from caffebench.engine.features import caffe_is_there
 
 pytestmark = pytest.mark.skipif(
-    not fast.is_built(), reason="the installed Caffe has no fast layers beside it: run install-caffe"
+    not (caffe_is_there() and fast.is_built()), reason="no Caffe with fast layers beside it: run install-caffe"
 )
 
 
