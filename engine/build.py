@@ -149,40 +149,50 @@ def unpack(package: Path, work: Path) -> Path:
 def _compile(
     recipe: Recipe, kit: Kit | None, source: Path, library: Path, jobs: int, log: TextIO, advance: Advance
 ) -> Path:
-    build = source.parent / "build"
-    build.mkdir()
-    arguments, folders, environment = recipe.cmake_arguments(library), [], os.environ | {"LC_ALL": "C"}
-    if kit is not None:
-        arguments += kit.cmake_arguments(recipe)
-        folders = kit.run_folders(recipe)
-        environment |= kit.environment(recipe)
-    environment["LD_RUN_PATH"] = recipe.run_path(library, folders)
-    configure = ["cmake", *arguments, str(source)]
-    compiling = ["make", f"-j{jobs}", "pycaffe", "caffe.bin"]
-    for command in (configure, compiling):
-        # A process group of its own, so that an interruption ends every compiler and not only make.
-        process = subprocess.Popen(
-            command, cwd=build, env=environment, text=True, errors="replace",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None  # noqa: S101 - for the type checker: stdout is a pipe
-            for line in process.stdout:
-                log.write(line)
-                percent = re.match(r"\[\s*(\d+)%\]", line)
-                if percent:
-                    advance(int(percent[1]) / 100)
-        except BaseException:
-            os.killpg(process.pid, 15)
-            raise
-        finally:
-            process.wait()
-        if process.returncode != 0:
-            log.flush()
-            raise CaffebenchError(
-                f"{command[0]} failed: {_first_error(Path(log.name))}; the whole output is in {log.name}"
-            )
+    environment = os.environ | {"LC_ALL": "C"} | (kit.environment(recipe) if kit else {})
+    environment["LD_RUN_PATH"] = recipe.run_path(library, kit.run_folders(recipe) if kit else [])
+    build = _configure(recipe, kit, source, library, environment, log)
+    _run(["make", f"-j{jobs}", "pycaffe", "caffe.bin"], build, environment, log, advance)
     return build
+
+
+def _configure(
+    recipe: Recipe, kit: Kit | None, source: Path, library: Path, environment: dict[str, str], log: TextIO
+) -> Path:
+    """Let CMake make its files; their folder, beside ``source``."""
+    import numpy as np
+
+    build = source.parent / "build"
+    # This folder comes first when headers are looked for. Without it those of a NumPy that Debian installed beside
+    # Python's own headers would be taken, and the result would not import with the NumPy of this environment.
+    (build / "include").mkdir(parents=True)
+    (build / "include" / "numpy").symlink_to(Path(np.get_include()) / "numpy")
+    arguments = recipe.cmake_arguments(library) + (kit.cmake_arguments(recipe) if kit else [])
+    _run(["cmake", *arguments, str(source)], build, environment, log, lambda done: None)
+    return build
+
+
+def _run(command: list[str], build: Path, environment: dict[str, str], log: TextIO, advance: Advance) -> None:
+    # A process group of its own, so that an interruption ends every compiler and not only make.
+    process = subprocess.Popen(
+        command, cwd=build, env=environment, text=True, errors="replace",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None  # noqa: S101 - for the type checker: stdout is a pipe
+        for line in process.stdout:
+            log.write(line)
+            percent = re.match(r"\[\s*(\d+)%\]", line)
+            if percent:
+                advance(int(percent[1]) / 100)
+    except BaseException:
+        os.killpg(process.pid, 15)
+        raise
+    finally:
+        process.wait()
+    if process.returncode != 0:
+        log.flush()
+        raise CaffebenchError(f"{command[0]} failed: {_first_error(Path(log.name))}; the whole output is in {log.name}")
 
 
 def _first_error(log: Path) -> str:

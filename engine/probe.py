@@ -123,7 +123,10 @@ def probe() -> Probe:
         why = f": {fatal[0].strip()}" if fatal else ""
         return Probe(error=f"importing and running it dies with {signal.Signals(-done.returncode).name}{why}")
     if done.returncode > 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        last = lines[-1]
+        if "unreported exception" in last:  # Python's word for what the library has printed itself
+            last = next((line for line in lines if re.match(r"\w+Error: |A module that was compiled", line)), last)
         return Probe(error=last, missing=last == "ModuleNotFoundError: No module named 'caffe'")
     facts = json.loads(done.stdout)
     right = facts.pop("right")

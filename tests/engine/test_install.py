@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.engine import build, system
+from caffebench.engine import build, recipe, system
 from caffebench.engine.locate import caffe_folder, caffe_pb2, caffe_tool
 from caffebench.engine.recipe import Recipe
 
@@ -210,6 +211,32 @@ def test_boost_of_another_python_is_refused(monkeypatch):
         CaffebenchError, match=r"this is Python 3\.99 and there is no Boost\.Python for it: there is one for 3\.\d+"
     ):
         system.require_boost_python()
+
+
+@pytest.mark.caffe
+def test_the_numpy_of_this_environment_is_compiled_with(tmp_path, monkeypatch):
+    """Debian's python3-numpy puts its headers beside Python's."""
+    package = build.cache_folder() / "downloads" / f"{recipe.SOURCE.replace('==', '-')}.tar.gz"
+    if not package.is_file():
+        pytest.skip("this Caffe was not built here: there is no source package in the cache")
+    headers = tmp_path / "python"
+    headers.mkdir()
+    for file in Path(sysconfig.get_paths()["include"]).iterdir():
+        (headers / file.name).symlink_to(file)
+    (headers / "numpy").unlink(missing_ok=True)
+    (headers / "numpy").mkdir()
+    (headers / "numpy" / "arrayobject.h").write_text('#error "the NumPy of the distribution"\n')
+    monkeypatch.setattr(recipe.sysconfig, "get_paths", lambda: {"include": str(headers)})
+    library = recipe.shared_libpython()
+    with (tmp_path / "log").open("w") as log:
+        folder = build._configure(Recipe(), None, build.unpack(package, tmp_path), library, dict(os.environ), log)
+    flags = (folder / "python/CMakeFiles/pycaffe.dir/flags.make").read_text()
+    assert f"-I{headers}" in flags
+    includes = next(line for line in flags.splitlines() if line.startswith("CXX_INCLUDES")).partition("=")[2].split()
+    (tmp_path / "try.cpp").write_text("#include <Python.h>\n#include <numpy/arrayobject.h>\n")
+    done = subprocess.run(["c++", *includes, "-M", str(tmp_path / "try.cpp")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{headers}/Python.h" in done.stdout
 
 
 def test_the_first_error_of_a_build_log_is_quoted(tmp_path):
