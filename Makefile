@@ -1,16 +1,15 @@
 # make demo   the main job on the bundled digits data: sweep, training, stop and resume, curves, table
-# make test   every test, style and types; make check: what is quick of it
+# make test   every test, style, types and the docs; make check: what is quick of it
 # make bench  the speed claims, measured side by side; make soak: the long versions of some
 #             tests, and runs of every kind killed 126 times (docs/reliability.md)
 # make test-cuda-build   Caffe for CUDA built and tried without a card: a quarter of an hour and more
 # Each sets up what it needs: virtual environment, system packages (as root), Caffe (cached).
 PYTHON ?= python3
 VENV ?= .venv
-ROOMS = common engine datasets generator templates launcher analysis
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup setup-tests lock demo check test lint types types-numpy tests wheel bench matrix soak test-cuda-build test-debian test-wheel
-test: lint types tests
+.PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel bench matrix soak test-cuda-build test-debian test-wheel
+test: lint types docs tests
 
 setup: $(VENV)/.caffe
 $(VENV)/.caffe: $(VENV)/.packages $(wildcard engine/*.py engine/fast/*)
@@ -30,16 +29,24 @@ demo: setup
 lint: $(VENV)/.packages
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/lint-imports --no-logo --cache-dir .cache/imports
+	@$(MAKE) --silent rooms
+
+# The direction of imports, and their drawing in the docs.
+rooms: $(VENV)/.packages tree
+	PYTHONPATH=.cache/tree $(VENV)/bin/lint-imports --no-logo --cache-dir .cache/imports
 	$(VENV)/bin/python scripts/draw-rooms --check
 
-# mypy does not follow the import hook of an editable install: give it the namespace as a tree of links.
-types: $(VENV)/.packages
-	@mkdir -p .cache/typing/caffebench
-	@for room in $(ROOMS); do ln -sfn ../../../$$room .cache/typing/caffebench/$$room; done
-	MYPYPATH=.cache/typing $(VENV)/bin/mypy -p caffebench
+tree:
+	@scripts/link-rooms
 
-# The same with the oldest NumPy that the package takes and with the newest there is.
+types: $(VENV)/.packages tree
+	MYPYPATH=.cache/tree $(VENV)/bin/mypy -p caffebench
+
+# The site, into .cache/site; a broken link, anchor or missing page ends it. To read it: .venv/bin/mkdocs serve
+docs: $(VENV)/.packages tree
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
+
+# The types with the oldest NumPy that the package takes and with the newest there is.
 types-numpy: types
 	scripts/types-numpy $(VENV)
 

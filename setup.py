@@ -1,4 +1,4 @@
-"""Maps the rooms of this repository into the one namespace ``caffebench.*``.
+"""Maps the rooms of this repository into the one package ``caffebench``, whose own file is ``package/__init__.py``.
 
 Everything else about the package is declared in ``pyproject.toml``. The mapping
 lives here because it is computed: a sub-package added to a room needs no edit.
@@ -28,7 +28,7 @@ DATA = [
     "*.hpp",
 ]
 
-folders = {f"caffebench.{room}": room for room in ROOMS}
+folders = {"caffebench": "package"} | {f"caffebench.{room}": room for room in ROOMS}
 for room in ROOMS:
     for inner in find_packages(room):
         folders[f"caffebench.{room}.{inner}"] = f"{room}/{inner.replace('.', '/')}"

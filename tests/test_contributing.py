@@ -32,7 +32,7 @@ def test_what_looks_at_commits_are_the_tools_of_the_environment() -> None:
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repository["repo"] == "local"
     programs = {hook["entry"].split()[0] for hook in repository["hooks"]}
-    assert programs == {".venv/bin/ruff", ".venv/bin/lint-imports", "make"}
+    assert programs == {".venv/bin/ruff", "make"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.md")), ids=lambda path: path.stem)
