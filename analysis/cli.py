@@ -43,19 +43,27 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     examples="""
     merge-logs logs/ --plot                     # curves.csv, summary.csv and four plots in results/
     merge-logs logs/ --table                    # the results table in Markdown
-    merge-logs logs/ --html                     # one page to look at, results/report.html
-    merge-logs logs/ --html --watch             # kept current while training goes on
+    merge-logs logs/ --html                     # one interactive page, results/report.html
+    merge-logs logs/ --html --watch             # the same, updated during training
     merge-logs old/*.log.gz --x epoch --plot --format pdf --resumes --train-size 1281167
     """,
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--run", "named", metavar="NAME=FILE,FILE", multiple=True, help="Files that are of one run.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="results", show_default=True)
+@click.option(
+    "--run", "named", metavar="NAME=FILE,FILE", multiple=True, help="Take these files for the log of one run."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="results",
+    show_default=True,
+    help="Output folder.",
+)
 @click.option("--plot", is_flag=True, help="Draw test accuracy, test loss, train loss and learning rate.")
 @click.option(
     "--x",
     type=click.Choice(["iteration", "epoch", "seconds"]),
-    help="Of the plots; epochs where batch sizes differ and epochs are known, else iterations, unless you say it.",
+    help="x axis of the plots (default: epochs if batch sizes differ and epochs are known, else iterations).",
 )
 @click.option(
     "--format",
@@ -63,35 +71,45 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     metavar="LIST",
     callback=_several("png", "svg", "pdf"),
     default="png",
-    help="Of the plots: png,svg,pdf.",
+    help="File formats of the plots: png,svg,pdf.",
 )
-@click.option("--log", type=click.Choice(["x", "y", "xy"]), help="Logarithmic axes.")
-@click.option("--smooth", type=click.IntRange(min=1), help="Displayed losses a mean is taken over; 1 for none.")
-@click.option("--resumes", is_flag=True, help="Mark in the plots where a run was resumed.")
+@click.option("--log", type=click.Choice(["x", "y", "xy"]), help="Logarithmic axes in the plots.")
+@click.option(
+    "--smooth", type=click.IntRange(min=1), help="Average the train loss over N displayed values; 1 for none."
+)
+@click.option("--resumes", is_flag=True, help="Mark in the plots where runs were resumed.")
 @click.option("--html", is_flag=True, help="Write report.html: table, interactive curves, sessions, configurations.")
 @click.option(
     "--export",
     metavar="LIST",
     callback=_several("csv", "parquet", "json", "tensorboard"),
     default="",
-    help="Write the tables for others too: csv,parquet,json,tensorboard.",
+    help="Export curves and summary: csv,parquet,json,tensorboard.",
 )
-@click.option("--watch", is_flag=True, help="Keep it all current while training goes on, until Ctrl-C.")
-@click.option("--every", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Seconds of --watch.")
-@click.option("--table", is_flag=True, help="Write table.md, .tex and .csv, the results as one publishes them.")
+@click.option("--watch", is_flag=True, help="Update everything during training, until Ctrl-C.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="Seconds between updates of --watch.",
+)
+@click.option("--table", is_flag=True, help="Write the results table: table.md, .tex and .csv.")
 @click.option(
     "--style",
     type=click.Choice(["rounded", "published"]),
     default="rounded",
     show_default=True,
-    help="Of the table's figures: published cuts them.",
+    help="Figures in the table: rounded, or truncated as in the published tables.",
 )
-@click.option("--published", type=click.Path(path_type=Path), help="CSV of published figures to show beside ours.")
-@click.option("--sessions", is_flag=True, help="Report the sessions of each run: crashes, resumes, what was lost.")
-@click.option("--each", is_flag=True, help="Show single runs, not means over runs that differ in their seed.")
-@click.option("--accuracy", metavar="NAME", help="The test output that is the accuracy, where several could be.")
-@click.option("--loss", metavar="NAME", help="The test output that is the loss; #1:NAME is of test net 1.")
-@click.option("--train-size", type=click.IntRange(min=1), help="Images of one epoch, where the logs do not tell.")
+@click.option(
+    "--published", type=click.Path(path_type=Path), help="CSV file of published figures to show beside these."
+)
+@click.option("--sessions", is_flag=True, help="Report the sessions of each run: crashes, resumes, lost iterations.")
+@click.option("--each", is_flag=True, help="Show single runs, not means over seeds.")
+@click.option("--accuracy", metavar="NAME", help="Test output to take for the accuracy.")
+@click.option("--loss", metavar="NAME", help="Test output to take for the loss; #1:NAME is of test net 1.")
+@click.option("--train-size", type=click.IntRange(min=1), help="Images in one epoch, if missing from the logs.")
 def main(
     paths: tuple[Path, ...],
     named: tuple[str, ...],
@@ -115,9 +133,9 @@ def main(
     loss: str | None,
     train_size: int | None,
 ) -> None:
-    """Merge Caffe logs, resumed as often as you like, into one true curve a run.
+    """Merge Caffe logs, of resumed runs too, into one curve per run.
 
-    PATH is a log, or a folder with logs in it; .gz, .xz and .zst are read too.
+    PATH is a log or a folder of logs, plain or compressed (.gz, .xz, .zst).
     """
     files = _run_files(named)
     if not paths and not files:

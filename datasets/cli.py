@@ -28,7 +28,7 @@ _NAMED = 10
 
 
 def _force(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--force", is_flag=True, help="Replace LMDBs that are already there.")(function)
+    return click.option("--force", is_flag=True, help="Replace existing LMDBs.")(function)
 
 
 def _tell(out: Path, made: Sequence[Made]) -> None:
@@ -55,13 +55,13 @@ def _tell(out: Path, made: Sequence[Made]) -> None:
 @command(
     "digits",
     examples="""
-    make-lmdb digits data/digits      # where the profile `digits` looks for its data
+    make-lmdb digits data/digits      # where the profile `digits` expects it
     """,
 )
 @_OUT
 @_force
 def digits(out: Path, force: bool) -> None:
-    """The digits that scikit-learn carries: real scans, 8 x 8, ten classes, no network.
+    """Scikit-learn's digits: real scans, 8 x 8, ten classes; needs no network.
 
     Writes OUT/train_lmdb (1437 images) and OUT/test_lmdb (360).
     """
@@ -81,10 +81,10 @@ def digits(out: Path, force: bool) -> None:
 @_OUT
 @_force
 def cifar10(src: Path, out: Path, force: bool) -> None:
-    """CIFAR-10 as published: python or binary version, packed or unpacked.
+    """CIFAR-10 as published: Python or binary version, packed or unpacked.
 
-    SRC is the .tar.gz or the folder that it unpacks to. Writes OUT/train_lmdb, OUT/test_lmdb and OUT/labels.txt.
-    The channels stay in the order of the files, RGB, as in Caffe's own converter.
+    SRC is the .tar.gz or its unpacked folder. Writes OUT/train_lmdb, OUT/test_lmdb and OUT/labels.txt.
+    The channels stay in RGB order, as in Caffe's own converter.
     """
     from caffebench.datasets.cifar10 import make_cifar10
 
@@ -94,16 +94,16 @@ def cifar10(src: Path, out: Path, force: bool) -> None:
 @command(
     "mnist",
     examples="""
-    make-lmdb mnist downloads data/mnist      # a folder with train-images-idx3-ubyte.gz and the three others
+    make-lmdb mnist downloads data/mnist      # a folder with train-images-idx3-ubyte.gz and the other three
     """,
 )
 @_SRC
 @_OUT
 @_force
 def mnist(src: Path, out: Path, force: bool) -> None:
-    """MNIST, or a set published like it, as published: four idx files, gzipped or not.
+    """MNIST, or a data set in its format: four idx files, gzipped or not.
 
-    SRC is the folder that holds them. Writes OUT/train_lmdb and OUT/test_lmdb.
+    SRC is their folder. Writes OUT/train_lmdb and OUT/test_lmdb.
     """
     from caffebench.datasets.mnist import make_mnist
 
@@ -113,13 +113,13 @@ def mnist(src: Path, out: Path, force: bool) -> None:
 @command(
     "fashion-mnist",
     examples="""
-    make-lmdb fashion-mnist data/fashion      # where the profile `fashion` looks for its data
+    make-lmdb fashion-mnist data/fashion      # where the profile `fashion` expects it
     """,
 )
 @_OUT
 @_force
 def fashion_mnist(out: Path, force: bool) -> None:
-    """Fashion-MNIST from Debian's package dataset-fashion-mnist, which is installed when called as root.
+    """Fashion-MNIST from Debian's package dataset-fashion-mnist, which root installs on the way.
 
     Writes OUT/train_lmdb (60000 images of 28 x 28, ten classes) and OUT/test_lmdb (10000).
     """
@@ -131,24 +131,28 @@ def fashion_mnist(out: Path, force: bool) -> None:
 def _image_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option(
-            "--small-side", type=click.IntRange(min=1), help="Resize: the smaller side to N pixels, ratio kept."
+            "--small-side", type=click.IntRange(min=1), help="Resize the smaller side to N pixels, keeping the ratio."
         ),
         click.option(
             "--test-share",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help="Share of each class for the test part, where there is none.  [default: 0.1]",
+            help="Share of each class for the test set, if there is none.  [default: 0.1]",
         ),
         click.option("--gray", is_flag=True, help="One channel instead of three."),
         click.option(
-            "--encoded", is_flag=True, help="Store JPEG or PNG, not pixels. Only a Caffe with OpenCV reads that."
+            "--encoded", is_flag=True, help="Store JPEG or PNG, not pixels; only a Caffe with OpenCV reads that."
         ),
         click.option(
-            "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of JPEG with --encoded."
+            "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality with --encoded."
         ),
         click.option(
-            "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and order."
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            default=0,
+            show_default=True,
+            help="Random seed of split and order.",
         ),
-        click.option("--jobs", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]"),
+        click.option("--jobs", type=click.IntRange(min=1), help="Parallel decoders.  [default: one per core]"),
         _force,
     ]
     for option in reversed(options):
@@ -167,12 +171,12 @@ def _image_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_OUT
 @_image_options
 def folder(src: Path, out: Path, test_share: float | None, seed: int, **options: Any) -> None:
-    """Images in a folder for each class.
+    """Images in one folder per class.
 
-    SRC holds the class folders, or train and val (or test) with class folders in each; a val of images alone
-    has its labels in SRC/val.txt, Caffe's list of `file label`. Writes OUT/train_lmdb, OUT/test_lmdb and
-    OUT/labels.txt. Channels are in the order BGR, as in Caffe's convert_imageset. Stopped, it goes on where it
-    was when called again.
+    SRC holds the class folders, or train and val (or test) with class folders in each. Images that lie in val
+    itself take their labels from SRC/val.txt, Caffe's list of `file label`. Writes OUT/train_lmdb, OUT/test_lmdb
+    and OUT/labels.txt. Channels are in BGR order, as in Caffe's convert_imageset. If stopped, the same command
+    resumes.
     """
     _require_pillow()
     from caffebench.datasets.layout import read_layout
@@ -189,15 +193,15 @@ def folder(src: Path, out: Path, test_share: float | None, seed: int, **options:
 )
 @click.argument("listed", metavar="LIST", type=click.Path(path_type=Path))
 @_OUT
-@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Folder that the paths start in.")
-@click.option("--test-list", type=click.Path(path_type=Path), help="The list of the test part.")
+@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="Folder that the paths are relative to.")
+@click.option("--test-list", type=click.Path(path_type=Path), help="List of the test set.")
 @_image_options
 def list_(
     listed: Path, out: Path, root: Path, test_list: Path | None, test_share: float | None, seed: int, **options: Any
 ) -> None:
-    """Images that a list names, as Caffe's ImageData layer and convert_imageset read it: lines of `path label`.
+    """Images from a list in the format of Caffe's ImageData layer and convert_imageset: lines of `path label`.
 
-    Labels count from 0. Writes OUT/train_lmdb and OUT/test_lmdb, in an order shuffled with --seed, channels BGR.
+    Labels count from 0. Writes OUT/train_lmdb and OUT/test_lmdb, shuffled with --seed, channels in BGR order.
     """
     _require_pillow()
     from caffebench.datasets.layout import read_list

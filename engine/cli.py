@@ -18,26 +18,30 @@ __all__ = ["main"]
     examples="""
     install-caffe             # build Caffe for the CPU into this Python environment
     install-caffe --cuda --cudnn --arch 90    # for a Hopper card, with cuDNN's convolutions
-    install-caffe --check     # what is installed, and does it work?
+    install-caffe --check     # what is installed, and whether it works
     """,
 )
-@click.option("--check", is_flag=True, help="Say what is installed and whether it works; change nothing.")
+@click.option("--check", is_flag=True, help="Report what is installed and whether it works; change nothing.")
 @click.option("--cuda", is_flag=True, help="Build for NVIDIA cards, with CUDA 12 or 13.")
-@click.option("--cudnn", is_flag=True, help="With cuDNN; means --cuda too.")
-@click.option("--nccl", is_flag=True, help="With NCCL, for training on several cards; means --cuda too.")
+@click.option("--cudnn", is_flag=True, help="With cuDNN; implies --cuda.")
+@click.option("--nccl", is_flag=True, help="With NCCL, for training on several cards; implies --cuda.")
 @click.option(
-    "--arch", metavar="N[,N...]", help="The cards' compute capabilities, 90 for 9.0.  [default: the cards here]"
+    "--arch", metavar="N[,N...]", help="Compute capabilities of the cards, 90 for 9.0.  [default: the cards here]"
 )
-@click.option("--portable", is_flag=True, help="Fast layers for any processor of this kind, not for this one alone.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Compilers at a time.  [default: one a core]")
-@click.option("--force", is_flag=True, help="Build anew, and replace whatever Caffe is installed here.")
+@click.option(
+    "--portable",
+    is_flag=True,
+    help="Compile the fast layers for any processor of this architecture, not only for this one.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Parallel compilers.  [default: one per core]")
+@click.option("--force", is_flag=True, help="Build again, and replace the installed Caffe.")
 def main(
     check: bool, cuda: bool, cudnn: bool, nccl: bool, arch: str | None, portable: bool, jobs: int | None, force: bool
 ) -> None:
     """Build real Caffe into the current Python environment: `import caffe` and the `caffe` tool.
 
-    What was built is cached, so that the next environment takes seconds. A Caffe that already works and gives what
-    is asked for is left alone. On a machine without a card, --cuda builds for every generation of cards.
+    Builds are cached: the next environment takes seconds. A Caffe that works and has what you ask for is left alone.
+    On a machine without a card, --cuda builds for all generations of cards.
     """
     cuda = cuda or cudnn or nccl
     architectures = tuple(arch.split(",")) if arch is not None else ()

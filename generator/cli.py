@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 EXAMPLES = """
-gen-prototxt --list                          the sweeps, how many variants each has, what it studies
-gen-prototxt --list batch_size               its variants: epochs, images a second here, hours, memory, disk
+gen-prototxt --list                          the bundled sweeps and what each studies
+gen-prototxt --list batch_size               its variants: epochs, images per second here, hours, memory, disk
 gen-prototxt batch_size                      write its files to prototxt/
-gen-prototxt batch_size --profile digits     the same study on the data set that is always at hand
+gen-prototxt batch_size --profile digits     the same sweep on scikit-learn's digits
 gen-prototxt batch_size --only 'bs128*' --set momentum=0.95
 gen-prototxt my_sweep.yaml                   a sweep of your own
-gen-prototxt batch_size --base solver.prototxt   the study on your own solver and net
-gen-prototxt --all --check                   are the files on disk what would be written?
+gen-prototxt batch_size --base solver.prototxt   the same sweep on your own solver and net
+gen-prototxt --all --check                   are the files on disk up to date?
 gen-prototxt batch_size --split              solver and net as two files
 gen-prototxt --deploy prototxt/bs128.prototxt    the net for inference
 gen-prototxt --summary my_solver.prototxt    layers, shapes, parameters, multiply-adds, memory
-gen-prototxt --lint old/*.prototxt           what is wrong with these, ours or not
+gen-prototxt --lint old/*.prototxt           errors and warnings, for any prototxt file
 gen-prototxt --compare a.prototxt b.prototxt what differs in meaning
 gen-prototxt --compare train_val.prototxt deploy.prototxt --as deploy   is it the net that was trained?
 """
@@ -37,36 +37,59 @@ gen-prototxt --compare train_val.prototxt deploy.prototxt --as deploy   is it th
 @command("gen-prototxt", examples=EXAMPLES)
 @click.argument("sweep", nargs=-1)
 @click.option(
-    "--list", "show_list", is_flag=True, help="List the sweeps; with SWEEP its variants, and what they would take."
+    "--list", "show_list", is_flag=True, help="List the sweeps; with SWEEP, its variants and what training them takes."
 )
-@click.option("--all", "every", is_flag=True, help="All sweeps that come with caffebench.")
-@click.option("--base", metavar="SOLVER", type=click.Path(path_type=Path), help="Apply the sweep to this solver's net.")
-@click.option("--profile", metavar="NAME|FILE|FOLDER", help="The data set.  [default: imagenet128, or the base's own]")
+@click.option("--all", "every", is_flag=True, help="All bundled sweeps.")
+@click.option(
+    "--base", metavar="SOLVER", type=click.Path(path_type=Path), help="Apply the sweep to this solver and its net."
+)
+@click.option("--profile", metavar="NAME|FILE|FOLDER", help="Data set.  [default: imagenet128, or that of --base]")
 @click.option(
     "--templates",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Jinja templates of your own.",
+    help="Folder of your own Jinja templates.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("prototxt"), show_default=True)
-@click.option("--only", metavar="GLOB", help="Only the variants whose names match.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting that beats the sweep's.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("prototxt"),
+    show_default=True,
+    help="Output folder.",
+)
+@click.option("--only", metavar="GLOB", help="Only variants whose name matches.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting of the sweep.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the files on disk differ.")
 @click.option(
-    "--split", "apart", is_flag=True, help="Solver and net as two files, NAME.prototxt and NAME.net.prototxt."
+    "--split", "apart", is_flag=True, help="Write solver and net as two files, NAME.prototxt and NAME.net.prototxt."
 )
 @click.option(
     "--deploy",
     "deploy_files",
     is_flag=True,
-    help="Take the arguments for prototxt files; write their nets for inference.",
+    help="The arguments are prototxt files: write their nets for inference.",
 )
 @click.option(
-    "--summary", "sum_up", is_flag=True, help="Take them for prototxt files; layers, shapes, parameters, memory."
+    "--summary",
+    "sum_up",
+    is_flag=True,
+    help="The arguments are prototxt files: show layers, shapes, parameters, memory.",
 )
-@click.option("--lint", "lint_files", is_flag=True, help="Take the arguments for prototxt files; say what is wrong.")
-@click.option("--compare", "compare_files", is_flag=True, help="Take them for two files; say what differs in meaning.")
-@click.option("--as", "as_what", type=click.Choice(["deploy"]), help="Compare only what both compute for an image.")
+@click.option(
+    "--lint", "lint_files", is_flag=True, help="The arguments are prototxt files: report errors and warnings."
+)
+@click.option(
+    "--compare",
+    "compare_files",
+    is_flag=True,
+    help="The arguments are two prototxt files: show what differs in meaning.",
+)
+@click.option(
+    "--as",
+    "as_what",
+    type=click.Choice(["deploy"]),
+    help="With --compare: compare only what both compute for an image.",
+)
 def main(
     sweep: tuple[str, ...],
     show_list: bool,
@@ -85,7 +108,7 @@ def main(
     compare_files: bool,
     as_what: str | None,
 ) -> int:
-    """Write one self-contained solver prototxt for each variant of each SWEEP, a name or a file of your own."""
+    """Write one self-contained solver prototxt per variant of each SWEEP: a bundled name, or a YAML file of yours."""
     if deploy_files or sum_up:
         return _each([Path(one) for one in sweep], out if deploy_files else None, sum_up)
     if lint_files or compare_files:

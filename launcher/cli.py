@@ -12,36 +12,36 @@ from caffebench.common.cli import command
 __all__ = ["main"]
 
 EXAMPLES = """
-run-caffe prototxt/bs128.prototxt             train one variant; the same command resumes it
+run-caffe prototxt/bs128.prototxt             train one variant, or resume it
 run-caffe prototxt/*.prototxt --jobs 2        train them all, two at a time
 run-caffe my_solver.prototxt --gpu 1          any solver prototxt will do
-run-caffe prototxt/bs128.prototxt --fresh     start over, the old files are moved aside
+run-caffe prototxt/bs128.prototxt --fresh     start over; the old files are moved aside
 run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gres=gpu:1 --slurm time=8h
 """
 
 
 @command("run-caffe", examples=EXAMPLES)
 @click.argument("prototxt", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--gpu", metavar="ID[,ID...]|all", help="Train on these GPUs (default: the first that answers).")
+@click.option("--gpu", metavar="ID[,ID...]|all", help="Train on these GPUs (default: the first that works).")
 @click.option("--cpu", is_flag=True, help="Train on the CPU.")
 @click.option(
     "--layers",
     type=click.Choice(["caffe", "fast"]),
     default="caffe",
     show_default=True,
-    help="On the CPU: Caffe's own layers, or those that compute the same in less time, rounded differently.",
+    help="CPU layers: Caffe's own, or faster ones whose results differ in the last digits.",
 )
 @click.option(
     "--init",
     type=click.Choice(["lsuv", "ortho", "ortho-lsuv", "none"]),
-    help="Initialisation of the weights (default: what the file's header says).",
+    help="Initialisation of the weights (default: that of the file's header).",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from the weights of a .caffemodel.")
 @click.option(
     "--snapshot",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Begin at a .solverstate of another run, or of plain Caffe.",
+    help="Start from a .solverstate of another run or of plain Caffe.",
 )
 @click.option("--logs", default="logs", show_default=True, type=click.Path(path_type=Path), help="Folder of the logs.")
 @click.option(
@@ -56,34 +56,40 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     envvar="CAFFEBENCH_DATA",
     show_envvar=True,
     type=click.Path(path_type=Path),
-    help="Folder of the databases, instead of data/.",
+    help="Folder of the databases (default: data).",
 )
-@click.option("--jobs", type=int, default=1, show_default=True, help="Runs at a time.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed (default: the file's, else a new one).")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Parallel runs.")
 @click.option(
-    "--seeds", metavar="N|LIST", help="Train each file once for each seed, as runs RUN_seed1, ...: 3 (1, 2, 3) or 5,7."
+    "--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed (default: that of the file, else a new one)."
+)
+@click.option(
+    "--seeds", metavar="N|LIST", help="Train each file once per seed, as RUN_seed1, ...: 3 (seeds 1, 2, 3) or 5,7."
 )
 @click.option(
     "--name",
-    help="Name of the run and its files (default: the file's); {stem} and {folder} stand for parts of the path.",
+    help="Name of the run and its files (default: that of the file); {stem} and {folder} are parts of its path.",
 )
 @click.option("--fresh", is_flag=True, help="Start over; earlier logs and snapshots of the run are moved aside.")
-@click.option("--max-iter", type=click.IntRange(min=1), help="Train up to this iteration.")
+@click.option("--max-iter", type=click.IntRange(min=1), help="Train to this iteration.")
 @click.option(
     "--resume",
     type=click.Choice(["auto", "exact", "order", "caffe"]),
     default="auto",
     show_default=True,
-    help="What a resumed run restores: everything, the order of records, or what Caffe does (auto: exact if it "
-    "takes less than a minute, else order).",
+    help="What a resume restores: everything (exact), the order of the records (order), or what Caffe restores "
+    "(caffe); auto is exact if that takes less than a minute, else order.",
 )
 @click.option("--keep-snapshots", metavar="N", type=click.IntRange(min=1), help="Keep only the newest N snapshots.")
-@click.option("--time-limit", metavar="TIME", help="Stop all runs in time with a snapshot: 8h, 90m.")
+@click.option("--time-limit", metavar="TIME", help="Stop all runs with a snapshot before this time is up: 8h, 90m.")
 @click.option(
-    "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Tries after a crash that may pass."
+    "--retries",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Retries after a crash that may be temporary.",
 )
 @click.option("--allow-python-layers", is_flag=True, help="Let Python layers run code that lies beside the prototxt.")
-@click.option("--dry-run", is_flag=True, help="Train nothing: say what would run, and measure what it would take here.")
+@click.option("--dry-run", is_flag=True, help="Train nothing; show what would run, and estimate time, memory and disk.")
 @click.option("--keep-going", is_flag=True, help="Do not stop a run that diverges.")
 @click.option(
     "--executor",
@@ -92,12 +98,12 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     show_default=True,
     help="Train here, or submit one array job to Slurm.",
 )
-@click.option("--slurm", metavar="KEY=VALUE", multiple=True, help="An option for sbatch, such as partition=gpu.")
+@click.option("--slurm", metavar="KEY=VALUE", multiple=True, help="Option for sbatch, such as partition=gpu.")
 def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], dry_run: bool, **options: Any) -> int:
-    """Train solver prototxt files, ours or any other, on real Caffe.
+    """Train solver prototxt files, generated or any other, on real Caffe.
 
-    Logs go to LOGS/<run>.NNN.log, one a session, and snapshots to SNAPSHOTS/<run>_iter_N.*. Started again, a run
-    goes on from its newest whole snapshot. Ctrl-C stops it with a snapshot (exit code 3).
+    Logs are LOGS/<run>.NNN.log, one per session, snapshots SNAPSHOTS/<run>_iter_N.*. The same command resumes a run
+    from its newest complete snapshot. Ctrl-C stops with a snapshot (exit code 3).
     """
     if dry_run and executor == "slurm":
         raise click.UsageError("--dry-run measures on this machine: leave out --executor")
