@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,35 @@ def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tup
         return chosen
 
     return convert
+
+
+def _limits(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    """``0,50`` as two numbers."""
+    if value is None:
+        return None
+    try:
+        low, high = map(float, value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not LOW,HIGH, as in 0.4,0.9", ctx, param) from None
+    if not low < high or not math.isfinite(high - low):
+        raise click.BadParameter(f"{value!r}: the first must be less than the second", ctx, param)
+    return low, high
+
+
+def _limits_by_plot(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
+    """``test_loss=0,2`` by plot; limits without a name are of the test accuracy."""
+    plots = ("test_accuracy", "test_loss", "train_loss", "learning_rate")
+    found = {}
+    for one in value:
+        name, equals, limits = one.rpartition("=")
+        name = name if equals else plots[0]
+        if name not in plots:
+            raise click.BadParameter(f"{name!r} is no plot: choose from {', '.join(plots)}", ctx, param)
+        if (both := _limits(ctx, param, limits)) is not None:
+            found[name] = both
+    return found
 
 
 def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
@@ -74,6 +104,15 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     help="File formats of the plots: png,svg,pdf.",
 )
 @click.option("--log", type=click.Choice(["x", "y", "xy"]), help="Logarithmic axes in the plots.")
+@click.option("--xlim", metavar="LOW,HIGH", callback=_limits, help="Limits of the x axis, in its unit.")
+@click.option(
+    "--ylim",
+    "ylims",
+    metavar="[PLOT=]LOW,HIGH",
+    multiple=True,
+    callback=_limits_by_plot,
+    help="Limits of the y axis of test_accuracy, or of another plot: test_loss=0,2.",
+)
 @click.option(
     "--smooth", type=click.IntRange(min=1), help="Average the train loss over N displayed values; 1 for none."
 )
@@ -118,6 +157,8 @@ def main(
     x: str | None,
     formats: tuple[str, ...],
     log: str | None,
+    xlim: tuple[float, float] | None,
+    ylims: dict[str, tuple[float, float]],
     smooth: int | None,
     resumes: bool,
     html: bool,
@@ -141,23 +182,13 @@ def main(
     if not paths and not files:
         raise click.UsageError("Missing argument 'PATH...'.")
     from caffebench.analysis.output import choices, session_report, terminal
+    from caffebench.analysis.output.drawing.view import View
     from caffebench.analysis.output.options import OutputOptions
 
+    axes = log or ""
+    view = View(x, log_x="x" in axes, log_y="y" in axes, resumes=resumes, window=smooth, xlim=xlim)
     wanted = OutputOptions(
-        out,
-        plot,
-        x,
-        formats,
-        log or "",
-        smooth,
-        resumes,
-        table,
-        style,
-        html,
-        export,
-        each,
-        published,
-        reload=every if watch else None,
+        out, plot, view, formats, ylims, table, style, html, export, each, published, reload=every if watch else None
     )
     if watch:
         from caffebench.analysis.output.watch import Watcher

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from caffebench.analysis.output.drawing.view import Limits, View, usual_x
 from caffebench.analysis.runs.groups import group_runs
 from caffebench.analysis.runs.model import Run
 
@@ -28,13 +29,11 @@ class OutputOptions:
 
     out: Path
     plot: bool = False
-    x: str | None = None
-    """``iteration``, ``epoch`` or ``seconds``; None for what suits the runs (``plots.usual_x``)."""
+    view: View = field(default_factory=View)
+    """Of the plots; the report begins with the same ``x``."""
     formats: Sequence[str] = ("png",)
-    log: str = ""
-    """Axes that are to be logarithmic: ``x``, ``y`` or ``xy``."""
-    window: int | None = None
-    resumes: bool = False
+    ylims: Mapping[str, Limits] = field(default_factory=dict)
+    """Limits of the second axis of single plots, by their names."""
     table: bool = False
     style: str = "rounded"
     """How the table's figures are shown: ``results_table.STYLES``."""
@@ -80,20 +79,17 @@ class OutputOptions:
             written += save_plots(
                 runs,
                 self.out / "plots",
-                self.x,
+                self.view,
                 formats=self.formats,
-                log_x="x" in self.log,
-                log_y="y" in self.log,
-                resumes=self.resumes,
-                window=self.window,
+                ylims=self.ylims,
                 each=self.each,
                 left_out=notes.append,
             )
         if self.html:
-            from caffebench.analysis.output.plots import usual_x
             from caffebench.analysis.output.report import write_report
 
-            write_report(runs, self.out / "report.html", x=self.x or usual_x(runs), reload=self.reload, each=self.each)
+            x = self.view.x or usual_x(runs)
+            write_report(runs, self.out / "report.html", x=x, reload=self.reload, each=self.each)
             written.append(self.out / "report.html")
         # The CSV files are there already.
         if others := [one for one in self.export if one != "csv"]:

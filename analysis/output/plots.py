@@ -1,6 +1,6 @@
 """Plots of runs, fit to be printed. Each ``draw_*`` draws into the axes that it is given, and returns them:
 
-    ax = draw_train_loss(plt.subplots()[1], read_runs("logs"), x="epoch")
+    ax = draw_train_loss(plt.subplots()[1], read_runs("logs"), View(x="epoch"))
 
 Curves may have millions of rows: what is drawn is downsampled (``drawing.downsample``), and no spike is lost.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,9 @@ from caffebench.analysis.output.drawing.lines import (
     fit_to_ends,
     legend_label,
     lines_of,
-    members,
 )
 from caffebench.analysis.output.drawing.plot_style import window_of
+from caffebench.analysis.output.drawing.view import Limits, View, usual_x
 from caffebench.analysis.runs.groups import Group, group_runs
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.stitch.drawn import rates_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "PLOTS",
+    "View",
     "draw_learning_rate",
     "draw_test_accuracy",
     "draw_test_loss",
@@ -47,81 +49,50 @@ __all__ = [
 FORMATS = ("png", "svg", "pdf")
 
 
-def draw_test_accuracy(
-    ax: Axes,
-    runs: Sequence[Run | Group],
-    x: str = "iteration",
-    *,
-    log_x: bool = False,
-    log_y: bool = False,
-    resumes: bool = False,
-) -> Axes:
-    """The accuracy of the tests against ``x``: iteration, epoch or seconds of training.
+AS_USUAL = View()
+
+
+def draw_test_accuracy(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
+    """The accuracy of the tests.
 
     The axis opens on where the curves end; a curve that is below all the time has a mark at the lower edge.
     """
-    rows = [[one.drawn_choice(one.accuracy_choice) for one in members(run)] for run in runs]
-    lines = lines_of(ax, runs, rows, x)
+    lines = lines_of(ax, runs, view, lambda run: run.drawn_choice(run.accuracy_choice))
     fit_to_ends(ax, lines)
-    return draw(ax, lines, "test accuracy", "{:.3f}", log_x, log_y, resumes, best=max)
+    return draw(ax, lines, replace(view, log_y=False), "test accuracy", "{:.3f}", best=max)
 
 
-def draw_test_loss(
-    ax: Axes,
-    runs: Sequence[Run | Group],
-    x: str = "iteration",
-    *,
-    log_x: bool = False,
-    log_y: bool = False,
-    resumes: bool = False,
-) -> Axes:
+def draw_test_loss(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
     """Loss of test net 0. What runs away or never converged leaves the picture at the top, with a mark there."""
-    rows = [[one.drawn_choice(one.loss_choice) for one in members(run)] for run in runs]
-    lines = lines_of(ax, runs, rows, x)
-    fit(ax, lines, log_y)
-    return draw(ax, lines, "test loss", "{:#.3g}", log_x, log_y, resumes, best=min)
+    lines = lines_of(ax, runs, view, lambda run: run.drawn_choice(run.loss_choice))
+    fit(ax, lines, view.log_y)
+    return draw(ax, lines, view, "test loss", "{:#.3g}", best=min)
 
 
-def draw_train_loss(
-    ax: Axes,
-    runs: Sequence[Run | Group],
-    x: str = "iteration",
-    *,
-    log_x: bool = False,
-    log_y: bool = False,
-    resumes: bool = False,
-    window: int | None = None,
-) -> Axes:
-    """The loss of the train lines: its mean over ``window`` displayed values, over the faint raw line.
-
-    The default window is a hundredth of each run, at least 5 values; 1 draws the raw line alone.
-    """
-    curves = [[one.drawn("loss", "train") for one in members(run)] for run in runs]
-    lines = lines_of(ax, runs, curves, x, smoothed=lambda curve: window or window_of(curve.count))
-    fit(ax, lines, log_y)
-    return draw(ax, lines, "train loss", "{:#.3g}", log_x, log_y, resumes, best=min)
+def draw_train_loss(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
+    """The loss of the train lines: its mean over ``view.window`` displayed values, over the faint raw line."""
+    lines = lines_of(
+        ax,
+        runs,
+        view,
+        lambda run: run.drawn("loss", "train"),
+        smoothed=lambda curve: view.window or window_of(curve.count),
+    )
+    fit(ax, lines, view.log_y)
+    return draw(ax, lines, view, "train loss", "{:#.3g}", best=min)
 
 
-def draw_learning_rate(
-    ax: Axes,
-    runs: Sequence[Run | Group],
-    x: str = "iteration",
-    *,
-    log_x: bool = False,
-    log_y: bool = True,
-    resumes: bool = False,
-) -> Axes:
-    """The learning rate. Of runs that share a schedule the later ones are drawn thinner, so that all are seen."""
-    rates = [[rates_of(members(run)[0].drawn("loss", "train"))] for run in runs]
-    lines = lines_of(ax, runs, rates, x)
-    draw(ax, lines, "learning rate", "{:.2g}", log_x, log_y, resumes, best=max, failed=False)
+def draw_learning_rate(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
+    """The learning rate, logarithmic. Of runs that share a schedule the later are thinner, so that all are seen."""
+    lines = lines_of(ax, runs, view, lambda run: rates_of(run.drawn("loss", "train")))
+    draw(ax, lines, replace(view, log_y=True), "learning rate", "{:.2g}", best=max, failed=False)
     for place, drawn in enumerate(one for one in ax.lines if one.get_gid() == "curve"):
         drawn.set_drawstyle("steps-post")
         drawn.set_linewidth(1.2 + 2.6 * (1 - (place + 1) / max(1, len(lines))))
     return ax
 
 
-PLOTS: dict[str, Callable[..., Axes]] = {
+PLOTS: dict[str, Callable[[Axes, Sequence[Run | Group], View], Axes]] = {
     "test_accuracy": draw_test_accuracy,
     "test_loss": draw_test_loss,
     "train_loss": draw_train_loss,
@@ -130,33 +101,23 @@ PLOTS: dict[str, Callable[..., Axes]] = {
 """Name of each plot's file -> what draws it."""
 
 
-def usual_x(runs: Sequence[Run]) -> str:
-    """What runs are compared against unless it is said: epochs where batch sizes differ and all are known."""
-    trained = [run for run in runs if run.iteration is not None]
-    sizes = {run.config.batch_size for run in trained}
-    return "epoch" if len(sizes) > 1 and all(run.epochs is not None for run in trained) else "iteration"
-
-
 def save_plots(
     runs: Sequence[Run],
     folder: Path,
-    x: str | None = None,
+    view: View = AS_USUAL,
     *,
     formats: Iterable[str] = ("png",),
-    log_x: bool = False,
-    log_y: bool = False,
-    resumes: bool = False,
-    window: int | None = None,
+    ylims: Mapping[str, Limits] | None = None,
     each: bool = False,
     left_out: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Save every plot in each of ``formats`` (``FORMATS``); returns the paths.
 
-    ``x`` is ``usual_x`` unless it is said. ``log_y`` concerns the losses; the learning rate is always on a logarithmic
-    axis. Runs that differ only in their seed are one line with a band, unless ``each``. ``left_out`` is told which runs
-    have nothing to be drawn in a plot. Raises ``InputError`` for an unknown format or ``x``.
+    ``ylims`` has the limits of single plots by name. Runs that differ only in their seed are one line with a band,
+    unless ``each``. ``left_out`` is told which runs have nothing to be drawn in a plot. Raises ``InputError`` for an
+    unknown format or ``view.x``.
     """
-    x = x or usual_x(runs)
+    view = replace(view, x=view.x or usual_x(runs))
     shown: list[Run | Group] = list(runs)
     if not each:
         shown = [group if len(group.runs) > 1 else group.runs[0] for group in group_runs(runs)]
@@ -180,10 +141,7 @@ def save_plots(
         for name, plot in PLOTS.items():
             figure = Figure(figsize=(width, height), layout="constrained")
             FigureCanvasAgg(figure)
-            more = {"window": window} if name == "train_loss" else {}
-            if name in ("test_loss", "train_loss"):
-                more["log_y"] = log_y
-            axes = plot(figure.add_subplot(), shown, x, log_x=log_x, resumes=resumes, **more)
+            axes = plot(figure.add_subplot(), shown, replace(view, ylim=(ylims or {}).get(name, view.ylim)))
             drawn = {line.get_label() for line in axes.lines if line.get_gid() == "curve"}
             for one in shown:
                 if one.name not in drawn:
@@ -195,7 +153,7 @@ def save_plots(
                 paths.append(folder / f"{name}.{form}")
                 write_whole(paths[-1], buffer.getvalue())
     if left_out is not None:
-        _say_missing(missing, x, left_out)
+        _say_missing(missing, view.x, left_out)
     return paths
 
 
@@ -203,12 +161,12 @@ NAMED = 5
 """Runs that are named where they are left out of the same plots; of more their number is said."""
 
 
-def _say_missing(missing: dict[str, list[str]], x: str, say: Callable[[str], None]) -> None:
+def _say_missing(missing: dict[str, list[str]], x: str | None, say: Callable[[str], None]) -> None:
     """One line for all runs that the same plots lack."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, plots in missing.items():
         alike.setdefault(tuple(plots), []).append(run)
-    unknown = {"epoch": ", or epochs that are not known: --train-size", "seconds": ", or no times"}.get(x, "")
+    unknown = {"epoch": ", or epochs that are not known: --train-size", "seconds": ", or no times"}.get(x or "", "")
     for group, runs in alike.items():
         more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
         say(f"left out of {', '.join(group)}: {', '.join(runs[:NAMED])}{more} (no such values in the log{unknown})")

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis.output.configurations import differences, net_text, settings
 from caffebench.analysis.output.drawing.downsample import downsample, smooth
 from caffebench.analysis.output.drawing.plot_style import final, style, window_of
 from caffebench.analysis.output.table.results_table import TableRow, table_rows
+from caffebench.analysis.runs.configurations import differences, net_text, settings
 from caffebench.analysis.runs.groups import group_runs
 from caffebench.analysis.runs.model import Run, Session
 from caffebench.analysis.stitch.drawn import Curve, Drawn, rates_of

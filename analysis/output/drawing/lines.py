@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffebench.analysis.output.drawing.downsample import Numbers, downsample, smooth
-from caffebench.analysis.output.drawing.plot_style import final, style
+from caffebench.analysis.output.drawing.looks import Look, looks
+from caffebench.analysis.output.drawing.plot_style import final
+from caffebench.analysis.output.drawing.view import View, members, usual_x
 from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.stitch.drawn import Curve, Drawn
@@ -20,7 +22,7 @@ from caffebench.common.printable import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "legend_label", "lines_of", "members"]
+__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "legend_label", "lines_of"]
 
 AXES = {"iteration": "iterations", "epoch": "epochs", "seconds": "training time"}
 DASHES: dict[str, Any] = {"solid": "solid", "dash": (0, (5, 1.8)), "dot": (0, (1.2, 1.5))}
@@ -42,6 +44,7 @@ class Line:
 
     run: Run | Group
     place: int
+    look: Look
     x: Numbers
     y: Numbers
     iteration: Numbers
@@ -62,28 +65,25 @@ class Line:
         return final(float(self.y[-1]), self.run)
 
 
-def members(run: Run | Group) -> tuple[Run, ...]:
-    """The runs that the curve of a run or of a group is the mean of: those that converged, if any did."""
-    return (run,) if isinstance(run, Run) else run.converged or run.runs
-
-
 def lines_of(
     ax: Axes,
     runs: Sequence[Run | Group],
-    curves: Iterable[Sequence[Drawn | None]],
-    x: str,
+    view: View,
+    curves: Callable[[Run], Drawn | None],
     smoothed: Callable[[Drawn], int] = lambda _: 1,
 ) -> list[Line]:
-    """The curves against ``x``, in the unit that suits the longest of them, which is named at the axis.
+    """The curves against ``view.x``, in the unit that suits the longest of them, which is named at the axis.
 
-    Each of ``runs`` has the curves of its ``members``, of which the mean is drawn. ``smoothed`` says over how many
-    points a curve is to be smoothed. Raises ``InputError`` for an unknown ``x``.
+    ``curves`` gives a run's curve; of a group the mean of its members' is drawn. ``smoothed`` says over how many points
+    a curve is to be smoothed. Raises ``InputError`` for an unknown ``view.x``.
     """
+    x = view.x or usual_x(runs)
     if x not in AXES:
         raise InputError(f"a plot cannot be against {x!r}: choose from {', '.join(AXES)}")
     lines = []
-    for place, (run, some) in enumerate(zip(runs, curves, strict=True)):
-        line = _mean([_line(run, place, curve, x, smoothed) for curve in some if curve is not None])
+    for place, (run, look) in enumerate(zip(runs, looks(runs), strict=True)):
+        some = [curve for one in members(run) if (curve := curves(one)) is not None]
+        line = _mean([_line(run, place, look, curve, x, smoothed) for curve in some])
         if line is not None:
             lines.append(line)
     ax.set_xlabel(AXES[x])
@@ -97,7 +97,9 @@ def lines_of(
     return lines
 
 
-def _line(run: Run | Group, place: int, curve: Drawn, x: str, smoothed: Callable[[Drawn], int]) -> Line | None:
+def _line(
+    run: Run | Group, place: int, look: Look, curve: Drawn, x: str, smoothed: Callable[[Drawn], int]
+) -> Line | None:
     shown, size = _known(curve.envelope, x), smoothed(curve) // curve.group
     raw = None
     if size > 1:
@@ -106,7 +108,7 @@ def _line(run: Run | Group, place: int, curve: Drawn, x: str, smoothed: Callable
         shown = replace(shown, value=smooth(shown.value, size))
     if not len(shown):
         return None
-    return Line(run, place, getattr(shown, x).astype("f8"), shown.value, shown.iteration, raw)
+    return Line(run, place, look, getattr(shown, x).astype("f8"), shown.value, shown.iteration, raw)
 
 
 def _mean(lines: Sequence[Line | None]) -> Line | None:
@@ -124,7 +126,7 @@ def _mean(lines: Sequence[Line | None]) -> Line | None:
     values = np.stack([line.y[index] for line, index in zip(known, at, strict=True)])
     along = np.mean([line.x[index] for line, index in zip(known, at, strict=True)], axis=0)
     spread = values.std(axis=0, ddof=1)
-    return Line(known[0].run, known[0].place, along, values.mean(axis=0), shared, None, spread, len(known))
+    return replace(known[0], x=along, y=values.mean(axis=0), iteration=shared, raw=None, spread=spread, runs=len(known))
 
 
 def _known(curve: Curve, x: str) -> Curve:
@@ -166,11 +168,9 @@ def fit_to_ends(ax: Axes, lines: Sequence[Line]) -> None:
 def draw(
     ax: Axes,
     lines: Sequence[Line],
+    view: View,
     title: str,
     form: str,
-    log_x: bool,
-    log_y: bool,
-    resumes: bool,
     best: Callable[[float, float], float],
     failed: bool = True,
 ) -> Axes:
@@ -179,20 +179,25 @@ def draw(
     ``form`` formats the last values; runs that did not converge have none, unless ``failed`` is false.
     """
     faint = 0.3 / (1 + len(lines) / 12)
+    if view.ylim is not None:
+        ax.set_ylim(*view.ylim)
     drawn = {}
     for line in lines:
-        color, dash = style(line.place)
+        color = line.look.color
         if line.raw is not None:
             along, raw = line.raw
-            kept = downsample(along, raw, PIXELS, log=log_x)
+            kept = downsample(along, raw, PIXELS, log=view.log_x)
             ax.plot(along[kept], raw[kept], color=color, alpha=faint, lw=0.6, zorder=1.5, gid="raw", rasterized=True)
-        kept = downsample(line.x, line.y, PIXELS, log=log_x)
+        kept = downsample(line.x, line.y, PIXELS, log=view.log_x)
+        marked = line.look.marker or ("o" if len(kept) == 1 else "")
         (drawn[line.place],) = ax.plot(
             line.x[kept],
             line.y[kept],
             color=color,
-            linestyle=DASHES[dash],
-            marker="o" if len(kept) == 1 else "",
+            linestyle=DASHES[line.look.dash],
+            marker=marked,
+            # Some eight on each curve, at other places than those of the curve before.
+            markevery=(line.place % 8 / 64, 0.125) if marked and len(kept) > 8 else None,
             markersize=4,
             lw=1.5 if len(lines) <= 8 else 1.2,
             zorder=2.5,
@@ -203,10 +208,10 @@ def draw(
             low, high = line.y - line.spread, line.y + line.spread
             ax.fill_between(line.x, low, high, color=color, alpha=0.18, lw=0, zorder=1.8, gid="band")
         _mark_runaway(ax, line, color)
-        if resumes:
+        if view.resumes:
             _mark_resumes(ax, line, color)
     ax.set_ylabel(title)
-    _dress(ax, log_x, log_y)
+    _dress(ax, view)
     # Ordered by the last value; what has none comes last, in the order given.
     sign = -1 if best is max else 1
     last = {line.place: line.last if failed else float(line.y[-1]) for line in lines}
@@ -217,7 +222,7 @@ def draw(
     if len(handles) > MOST:
         labels = [*labels[:MOST], f"and {len(handles) - MOST} more"]
         handles = [*handles[:MOST], ax.plot([], [], "", gid="key")[0]]
-    if resumes and any(one.get_gid() == "resumes" for one in ax.lines):
+    if view.resumes and any(one.get_gid() == "resumes" for one in ax.lines):
         handles.append(ax.plot([], [], "o", mfc="white", mec="#555555", ms=5, gid="key")[0])
         labels.append("resumed")
     if any(line.spread is not None for line in lines):
@@ -278,17 +283,19 @@ def _mark_resumes(ax: Axes, line: Line, color: str) -> None:
         ax.plot(line.x[places], line.y[places], "o", mfc="white", mec=color, ms=5, mew=1.3, zorder=3, gid="resumes")
 
 
-def _dress(ax: Axes, log_x: bool, log_y: bool) -> None:
+def _dress(ax: Axes, view: View) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     right = max((float(np.asarray(one.get_xdata())[-1]) for one in ax.lines if one.get_gid() == "curve"), default=1.0)
-    if log_x:
+    if view.log_x:
         ax.set_xscale("log")
     else:
         ax.set_xlim(0, right * 1.01 or 1)
         ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 1.25K
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    if log_y:
+    if view.xlim is not None:
+        ax.set_xlim(*view.xlim)
+    if view.log_y:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
         if high / max(low, 1e-300) < 300:

@@ -19,6 +19,7 @@ from caffebench.analysis import read_runs
 from caffebench.analysis.output.drawing.plot_style import COLORS, DASHES, style
 from caffebench.analysis.output.plots import (
     PLOTS,
+    View,
     draw_learning_rate,
     draw_test_accuracy,
     draw_test_loss,
@@ -62,7 +63,7 @@ def _legend(ax: Any) -> list[str]:
 def test_every_plot_takes_and_returns_its_axes(runs: list[Run], ax: Any) -> None:
     for draw in PLOTS.values():
         axes = Figure().add_subplot()
-        assert draw(axes, runs) is axes
+        assert draw(axes, runs, View()) is axes
         assert len(_curves(axes)) == 3
 
 
@@ -83,21 +84,23 @@ def test_of_many_runs_the_first_are_named(make_session: Session, write: Write, a
 
 
 def test_a_run_looks_the_same_in_every_plot(runs: list[Run]) -> None:
-    looks = {tuple(one.get_color() for one in _curves(draw(Figure().add_subplot(), runs))) for draw in PLOTS.values()}
+    looks = {
+        tuple(one.get_color() for one in _curves(draw(Figure().add_subplot(), runs, View()))) for draw in PLOTS.values()
+    }
     assert looks == {COLORS[:3]}
     assert len({style(place) for place in range(21)}) == 21
 
 
 def test_the_spike_of_a_long_curve_is_drawn(make_session: Session, write: Write, ax: Any) -> None:
     run = read_runs([write("net.log", make_session(0, 200_000, loss=lambda at: 9.0 if at == 100_020 else 1.0))])[0]
-    draw_train_loss(ax, [run], window=1)
+    draw_train_loss(ax, [run], View(window=1))
     (line,) = _curves(ax)
     assert len(line.get_xdata()) < 6_001 < 10_001 == len(run.curve("loss", "train"))
     assert dict(zip(*line.get_data(), strict=True))[100_020] == 9.0
 
 
 def test_the_train_loss_is_smoothed_over_its_raw_line(runs: list[Run], ax: Any) -> None:
-    draw_train_loss(ax, runs, window=21)
+    draw_train_loss(ax, runs, View(window=21))
     raw, smoothed = _curves(ax, "raw")[1], _curves(ax)[1]
     values = runs[1].curve("loss", "train")["value"].to_numpy()
     np.testing.assert_allclose(raw.get_ydata(), values)
@@ -116,7 +119,7 @@ def test_what_runs_away_does_not_press_the_others_flat(runs: list[Run], ax: Any)
 
 def test_axes_have_their_units(runs: list[Run], make_session: Session, write: Write) -> None:
     def told(x: str, some: list[Run]) -> tuple[str, float]:
-        ax = draw_test_accuracy(Figure().add_subplot(), some, x)
+        ax = draw_test_accuracy(Figure().add_subplot(), some, View(x))
         return ax.get_xlabel(), float(_curves(ax)[-1].get_xdata()[-1])
 
     some = runs[1:2]
@@ -137,13 +140,13 @@ def test_thousands_are_k(make_session: Session, write: Write, ax: Any) -> None:
 
 def test_resumes_are_marked_on_request(runs: list[Run], ax: Any) -> None:
     assert _curves(draw_test_accuracy(Figure().add_subplot(), runs), "resumes") == []
-    (mark,) = _curves(draw_test_accuracy(ax, runs, resumes=True), "resumes")
+    (mark,) = _curves(draw_test_accuracy(ax, runs, View(resumes=True)), "resumes")
     assert (mark.get_xdata().tolist(), mark.get_ydata().tolist()) == ([2900], [2.9])
     assert _legend(ax)[-1] == "resumed"
 
 
 def test_log_axes_on_request(runs: list[Run], ax: Any) -> None:
-    draw_train_loss(ax, runs, log_x=True, log_y=True)
+    draw_train_loss(ax, runs, View(log_x=True, log_y=True))
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert draw_test_loss(Figure().add_subplot(), runs).get_yscale() == "linear"
     assert draw_learning_rate(Figure().add_subplot(), runs).get_yscale() == "log"
@@ -161,7 +164,8 @@ def test_any_name_is_shown(make_session: Session, write: Write, tmp_path: Path, 
 
 @pytest.mark.slow
 def test_files_are_what_they_are_called(runs: list[Run], tmp_path: Path) -> None:
-    paths = save_plots(runs, tmp_path / "plots", "epoch", formats=["png", "svg", "pdf"], log_x=True, resumes=True)
+    view = View("epoch", log_x=True, resumes=True)
+    paths = save_plots(runs, tmp_path / "plots", view, formats=["png", "svg", "pdf"])
     assert sorted(one.name for one in paths) == sorted(
         f"{name}.{suffix}" for name in PLOTS for suffix in ("png", "svg", "pdf")
     )
@@ -170,7 +174,7 @@ def test_files_are_what_they_are_called(runs: list[Run], tmp_path: Path) -> None
         assert path.read_bytes().startswith(start)
         if path.suffix == ".svg":
             assert ElementTree.parse(path).getroot().tag.endswith("svg")  # noqa: S314 - our own file
-    again = save_plots(runs, tmp_path / "again", "epoch", formats=["png", "svg", "pdf"], log_x=True, resumes=True)
+    again = save_plots(runs, tmp_path / "again", view, formats=["png", "svg", "pdf"])
     assert [one.read_bytes() for one in again] == [one.read_bytes() for one in paths]
     with pytest.raises(InputError, match=r"'gif': choose from png, svg, pdf"):
         save_plots(runs, tmp_path, formats=["gif"])
@@ -183,7 +187,7 @@ def test_a_run_with_nothing_to_draw_is_passed_over(make_session: Session, write:
     runs = read_runs([path.parent])
     assert len(runs) == 3
     for draw in PLOTS.values():
-        draw(Figure().add_subplot(), runs)
+        draw(Figure().add_subplot(), runs, View())
     save_plots([run for run in runs if run.status == "empty"], path.parent / "plots")
 
 

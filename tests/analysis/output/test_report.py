@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from caffebench.analysis import read_runs
-from caffebench.analysis.output.configurations import differences, net_text, settings
 from caffebench.analysis.output.report import report_data, report_html
+from caffebench.analysis.runs.configurations import differences, net_text, settings
 from caffebench.common.errors import InputError
 
 Session = Callable[..., str]
