@@ -1,5 +1,6 @@
 # make demo   the main job on the bundled digits data: sweep, training, stop and resume, curves, table
 # make test   every test, style, types and the docs; make check: what is quick of it
+# make studies  published claims tried, with several seeds each, and docs/studies/ written from the logs
 # make bench  the speed claims, measured side by side; make soak: the long versions of some
 #             tests, and runs of every kind killed 126 times (docs/reliability.md)
 # make test-cuda-build   Caffe for CUDA built and tried without a card: a quarter of an hour and more
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel bench matrix soak test-cuda-build test-debian test-wheel
+.PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel bench studies matrix soak test-cuda-build test-debian test-wheel
 test: lint types docs tests
 
 setup: $(VENV)/.caffe
@@ -72,6 +73,11 @@ soak: setup setup-tests
 # Every bundled sweep on every public architecture, on real Caffe, into docs/base-matrix.md: an hour.
 matrix: setup
 	$(VENV)/bin/python tests/generator/base_matrix.py .cache/matrix
+
+# The studies of docs/studies on real Caffe: some two hours of two cores; goes on where it was stopped.
+# ONLY=bn_order for one, JOBS=2 for so many runs at a time.
+studies: setup
+	$(VENV)/bin/python scripts/studies $(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jobs $(JOBS))
 
 bench: setup
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(VENV)/bin/python $$file || exit 1; done

@@ -47,7 +47,7 @@ class Look:
 def looks(runs: Sequence[Run | Group]) -> list[Look]:
     """The look of each, the same in every picture of these runs.
 
-    Runs that differ in one number only (batch size, learning rate, weight decay, dropout, ...) have colours of one scale
+    Runs that differ in one number only (batch size, learning rate, weight decay, dropout) have colours of one scale
     in its order; those of one batch size that differ in their rate have one colour and several dashes.
     """
     marks = [MARKERS[place % len(MARKERS)] if len(runs) > DISTINCT else "" for place in range(len(runs))]
