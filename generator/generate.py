@@ -10,6 +10,7 @@ from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.files import write_whole
 from caffebench.common.header import read_header
 from caffebench.generator.architectures import recipe_on
+from caffebench.generator.nets.inplace import put_in_place
 from caffebench.generator.render import parse_back, render
 from caffebench.generator.schema import Profile, Settings, Sweep
 from caffebench.generator.variants import Resolved, facts, resolve
@@ -49,6 +50,7 @@ def generate(
                 parse_back(variant, texts[variant.name])
                 if _BEYOND_TEMPLATES & variant.settings.keys():
                     texts[variant.name] = _transformed(variant, texts[variant.name])
+                texts[variant.name] = put_in_place(texts[variant.name])
     if not texts:
         near = ", ".join(sorted(sweep_of)[:8])
         raise InputError(f"no variant's name matches --only '{only}': there are {near}{', ...' * (len(sweep_of) > 8)}")

@@ -9,7 +9,15 @@ from typing import Any
 from caffebench.generator.lint.facts import known_layers
 from caffebench.generator.lint.registry import Hit, of_layer, rule
 from caffebench.generator.lint.startup_rules import nearest
-from caffebench.generator.meaning import LAYER_TYPES, Layer, PhaseNet, Prototxt, parameter_count
+from caffebench.generator.meaning import (
+    LAYER_TYPES,
+    Layer,
+    PhaseNet,
+    Prototxt,
+    parameter_count,
+    spoils,
+    spoils_itself,
+)
 
 FILLERS = ("constant", "gaussian", "uniform", "positive_unitball", "xavier", "msra", "bilinear")
 _ANY = 1 << 30
@@ -72,6 +80,7 @@ _BLOBS: dict[str, tuple[int, int, int, int]] = {
 )
 # Layers that compute from a bottom which they have already overwritten, or change its shape under themselves.
 _NEVER_IN_PLACE = {"Convolution", "Deconvolution", "InnerProduct", "Pooling", "LRN", "Im2col", "Embed", "Tile", "Crop"}
+_NO_GRADIENT = "the gradient is wrong: in its backward pass the layer reads what it has written over"
 _REFUSED_IN_PLACE = {"Reshape", "Flatten", "AbsVal"}
 
 
@@ -272,16 +281,37 @@ def _split_in_place(net: PhaseNet) -> Iterator[tuple[Layer, str, list[str]]]:
 
 @rule("in-place", "warning", why="the layer overwrites what it still has to read: its results and gradients are wrong")
 def in_place(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """A layer that cannot work in place (convolution, pooling, inner product, LRN, ...) has its bottom as its top."""
+    """A layer that cannot work in place (convolution, pooling, LRN, Clip, ...) has its bottom as its top."""
     for layer in known_layers(file):
         for blob in set(layer.message.top) & set(layer.message.bottom):
             refused = layer.type in _REFUSED_IN_PLACE
-            if layer.type in _NEVER_IN_PLACE or refused:
+            itself = not refused and spoils_itself(layer.message)
+            if layer.type in _NEVER_IN_PLACE or refused or itself:
                 yield of_layer(
                     layer,
                     f"{layer.type} in place on {blob!r}",
                     f'top: "{layer.name}", a top of its own',
                     "top",
                     severity="error" if refused else None,
-                    why=f"Caffe stops: {layer.type} does not work in place" if refused else "",
+                    why=f"Caffe stops: {layer.type} does not work in place" if refused else _NO_GRADIENT * itself,
                 )
+
+
+@rule("in-place-before", "warning", why="that layer reads it in its backward pass: the gradients below are wrong")
+def in_place_before(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """An in-place layer writes over what a layer before it still needs: BatchNorm over a ReLU, dropout over a TanH."""
+    for net in file.phases:
+        if net.phase != "TRAIN":
+            continue
+        wrote: dict[str, list[Layer]] = {}  # who wrote under a name, since it was last made anew
+        for layer in net.layers:
+            for top in layer.message.top:
+                if top not in layer.message.bottom:
+                    wrote[top] = [layer]
+                    continue
+                for before in wrote.get(top, ()):
+                    if spoils(layer.message, before.message):
+                        what = f"{layer.type} in place on {top!r}, which {before.name} ({before.type}) wrote"
+                        yield of_layer(layer, what, f'top: "{layer.name}", a top of its own', "top")
+                        break
+                wrote.setdefault(top, []).append(layer)

@@ -1,5 +1,6 @@
 """Any prototxt reduced to what it means to Caffe."""
 
+from caffebench.generator.meaning.backward import WORK_IN_PLACE, in_place, spoils, spoils_itself
 from caffebench.generator.meaning.forms import written
 from caffebench.generator.meaning.graph import Graph, Vertex, build_graph
 from caffebench.generator.meaning.positions import Node
@@ -8,6 +9,7 @@ from caffebench.generator.meaning.settings import LAYER_TYPES, layer_settings, p
 
 __all__ = [
     "LAYER_TYPES",
+    "WORK_IN_PLACE",
     "Graph",
     "Layer",
     "Node",
@@ -15,10 +17,13 @@ __all__ = [
     "Prototxt",
     "Vertex",
     "build_graph",
+    "in_place",
     "layer_settings",
     "load_prototxt",
     "net_in_state",
     "parameter_count",
     "solver_settings",
+    "spoils",
+    "spoils_itself",
     "written",
 ]

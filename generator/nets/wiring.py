@@ -10,20 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from caffebench.generator.meaning import in_place, spoils
+
 __all__ = ["LINEAR", "PHASES", "Wiring", "in_place", "phases_of", "retitled"]
 
 PHASES = ("TRAIN", "TEST")
 LINEAR = {"Convolution", "Deconvolution", "InnerProduct"}
 _LEARNS_ON = LINEAR | {"LSTM", "RNN", "Embed"}
-# Layers whose backward pass reads what they wrote (layers/*.cpp): nobody may write over it.
-_READ_THEIR_TOP = {"ELU", "Exp", "LRN", "Power", "Sigmoid", "Softmax", "Swish", "TanH"}
-# Layers that, in place, read in the backward pass what they wrote; the sign is all that a ReLU needs.
-_READ_THEIR_BOTTOM = {"ReLU", "BNLL", "Clip", "AbsVal", "Log"}
-
-
-def in_place(layer: Any) -> bool:
-    """Whether a layer writes over what it reads."""
-    return bool(set(layer.bottom) & set(layer.top))
 
 
 def phases_of(layer: Any) -> frozenset[str]:
@@ -99,6 +92,13 @@ class Wiring:
                 if phase in self.phases(one) and layer.bottom[number] in one.top:
                     found += [one] if not any(one is other for other in found) else []
                     break
+        return found
+
+    def writers(self, layer: Any) -> list[Any]:
+        """All whose values ``layer`` writes over in place: the layer above it, and those above that one wrote over."""
+        found: list[Any] = []
+        for source in self.sources(layer):
+            found += [source, *(self.writers(source) if in_place(source) else [])]
         return found
 
     def readers(self, layer: Any, number: int = 0) -> list[tuple[Any, int]]:
@@ -194,25 +194,9 @@ class Wiring:
                 ):
                     yield layer, layer.bottom[0]
                     break
-                if _needs_its_top(source, layer):
+                if any(spoils(layer, one) for one in self.writers(layer)):
                     yield layer, layer.bottom[0]
                     break
-
-
-def _needs_its_top(layer: Any, writer: Any) -> bool:
-    """Whether ``writer``, in place behind ``layer``, spoils what the backward pass of ``layer`` reads."""
-    if layer.type == "ReLU" and in_place(layer) and writer.type in ("Dropout", "ReLU"):
-        return bool(layer.relu_param.negative_slope)  # dropout keeps the sign, which is all that is read
-    if layer.type == "Eltwise":
-        return (
-            str(
-                layer.eltwise_param.DESCRIPTOR.fields_by_name["operation"]
-                .enum_type.values_by_number[layer.eltwise_param.operation]
-                .name
-            )
-            == "PROD"
-        )
-    return layer.type in _READ_THEIR_TOP or (layer.type in _READ_THEIR_BOTTOM and in_place(layer))
 
 
 def retitled(name: str, old: str, new: str) -> str:
