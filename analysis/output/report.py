@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from importlib import resources
@@ -18,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis.output.drawing.downsample import downsample, smooth
-from caffebench.analysis.output.drawing.plot_style import final, style, window_of
+from caffebench.analysis.output.drawing.downsample import downsample
+from caffebench.analysis.output.drawing.looks import Look, looks
+from caffebench.analysis.output.drawing.plot_style import final, window_of
 from caffebench.analysis.output.table.results_table import TableRow, table_rows
 from caffebench.analysis.runs.configurations import differences, net_text, settings
 from caffebench.analysis.runs.groups import group_runs
 from caffebench.analysis.runs.model import Run, Session
-from caffebench.analysis.stitch.drawn import Curve, Drawn, rates_of
+from caffebench.analysis.stitch.drawn import Curve, Drawn, binned, rates_of
 from caffebench.common.extras import needs_extra
 from caffebench.common.files import write_whole
 
@@ -89,12 +89,14 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
         if series:
             metrics.append({"title": title, "curves": series})
     nets = list(dict.fromkeys(net_text(run) for run in runs))
+    groups = group_runs(runs)
+    together = {run.name: look for group, look in zip(groups, looks(groups), strict=True) for run in group.runs}
     return {
         "version": version("caffebench"),
         "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         "runs": [
-            _run(run, line, place, nets)
-            for place, (run, line) in enumerate(zip(runs, table_rows(runs, each=True), strict=True))
+            _run(run, line, look, together[run.name], nets)
+            for run, line, look in zip(runs, table_rows(runs, each=True), looks(runs), strict=True)
         ],
         "groups": _groups(runs),
         "metrics": metrics,
@@ -107,14 +109,14 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
 def _groups(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Runs that differ only in their seed: their label, and the places of those that the mean is taken over."""
     places = {run.name: place for place, run in enumerate(runs)}
-    groups = [group for group in group_runs(runs) if len(group.runs) > 1]
     return [
         {
             "label": group.label,
             "runs": [places[run.name] for run in group.runs],
             "mean": [places[run.name] for run in group.converged or group.runs],
         }
-        for group in groups
+        for group in group_runs(runs)
+        if len(group.runs) > 1
     ]
 
 
@@ -148,7 +150,8 @@ def _rank(title: str) -> tuple[Any, ...]:
 
 
 def _series(curve: Drawn, title: str, buckets: int) -> tuple[dict[str, Any], bool]:
-    """The curve for the page, and whether it was thinned: columns ``AXES`` and value, and the smoothed curve's own."""
+    """The curve for the page, and whether it was thinned: columns ``AXES`` and value, and of a train curve those of its
+    evenly spaced means."""
     rows = curve.envelope
     if title == "learning rate":
         # Of a rate that stays, both ends are enough.
@@ -159,10 +162,10 @@ def _series(curve: Drawn, title: str, buckets: int) -> tuple[dict[str, Any], boo
     places = downsample(rows.iteration, rows.value, buckets)
     made = _columns(rows[places])
     window = window_of(curve.count)
-    if title.startswith("train") and window // curve.group > 1:
-        smoothed = replace(curve.group_means, value=smooth(curve.group_means.value, window // curve.group))
-        made["smooth"] = _columns(smoothed[downsample(smoothed.iteration, smoothed.value, buckets)])
-        made["window"] = round(window * int(rows.iteration[-1] - rows.iteration[0]) / (curve.count - 1))
+    if title.startswith("train") and window > 1:
+        # The page takes the mean over neighbours, over as many as one asks for; over ``share`` of the curve at first.
+        made["means"] = _columns(binned(curve.group_means, buckets))
+        made["share"] = _rounded(window / curve.count)
     return made, len(places) < curve.count
 
 
@@ -183,8 +186,7 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
-def _run(run: Run, line: TableRow, place: int, nets: Sequence[str]) -> dict[str, Any]:
-    color, dash = style(place)
+def _run(run: Run, line: TableRow, look: Look, together: Look, nets: Sequence[str]) -> dict[str, Any]:
     best = run.best or (None, None)
     return {
         "name": run.name,
@@ -210,8 +212,10 @@ def _run(run: Run, line: TableRow, place: int, nets: Sequence[str]) -> dict[str,
             _beside(line.published_loss, line.loss_difference),
         ],
         "comment": line.comment,
-        "color": color,
-        "dash": dash,
+        "color": look.color,
+        "dash": look.dash,
+        "seeds_color": together.color,
+        "seeds_dash": together.dash,
         "sources": run.sources,
         "sessions": [_session(one) for one in run.sessions],
         "settings": settings(run),

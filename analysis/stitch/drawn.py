@@ -14,7 +14,7 @@ from caffebench.analysis.read.columns import ColumnTable
 if TYPE_CHECKING:
     from caffebench.analysis.stitch.curves import Chunk
 
-__all__ = ["MANY", "Curve", "Drawn", "added", "drawn", "rates_of"]
+__all__ = ["MANY", "Curve", "Drawn", "added", "binned", "drawn", "rates_of"]
 
 MANY = 2_000_000
 """Rows of a run from which on its curves are made smaller before anything is drawn."""
@@ -61,8 +61,7 @@ def drawn(chunks: Iterable[Chunk], rows: int) -> Drawn:
             continue
         starts = np.arange(0, len(curve), group)
         raw.append(curve[_extremes(curve.value, starts)])
-        middle = curve[(starts + np.append(starts[1:], len(curve))) // 2]
-        even.append(replace(middle, value=_means(curve.value, starts)))
+        even.append(binned(curve, len(starts)))
     every = Curve.joined(raw)
     return Drawn(every, every if group == 1 else Curve.joined(even), group, count)
 
@@ -87,6 +86,13 @@ def rates_of(losses: Drawn) -> Drawn:
     told = losses.envelope[~np.isnan(losses.envelope.lr)]
     told = replace(told, value=told.lr)
     return Drawn(told, told, losses.group, losses.count)
+
+
+def binned(curve: Curve, bins: int) -> Curve:
+    """The mean of each of at most so many stretches of neighbours, all of one length, at the middle of each."""
+    starts = np.arange(0, len(curve), max(1, -(-len(curve) // bins)))
+    middle = curve[(starts + np.append(starts[1:], len(curve))) // 2]
+    return replace(middle, value=_means(curve.value, starts))
 
 
 def _extremes(values: Array, starts: Array) -> Array:

@@ -69,7 +69,7 @@ def test_the_page_and_the_rates_of_a_long_curve(run: Any) -> None:
         data = report_data([run])
     loss = next(one for one in data["metrics"] if one["title"] == "train loss")["curves"][0]
     assert max(loss["value"]) == 9.0
-    assert len(loss["smooth"]["value"]) > 50
+    assert len(loss["means"]["value"]) > 50
     assert data["thinned"]
     json.dumps(data, allow_nan=False)
     (line,) = (one for one in draw_learning_rate(Figure().add_subplot(), [run]).lines if one.get_gid() == "curve")

@@ -23,7 +23,19 @@ def test_everything_is_written_where_it_says(make_session: Session, write: Write
     write("a.log", make_session(0, 300))
     path = write("b.log", make_session(0, 400).replace("batch_size: 32", "batch_size: 64"))
     wanted = ["--html", "--export", "csv,parquet,json,tensorboard", "--plot", "--format", "svg,pdf", "--x", "seconds"]
-    more = ["--log", "xy", "--smooth", "5", "--resumes", "--train-size", "1000"]
+    more = [
+        "--log",
+        "xy",
+        "--smooth",
+        "5",
+        "--resumes",
+        "--train-size",
+        "1000",
+        "--xlim",
+        "1,5",
+        "--ylim",
+        "test_loss=1,2",
+    ]
     done = merge(path.parent, "--out", tmp_path / "out", *wanted, *more)
     assert done.returncode == 0, done.stderr
     said = [Path(line) for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
@@ -47,6 +59,9 @@ def test_everything_is_written_where_it_says(make_session: Session, write: Write
         (["--export", "excel"], "'excel' is not one of csv, parquet, json, tensorboard"),
         (["--format", "png,gif"], "'gif' is not one of png, svg, pdf"),
         (["--log", "z"], "'z' is not one of 'x', 'y', 'xy'"),
+        (["--xlim", "5"], "'5' is not LOW,HIGH, as in 0.4,0.9"),
+        (["--ylim", "test_loss=2,1"], "'2,1': the first must be less than the second"),
+        (["--ylim", "loss=0,1"], "'loss' is no plot: choose from test_accuracy, test_loss, train_loss, learning_rate"),
         (["--smooth", "0"], "0 is not in the range x>=1"),
         (["--watch", "--every", "0"], "0 is not in the range x>=0.1"),
     ],

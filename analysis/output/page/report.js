@@ -33,7 +33,10 @@
     metric: Math.max(0, titles.indexOf(asked.get("curve"))),
     x: ["iteration", "epoch", "seconds"].includes(asked.get("x")) ? asked.get("x") : data.x,
     logx: asked.get("logx") === "1", logy: asked.get("logy") === "1", resumes: asked.get("resumes") === "1",
-    smooth: asked.get("smooth") !== "0",
+    // Percent of a curve that a mean is taken over; null for each curve's own share.
+    smooth: asked.has("smooth") && Number.isFinite(Number(asked.get("smooth"))) ? Number(asked.get("smooth")) : null,
+    dark: asked.has("dark") ? asked.get("dark") === "1" : matchMedia("(prefers-color-scheme: dark)").matches,
+    setting: asked.get("setting") || "", value: asked.get("value"),
     seeds: asked.has("seeds") ? asked.get("seeds") === "1" : data.seeds,
     off: new Set(runs.map((run, place) => place).filter((place) => asked.getAll("off").includes(runs[place].name))),
     open: new Set(asked.getAll("open")), closed: new Set(asked.getAll("closed")),
@@ -46,7 +49,9 @@
     if (titles.length) now.set("curve", titles[state.metric]);
     now.set("x", state.x);
     for (const key of ["logx", "logy", "resumes"]) if (state[key]) now.set(key, "1");
-    if (!state.smooth) now.set("smooth", "0");
+    if (state.smooth !== null) now.set("smooth", String(state.smooth));
+    if (state.dark !== matchMedia("(prefers-color-scheme: dark)").matches) now.set("dark", state.dark ? "1" : "0");
+    if (state.setting) { now.set("setting", state.setting); now.set("value", state.value); }
     if (state.seeds !== data.seeds) now.set("seeds", state.seeds ? "1" : "0");
     for (const place of state.off) now.append("off", runs[place].name);
     for (const key of ["open", "closed"]) for (const name of state[key]) now.append(key, name);
@@ -68,11 +73,39 @@
     return last > 300 ? { factor: 60, title: "training time, minutes" } : { factor: 1, title: "training time, seconds" };
   }
   const curveOf = (place) => (data.metrics.length ? data.metrics[state.metric].curves[place] : undefined);
-  const shown = () => runs.map((run, place) => (state.off.has(place) ? undefined : curveOf(place))).filter(Boolean);
+  // Runs that are not to be seen: switched off, or of another value of the setting that one looks at.
+  const filters = new Map(data.differences.filter((row) => new Set(row.values).size <= 30).map((row) => [row.name, row.values]));
+  if (!filters.has(state.setting)) state.setting = "";
+  const worded = (value) => (value === null || value === undefined ? "–" : String(value));
+  const passes = (place) => !state.setting || worded(filters.get(state.setting)[place]) === state.value;
+  const hidden = (place) => state.off.has(place) || !passes(place);
+  const shown = () => runs.map((run, place) => (hidden(place) ? undefined : curveOf(place))).filter(Boolean);
+
+  // The mean of the values around each, of fewer at both ends; what is no number is left out.
+  function means(values, around) {
+    const half = Math.floor(around / 2);
+    return values.map((_, i) => {
+      const near = values.slice(Math.max(0, i - half), i + half + 1).filter((value) => value !== null);
+      return near.length ? near.reduce((sum, value) => sum + value, 0) / near.length : null;
+    });
+  }
+  const shareOf = (curve) => (state.smooth === null ? curve.share : state.smooth / 100);
+  const smooths = (curve) => Boolean(curve.means && shareOf(curve) > 0 && curve.means[state.x]);
+  const smoothed = (curve) => (smooths(curve)
+    ? { ...curve.means, value: means(curve.means.value, Math.max(1, Math.round(shareOf(curve) * curve.means.value.length))) } : curve);
+
+  // Dark colours are made lighter where the page is dark.
+  function seen(color) {
+    if (!state.dark) return color;
+    const parts = [1, 3, 5].map((from) => parseInt(color.slice(from, from + 2), 16));
+    const light = (0.3 * parts[0] + 0.59 * parts[1] + 0.11 * parts[2]) / 255;
+    const mixed = parts.map((part) => Math.round(part + (255 - part) * Math.max(0, 0.55 - light)));
+    return `#${mixed.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
+  }
   function finalOf(place) {
     const curve = curveOf(place);
     if (!curve) return null;
-    const values = (state.smooth && curve.smooth ? curve.smooth : curve).value;
+    const { value: values } = smoothed(curve);
     return values.length ? values[values.length - 1] : null;
   }
 
@@ -80,7 +113,7 @@
     const x = curve[state.x];
     const trace = {
       type: "scatter", mode: "lines", name: literal(run.label), x: x.map((value) => (value === null ? null : value / scale)), y: curve.value,
-      line: { color: run.color, width: faint ? 1 : 1.8, dash: dashes[run.dash] }, opacity: faint ? 0.22 : 1, showlegend: false,
+      line: { color: seen(run.color), width: faint ? 1 : 1.8, dash: dashes[run.dash] }, opacity: faint ? 0.22 : 1, showlegend: false,
     };
     if (!hover) return Object.assign(trace, { hoverinfo: "skip" });
     trace.customdata = x.map((_, i) => [curve.iteration[i].toLocaleString("en-US"), curve.epoch ? short(curve.epoch[i]) : "–",
@@ -103,7 +136,7 @@
     }
     return {
       type: "scatter", mode: "markers", showlegend: false, hovertemplate: `<b>${literal(run.label)}</b><br>resumed %{text}<extra></extra>`,
-      marker: { symbol: "circle-open", size: 9, color: run.color, line: { width: 2 } }, ...points,
+      marker: { symbol: "circle-open", size: 9, color: seen(run.color), line: { width: 2 } }, ...points,
     };
   }
 
@@ -111,7 +144,7 @@
   const groupOf = new Map();
   for (const group of data.groups) for (const place of group.runs) groupOf.set(place, group);
   const together = (place) => state.seeds && groupOf.has(place);
-  const styled = (place) => (together(place) ? { ...runs[place], color: runs[groupOf.get(place).runs[0]].color, dash: runs[groupOf.get(place).runs[0]].dash } : runs[place]);
+  const styled = (place) => (state.seeds ? { ...runs[place], color: runs[place].seeds_color, dash: runs[place].seeds_dash } : runs[place]);
 
   function at(curve, iteration) {
     const shown = curve.iteration;
@@ -137,7 +170,7 @@
   }
 
   function bandOf(run, mean, scale) {
-    const [red, green, blue] = [1, 3, 5].map((from) => parseInt(run.color.slice(from, from + 2), 16));
+    const [red, green, blue] = [1, 3, 5].map((from) => parseInt(seen(run.color).slice(from, from + 2), 16));
     const edge = { type: "scatter", mode: "lines", x: mean[state.x].map((value) => value / scale), line: { width: 0 }, hoverinfo: "skip", showlegend: false };
     return [{ ...edge, y: mean.low }, { ...edge, y: mean.high, fill: "tonexty", fillcolor: `rgba(${red},${green},${blue},0.18)`, name: "band" }];
   }
@@ -150,24 +183,22 @@
     const faint = [], lines = [], marks = [], bands = [], grouped = [];
     let low = Infinity, high = -Infinity, stray = false;
     for (const group of state.seeds ? data.groups : []) {
-      const places = group.mean.filter((place) => !state.off.has(place) && curveOf(place) && curveOf(place)[state.x]);
+      const places = group.mean.filter((place) => !hidden(place) && curveOf(place) && curveOf(place)[state.x]);
       if (!places.length) continue;
-      const best = (curve) => (state.smooth && curve.smooth && curve.smooth[state.x] ? curve.smooth : curve);
       const run = { ...styled(places[0]), label: `${group.label} (${places.length})` };
-      const mean = places.length > 1 ? meanOf(places.map((place) => best(curveOf(place)))) : best(curveOf(places[0]));
+      const mean = places.length > 1 ? meanOf(places.map((place) => smoothed(curveOf(place)))) : smoothed(curveOf(places[0]));
       if (mean.low) bands.push(...bandOf(run, mean, factor));
       lines.push(line(run, mean, factor, false, true));
       if (mean.low) grouped.push(run.label);
       if (!run.converged) { stray = true; continue; }
       for (const value of [...(mean.low || mean.value), ...(mean.high || mean.value)]) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
     }
-    runs.forEach((run, place) => {
-      const curve = curveOf(place);
-      if (together(place) || state.off.has(place) || !curve || !curve[state.x]) return;
-      const smoothed = state.smooth && curve.smooth && curve.smooth[state.x];
-      if (smoothed) faint.push(line(run, curve, factor, true, false));
-      lines.push(line(run, smoothed ? curve.smooth : curve, factor, false, true));
-      if (state.resumes) marks.push(resumeMarks(run, smoothed ? curve.smooth : curve, factor));
+    runs.forEach((_, place) => {
+      const curve = curveOf(place), run = styled(place);
+      if (together(place) || hidden(place) || !curve || !curve[state.x]) return;
+      if (smooths(curve)) faint.push(line(run, curve, factor, true, false));
+      lines.push(line(run, smoothed(curve), factor, false, true));
+      if (state.resumes) marks.push(resumeMarks(run, smoothed(curve), factor));
       if (!run.converged) { stray = true; return; }
       for (const value of curve.value) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
     });
@@ -175,10 +206,11 @@
     const pad = (high - low) * 0.05 || 1;
     const range = !stray || high < low ? undefined
       : state.logy ? (low > 0 ? [Math.log10(low / 1.1), Math.log10(high * 1.1)] : undefined) : [low - pad, high + pad];
-    const axis = { showline: true, linecolor: "#8c959f", gridcolor: "#e7ebef", zeroline: false, ticks: "outside", tickcolor: "#8c959f" };
+    const look = getComputedStyle(document.documentElement), tint = (name) => look.getPropertyValue(`--${name}`).trim();
+    const axis = { showline: true, linecolor: tint("frame"), gridcolor: tint("grid"), zeroline: false, ticks: "outside", tickcolor: tint("frame") };
     Plotly.react("plot", [...faint, ...bands, ...lines, ...marks], {
-      margin: { l: 66, r: 26, t: 10, b: 52 }, hovermode: "closest", font: { family: "system-ui, Arial, sans-serif", size: 13, color: "#1b1f24" },
-      hoverlabel: { align: "left" }, plot_bgcolor: "#fff", paper_bgcolor: "#fff",
+      margin: { l: 66, r: 26, t: 10, b: 52 }, hovermode: "closest", font: { family: "system-ui, Arial, sans-serif", size: 13, color: tint("ink") },
+      hoverlabel: { align: "left" }, plot_bgcolor: tint("page"), paper_bgcolor: tint("page"),
       xaxis: { ...axis, title: { text: title }, type: state.logx ? "log" : "linear", tickformat: state.x === "iteration" ? "~s" : "",
         ...(state.zoom ? { range: state.zoom.slice(0, 2) } : {}) },
       yaxis: { ...axis, title: { text: literal(metric.title) }, type: state.logy ? "log" : "linear",
@@ -188,16 +220,18 @@
     const notes = [];
     if (grouped.length) notes.push(`Mean over seeds, in a band of one standard deviation: ${grouped.join(", ")}.`);
     if (stray && range) notes.push("The axis fits the runs that converged.");
-    const widths = Object.values(metric.curves).map((curve) => curve.window).filter(Boolean);
-    if (state.smooth && widths.length) {
-      const [least, most] = [Math.min(...widths), Math.max(...widths)];
-      notes.push(`Smoothed: mean over ${whole(least)}${most > least ? ` to ${whole(most)}` : ""} iterations, over the faint raw line.`);
+    const rough = Object.values(metric.curves).filter((curve) => curve.means);
+    const widths = rough.filter(smooths).map((curve) => shareOf(curve) * (curve.iteration[curve.iteration.length - 1] - curve.iteration[0]));
+    if (widths.length) {
+      const [least, most] = [Math.min(...widths), Math.max(...widths)].map(whole);
+      notes.push(`Smoothed: mean over ${least}${most === least ? "" : ` to ${most}`} iterations, over the faint raw line.`);
     }
     if (data.thinned) notes.push(`Long curves are thinned to ${whole(data.thinned)} steps along the iterations, first, last, least and greatest value of each: no spike is lost.`);
     const lacking = runs.filter((run, place) => curveOf(place) && !curveOf(place)[state.x]);
     if (lacking.length) notes.push(`Without a known ${state.x === "seconds" ? "time" : state.x}, so not drawn: ${lacking.map((run) => run.label).join(", ")}.`);
     get("note").textContent = notes.join(" ");
-    get("smoothing").style.display = widths.length ? "" : "none";
+    get("smoothing").style.display = rough.length ? "" : "none";
+    get("share").textContent = state.smooth === null ? "auto" : state.smooth ? `${state.smooth} %` : "none";
     if (!listening) get("plot").on("plotly_relayout", (change) => {
       const names = Object.keys(change);
       if (!names.some((name) => /axis\.(range|autorange)/.test(name))) return;
@@ -206,6 +240,14 @@
       remember();
     });
     listening = true;
+  }
+
+  // A double click is two changes of one box: this run (or all seeds of it) alone; all runs, where it is alone already.
+  let last = { place: null, time: 0 };
+  function isolate(place) {
+    const own = new Set(together(place) ? groupOf.get(place).runs : [place]);
+    const others = runs.map((run, at) => at).filter((at) => !own.has(at));
+    state.off = new Set(others.every((at) => state.off.has(at)) ? [] : others);
   }
 
   function legend() {
@@ -219,17 +261,22 @@
       if (first === null || second === null) return (first === null) - (second === null) || a - b;
       return up * (first - second) || a - b;
     });
-    for (const place of order) {
+    for (const place of order.filter(passes)) {
       const run = runs[place];
       const item = add(list, "li", null, { className: state.off.has(place) || !curveOf(place) ? "off" : "" });
       const label = add(item, "label", null, { title: `${run.name}: ${run.reason}` });
       const box = add(label, "input", null, { type: "checkbox", checked: !state.off.has(place) });
       box.dataset.run = run.name;
-      box.addEventListener("change", () => { state.off[box.checked ? "delete" : "add"](place); update(); });
+      box.addEventListener("change", () => {
+        const twice = last.place === place && Date.now() - last.time < 500;
+        last = { place, time: Date.now() };
+        if (twice) isolate(place); else state.off[box.checked ? "delete" : "add"](place);
+        update();
+      });
       const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
       swatch.setAttribute("width", "30"); swatch.setAttribute("height", "10");
       const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [name, value] of Object.entries({ x1: 0, x2: 30, y1: 5, y2: 5, stroke: styled(place).color, "stroke-width": 2.4, "stroke-dasharray": patterns[styled(place).dash] })) stroke.setAttribute(name, value);
+      for (const [name, value] of Object.entries({ x1: 0, x2: 30, y1: 5, y2: 5, stroke: seen(styled(place).color), "stroke-width": 2.4, "stroke-dasharray": patterns[styled(place).dash] })) stroke.setAttribute(name, value);
       swatch.appendChild(stroke);
       label.appendChild(swatch);
       add(label, "span", run.label, { className: "name" });
@@ -284,7 +331,7 @@
     const body = add(table, "tbody");
     for (const place of order) {
       const run = runs[place];
-      const row = add(body, "tr", null, { className: state.off.has(place) ? "off" : "" });
+      const row = add(body, "tr", null, { className: hidden(place) ? "off" : "" });
       for (const [, value, kind] of columns) {
         const one = value(run);
         if (kind === null) add(row, "td", one, { className: "text name", title: run.name });
@@ -356,7 +403,7 @@
   function differences() {
     const box = get("differences");
     box.replaceChildren();
-    const places = runs.map((run, place) => place).filter((place) => !state.off.has(place));
+    const places = runs.map((run, place) => place).filter((place) => !hidden(place));
     if (places.length < 2) { add(box, "p", "Fewer than two runs are shown.", { className: "quiet" }); return; }
     for (const [group, title] of [["solver", "Solver and data"], ["net", "Nets, layer by layer"]]) {
       const rows = data.differences.filter((row) => row.group === group && new Set(places.map((place) => row.values[place])).size > 1);
@@ -386,7 +433,28 @@
   get("metric").addEventListener("change", (event) => { state.metric = Number(event.target.value); state.zoom = null; update(); });
   get("x").addEventListener("change", (event) => { state.x = event.target.value; state.zoom = null; update(); });
   get("together").style.display = data.groups.length ? "" : "none";
-  for (const key of ["logx", "logy", "smooth", "resumes", "seeds"]) {
+  get("smooth").value = String(state.smooth === null ? 1 : state.smooth);
+  get("smooth").addEventListener("input", (event) => { state.smooth = Number(event.target.value); update(); });
+  function listValues() {
+    get("value").replaceChildren();
+    const values = state.setting ? [...new Set(filters.get(state.setting).map(worded))] : [];
+    if (!values.includes(state.value)) state.value = values[0];
+    for (const value of values) add(get("value"), "option", value, { value });
+    get("value").value = state.value ?? "";
+    get("value").style.display = state.setting ? "" : "none";
+  }
+  get("filtering").style.display = filters.size ? "" : "none";
+  add(get("setting"), "option", "all runs", { value: "" });
+  for (const name of filters.keys()) add(get("setting"), "option", name, { value: name });
+  get("setting").value = state.setting;
+  listValues();
+  get("setting").addEventListener("change", (event) => { state.setting = event.target.value; listValues(); update(); });
+  get("value").addEventListener("change", (event) => { state.value = event.target.value; update(); });
+  const shade = () => document.documentElement.classList.toggle("dark", state.dark);
+  get("dark").checked = state.dark;
+  get("dark").addEventListener("change", (event) => { state.dark = event.target.checked; shade(); update(); });
+  shade();
+  for (const key of ["logx", "logy", "resumes", "seeds"]) {
     get(key).checked = state[key];
     get(key).addEventListener("change", (event) => { state[key] = event.target.checked; if (key.startsWith("log")) state.zoom = null; update(); });
   }

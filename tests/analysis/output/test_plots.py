@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from caffebench.analysis import read_runs
+from caffebench.analysis.output.drawing.looks import MARKERS, Look, looks
 from caffebench.analysis.output.drawing.plot_style import COLORS, DASHES, style
 from caffebench.analysis.output.plots import (
     PLOTS,
@@ -250,3 +251,53 @@ def test_what_a_plot_lacks_is_said(make_session: Session, write: Write, tmp_path
         "left out of test_accuracy, test_loss, train_loss, learning_rate: empty (no such values in the log)",
         f"left out of test_accuracy, test_loss: {some} and 2 more (no such values in the log)",
     ]
+
+
+def _looks(changes: Sequence[dict[str, str]], make_session: Session, write: Write) -> list[Look]:
+    for number, change in enumerate(changes):
+        text = make_session(0, 400)
+        for before, after in change.items():
+            assert before in text
+            text = text.replace(before, after)
+        path = write(f"{number}.log", text)
+    return looks(read_runs([path.parent], train_size=3200))
+
+
+def test_runs_of_one_number_have_colours_in_its_order(make_session: Session, write: Write) -> None:
+    sizes = [{"batch_size: 32": f"batch_size: {size}"} for size in (64, 8, 256, 16)]
+    found = _looks(sizes, make_session, write)
+    assert {one.dash for one in found} == {"solid"}
+    light = [
+        sum(int(one.color[at : at + 2], 16) * share for at, share in ((1, 0.3), (3, 0.59), (5, 0.11))) for one in found
+    ]
+    assert np.argsort(light).tolist() == [1, 3, 0, 2]  # 8, 16, 64, 256
+
+
+def test_rates_of_one_batch_size_are_dashes_of_one_colour(make_session: Session, write: Write) -> None:
+    sizes = [{"batch_size: 32": f"batch_size: {size}"} for size in (64, 8, 256)]
+    found = _looks([*sizes, {**sizes[1], "base_lr: 0.01": "base_lr: 0.001"}], make_session, write)
+    assert found[1].color == found[3].color
+    assert (found[1].dash, found[3].dash) == ("solid", "dash")
+    assert len({one.color for one in found}) == 3
+
+
+def test_runs_that_differ_in_more_have_colours_without_order(make_session: Session, write: Write) -> None:
+    sizes = [{"batch_size: 32": f"batch_size: {size}", "num_output: 10": f"num_output: {size}"} for size in (1, 2, 3)]
+    assert tuple(one.color for one in _looks(sizes, make_session, write)) == COLORS[:3]
+
+
+def test_more_than_ten_curves_have_markers(make_session: Session, write: Write, ax: Any) -> None:
+    for number in range(11):
+        path = write(f"{number}.log", make_session(0, 400))
+    runs = read_runs([path.parent])
+    draw_test_accuracy(ax, runs[:10])
+    assert not {one.get_marker() for one in _curves(ax)} & set(MARKERS)
+    more = Figure().add_subplot()
+    draw_test_accuracy(more, runs)
+    assert len({(one.get_color(), one.get_linestyle(), one.get_marker()) for one in _curves(more)}) == 11
+    assert all(one.get_marker() in MARKERS for one in _curves(more))
+
+
+def test_limits_on_request(runs: list[Run], ax: Any, tmp_path: Path) -> None:
+    draw_test_accuracy(ax, runs, View(xlim=(100, 200), ylim=(0.25, 0.75)))
+    assert (ax.get_xlim(), ax.get_ylim()) == ((100, 200), (0.25, 0.75))

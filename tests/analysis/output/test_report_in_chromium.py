@@ -248,3 +248,65 @@ def test_seeds_are_drawn_together(browser: Any, make_session: Session, write: Wr
     assert set(_lines(browser)) == {"alone", "net_seed1", "net_seed2", "net_seed3"}
     assert "seeds=0" in _script(browser, "location.hash")
     assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
+
+
+def test_one_run_is_looked_at_alone(opened: Callable[..., Any]) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    def twice(name: str) -> None:
+        item = next(one for one in browser.find_elements(By.CSS_SELECTOR, "#legend .name") if one.text == name)
+        ActionChains(browser).double_click(item).perform()
+
+    browser = opened("#curve=train+loss")
+    before = set(_lines(browser))
+    twice("faster")
+    assert set(_lines(browser)) == {"faster"}
+    twice("plain")
+    assert set(_lines(browser)) == {"plain"}
+    twice("plain")
+    assert set(_lines(browser)) == before
+
+
+def test_runs_are_filtered_by_a_setting(opened: Callable[..., Any]) -> None:
+    browser = opened()
+    before = set(_lines(browser))
+    _choose(browser, "setting", "base_lr")
+    assert set(_lines(browser)) == before - {"faster"}  # the first value, 0.01
+    _choose(browser, "value", "0.05")
+    assert set(_lines(browser)) == {"faster"}
+    assert _script(browser, "document.querySelectorAll('#legend li').length") == 1
+    browser.refresh()
+    assert set(_lines(browser)) == {"faster"}
+    _choose(browser, "setting", "all runs")
+    assert set(_lines(browser)) == before
+
+
+def test_the_slider_smooths(opened: Callable[..., Any]) -> None:
+    def slide(percent: float) -> tuple[float, str]:
+        script = "const it = document.getElementById('smooth'); it.value = arguments[0];"
+        browser.execute_script(f"{script} it.dispatchEvent(new Event('input'))", percent)
+        line = "document.getElementById('plot').data.find((one) => one.name === 'faster' && one.hoverinfo !== 'skip').y"
+        y = [float(one) for one in _script(browser, f"Array.from({line})")]
+        return max(y) - min(y), _script(browser, "document.getElementById('note').textContent")
+
+    browser = opened("#curve=train+loss")
+    (raw, nothing), (some, said), (much, _) = slide(0), slide(2), slide(20)
+    assert raw > some > much
+    assert "Smoothed" not in nothing
+    assert "mean over 40 to 80 iterations" in said  # 2 % of 2,000 and of 4,000
+    browser.refresh()
+    assert _script(browser, "document.getElementById('share').textContent") == "20 %"
+
+
+def test_dark_and_light(opened: Callable[..., Any], tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+
+    browser = opened("#curve=train+loss&dark=0")
+    assert _of_color(browser, (255, 255, 255), tmp_path / "light.png") > 100_000
+    browser.find_element(By.ID, "dark").click()
+    assert _of_color(browser, (0x0D, 0x11, 0x17), tmp_path / "dark.png") > 100_000
+    assert _of_color(browser, (255, 255, 255), tmp_path / "dark.png") < 1000
+    assert _script(browser, "getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
+    browser.refresh()
+    assert _script(browser, "document.getElementById('dark').checked")
