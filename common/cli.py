@@ -9,15 +9,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from traceback import format_exc
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from caffebench.common.errors import CaffebenchError, StoppedError
 from caffebench.common.printable import printable
 
-__all__ = ["command", "group"]
+__all__ = ["command", "group", "into"]
+
+Options = TypeVar("Options")
 
 
 class _Frame(click.Command):
@@ -118,6 +121,24 @@ def command(name: str, *, examples: str) -> Callable[[Callable[..., int | None]]
         made.params += _common_options()
         made.examples = examples
         return made
+
+    return decorate
+
+
+def into(
+    kind: Callable[..., Options],
+) -> Callable[[Callable[[Options], int | None]], Callable[..., int | None]]:
+    """Have a command's function take one object, a frozen dataclass whose fields are named like its parameters.
+
+    The lowest decorator, below all of ``click.option``. This is the one place where options are loose names.
+    """
+
+    def decorate(function: Callable[[Options], int | None]) -> Callable[..., int | None]:
+        @wraps(function)
+        def call(**values: object) -> int | None:
+            return function(kind(**values))
+
+        return call
 
     return decorate
 

@@ -1,24 +1,38 @@
-"""The errors that users see. The library raises them; only the command line turns them into exit codes.
+"""The errors that users see, and the exit codes of all commands.
 
-A message names the culprit, the valid choices and the way out, in one line.
+The library raises errors; only the command line turns them into exit codes. A message names the culprit, the valid
+choices and the way out, in one line.
 """
 
-__all__ = ["CaffebenchError", "InputError", "StoppedError"]
+from enum import IntEnum
+
+__all__ = ["CaffebenchError", "ExitCode", "InputError", "StoppedError"]
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code says."""
+
+    DONE = 0
+    FAILED = 1
+    INPUT = 2
+    """Wrong usage or input."""
+    STOPPED = 3
+    """Stopped on request; can be resumed."""
 
 
 class CaffebenchError(Exception):
-    """Something failed although the request was sound: exit code 1."""
+    """Something failed although the request was sound."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class InputError(CaffebenchError):
-    """The request or a file that it names is wrong: exit code 2."""
+    """The request or a file that it names is wrong."""
 
-    exit_code = 2
+    exit_code = ExitCode.INPUT
 
 
 class StoppedError(CaffebenchError):
-    """The work was stopped on request and can be resumed: exit code 3."""
+    """The work was stopped on request and can be resumed."""
 
-    exit_code = 3
+    exit_code = ExitCode.STOPPED

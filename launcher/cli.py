@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from caffebench.common.cli import command
+from caffebench.common.cli import command, into
+from caffebench.common.errors import ExitCode
+from caffebench.launcher.many.executor import EXECUTORS
+from caffebench.launcher.plan.options import RunOptions
 
 __all__ = ["main"]
 
@@ -58,7 +60,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     type=click.Path(path_type=Path),
     help="Folder of the databases (default: data).",
 )
-@click.option("--jobs", type=int, default=1, show_default=True, help="Parallel runs.")
+@click.option("--jobs", type=int, show_default="1, with Slurm as many as it lets run", help="Parallel runs.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed (default: that of the file, else a new one)."
 )
@@ -93,46 +95,17 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 @click.option("--keep-going", is_flag=True, help="Do not stop a run that diverges.")
 @click.option(
     "--executor",
-    type=click.Choice(["local", "slurm"]),
+    type=click.Choice(list(EXECUTORS)),
     default="local",
     show_default=True,
     help="Train here, or submit one array job to Slurm.",
 )
 @click.option("--slurm", metavar="KEY=VALUE", multiple=True, help="Option for sbatch, such as partition=gpu.")
-def main(prototxt: tuple[Path, ...], executor: str, slurm: tuple[str, ...], dry_run: bool, **options: Any) -> int:
+@into(RunOptions)
+def main(options: RunOptions) -> ExitCode:
     """Train solver prototxt files, generated or any other, on real Caffe.
 
     Logs are LOGS/<run>.NNN.log, one per session, snapshots SNAPSHOTS/<run>_iter_N.*. The same command resumes a run
     from its newest complete snapshot. Ctrl-C stops with a snapshot (exit code 3).
     """
-    if dry_run and executor == "slurm":
-        raise click.UsageError("--dry-run measures on this machine: leave out --executor")
-    if executor == "slurm":
-        from caffebench.launcher.many.slurm import submit
-
-        source = click.get_current_context().get_parameter_source("jobs")
-        if source is click.core.ParameterSource.DEFAULT:
-            options["jobs"] = None  # a cluster decides for itself how many of them to run at a time
-        click.echo(submit(prototxt, slurm, **options))
-        return 0
-    if slurm:
-        raise click.UsageError(f"--slurm {slurm[0]} needs --executor slurm")
-    from caffebench.launcher.plan.gpu_memory import GpuLoad
-    from caffebench.launcher.plan.planning import make_plans
-    from caffebench.launcher.run.scheduler import exit_code, run_all
-    from caffebench.launcher.show.progress import Board
-
-    jobs, gpus, plans, notes = make_plans(prototxt, dry_run=dry_run, **options)
-    if dry_run:
-        from caffebench.launcher.estimate.dry_run import dry_run as estimate
-
-        for note in notes:
-            click.echo(note, err=True)
-        table, code = estimate(plans, gpus, jobs, lambda text: click.echo(text, err=True))
-        click.echo(table)
-        return code
-    with Board({plan.run: plan.max_iter for plan in plans}, GpuLoad(gpus)) as board:
-        for note in notes:
-            board.say(note)
-        outcomes = run_all(plans, jobs=jobs, gpus=gpus, board=board)
-    return exit_code(outcomes)
+    return EXECUTORS[options.executor](options)

@@ -1,13 +1,13 @@
-"""Making batches out of an LMDB, as Caffe's Data layer does: ``python -m caffebench.launcher.data.batches FD``.
+"""Making batches out of an LMDB, as Caffe's Data layer does.
 
-The process reads its task, a line of JSON, from standard input, then a byte for every free slot of the shared memory
-``FD``; it answers with a byte for every batch. It ends when standard input does, so it never outlives its parent.
+The process is ``python -m caffebench.launcher.data.batches TASK MEMORY``, two file descriptors. It reads its
+``BatchTask`` from the first, then from standard input a byte for every free slot of the shared memory that is the
+second; it answers with a byte for every batch. It ends when standard input does, so it never outlives its parent.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import mmap
 import sys
 from collections.abc import Iterator
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 
+from caffebench.common.child_process import ignore_stop_signals, read_task
 from caffebench.common.errors import InputError
-from caffebench.common.lifeline import leave_signals_to_parent
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.data.records import open_lmdb
 
-__all__ = ["BatchMaker", "Recipe", "main"]
+__all__ = ["BatchMaker", "BatchRecipe", "BatchTask", "main"]
 
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BatchRecipe:
     """Caffe's ``data_param`` and ``transform_param``, as far as they concern a batch."""
 
     source: str
@@ -43,20 +43,24 @@ class Recipe:
     """Crop at random places, as in the phase TRAIN, or in the middle."""
     seed: int = 0
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Recipe:
-        """The recipe that ``dataclasses.asdict`` gave, after a way through JSON."""
-        return cls(**{**data, "mean_values": tuple(data["mean_values"])})
+
+@dataclass(frozen=True)
+class BatchTask:
+    """What one process is to make: every ``step``-th batch, from number ``first`` on, into that many slots in turn."""
+
+    recipe: BatchRecipe
+    first: int
+    step: int
+    slots: int
 
 
 class BatchMaker:
     """Makes any batch of a recipe: batch n holds the records from n times the batch size on, round and round."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: BatchRecipe) -> None:
         """Open the database. Raises ``InputError`` for a mean that does not fit the images."""
         self.recipe = recipe
-        subdir = Path(recipe.source).is_dir()
-        self._environment = lmdb.open(recipe.source, readonly=True, lock=False, subdir=subdir, readahead=False)
+        self._environment = open_lmdb(recipe.source, readahead=False)
         self._transaction = self._environment.begin(buffers=True)
         self._cursor = self._transaction.cursor()
         self._records = self._environment.stat()["entries"]
@@ -145,17 +149,17 @@ def _decode(value: Any) -> tuple[ByteArray | FloatArray, int]:
 
 def main() -> None:
     """Make batches for as long as there are free slots."""
-    leave_signals_to_parent()
+    ignore_stop_signals()
+    task = read_task(BatchTask, int(sys.argv[1]))
     with open(0, "rb", buffering=0) as free, open(1, "wb", buffering=0) as full:
-        task = json.loads(free.readline())
-        maker = BatchMaker(Recipe.from_dict(task["recipe"]))
+        maker = BatchMaker(task.recipe)
         size = int(np.prod(maker.shape))
-        memory = mmap.mmap(int(sys.argv[1]), 0)
-        slots = np.frombuffer(memory, np.float32).reshape(task["slots"], size + maker.shape[0])
+        memory = mmap.mmap(int(sys.argv[2]), 0)
+        slots = np.frombuffer(memory, np.float32).reshape(task.slots, size + maker.shape[0])
         turn = 0
         while free.read(1):
-            slot = slots[turn % task["slots"]]
-            maker.make(task["first"] + turn * task["step"], slot[:size].reshape(maker.shape), slot[size:])
+            slot = slots[turn % task.slots]
+            maker.make(task.first + turn * task.step, slot[:size].reshape(maker.shape), slot[size:])
             full.write(b"\1")
             turn += 1
 

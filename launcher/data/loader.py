@@ -8,21 +8,20 @@ from (seed, batch), so that any batch can be made without those before it: a res
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import subprocess
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO, Any
 
 import caffe
 import numpy as np
 
+from caffebench.common.child_process import block_sigterm, memory_file, task_file
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
-from caffebench.common.lifeline import sheltered
-from caffebench.launcher.data.batches import BatchMaker, Recipe
+from caffebench.launcher.data.batches import BatchMaker, BatchRecipe, BatchTask
 
 __all__ = ["DataLoader", "replace_data_layer"]
 
@@ -31,16 +30,16 @@ SLOTS = 2
 
 
 @dataclass(frozen=True)
-class _Task:
+class _LayerTask:
     """What a layer is to load: every ``step``-th batch of a recipe, from number ``first`` on."""
 
-    recipe: Recipe
+    recipe: BatchRecipe
     workers: int
     first: int
     step: int
 
 
-_TASKS: dict[str, _Task] = {}
+_TASKS: dict[str, _LayerTask] = {}
 """By the layer's name. Caffe keeps a layer's parameters in the ``.caffemodel``, where it must not stand at which batch
 a session began, nor with how many workers."""
 
@@ -54,7 +53,7 @@ def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, rank:
     if workers < 1:
         raise InputError(f"loader: workers must be at least 1, not {workers}")
     data, transform = layer.data_param, layer.transform_param
-    recipe = Recipe(
+    recipe = BatchRecipe(
         source=data.source,
         batch_size=data.batch_size,
         crop_size=transform.crop_size,
@@ -69,7 +68,7 @@ def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, rank:
     layer.python_param.module = __name__
     layer.python_param.layer = DataLoader.__name__
     layer.python_param.param_str = layer.name
-    _TASKS[layer.name] = _Task(recipe, workers, first=start * ranks + rank, step=ranks)
+    _TASKS[layer.name] = _LayerTask(recipe, workers, first=start * ranks + rank, step=ranks)
     layer.ClearField("data_param")
     layer.ClearField("transform_param")
 
@@ -123,28 +122,25 @@ class DataLoader(caffe.Layer):  # type: ignore[misc]
         """Nothing flows back into data."""
 
 
-def _start(recipe: Recipe, shape: tuple[int, ...], first: int, step: int) -> _Worker:
+def _start(recipe: BatchRecipe, shape: tuple[int, ...], first: int, step: int) -> _Worker:
     """Start the process that makes batches ``first``, ``first + step``... of the recipe."""
     size = int(np.prod(shape)) + shape[0]
-    descriptor = os.memfd_create("batches")
-    try:
-        os.ftruncate(descriptor, SLOTS * size * 4)
-        with sheltered():
+    task = BatchTask(recipe, first, step, SLOTS)
+    with memory_file("batches", b"") as memory_descriptor, task_file(task) as descriptor:
+        os.ftruncate(memory_descriptor, SLOTS * size * 4)
+        with block_sigterm():
             process = subprocess.Popen(
-                module_command("caffebench.launcher.data.batches", str(descriptor)),
+                module_command("caffebench.launcher.data.batches", str(descriptor), str(memory_descriptor)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pass_fds=(descriptor,),
+                pass_fds=(descriptor, memory_descriptor),
                 bufsize=0,
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,  # it ends with the pipe, not with a signal to the group
             )
-        memory = mmap.mmap(descriptor, SLOTS * size * 4)
-    finally:
-        os.close(descriptor)
+        memory = mmap.mmap(memory_descriptor, SLOTS * size * 4)
     assert process.stdin is not None  # noqa: S101 - for the type checker: both are pipes
     assert process.stdout is not None  # noqa: S101
-    task = {"recipe": asdict(recipe), "first": first, "step": step, "slots": SLOTS}
-    process.stdin.write(json.dumps(task).encode() + b"\n" + b"\1" * SLOTS)
+    process.stdin.write(b"\1" * SLOTS)
     slots = np.frombuffer(memory, np.float32).reshape(SLOTS, size)
     return _Worker(process, slots, process.stdin, process.stdout)

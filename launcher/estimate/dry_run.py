@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.launcher.estimate.measure import Measured, measure
-from caffebench.launcher.plan.datacheck import count_records
-from caffebench.launcher.plan.plan import Plan
+from caffebench.launcher.data.records import count_records
+from caffebench.launcher.estimate.measured import Measured, measure
+from caffebench.launcher.plan.plan import Batch, Plan
 from caffebench.launcher.run.finished import finished_before
-from caffebench.launcher.run.scheduler import share_out
-from caffebench.launcher.run.supervisor import child_environment
+from caffebench.launcher.run.resources import child_environment, share_out
 from caffebench.launcher.show.progress import duration
 from caffebench.launcher.solver.solverfile import data_layers, parse_solver
 from caffebench.launcher.state.snapshots import newest_whole
@@ -68,20 +67,20 @@ class Estimate:
 COLUMNS = ("run", "iterations", "epochs", "images/s", "time", "memory", "snapshots")
 
 
-def dry_run(plans: Sequence[Plan], gpus: Sequence[int], jobs: int, say: Callable[[str], None]) -> tuple[str, int]:
-    """Measure all plans: a table as text, and the exit code; ``say`` hears how far it has got. Writes nothing."""
-    shares, threads = share_out(jobs, gpus, len(os.sched_getaffinity(0)))
+def dry_run(batch: Batch, say: Callable[[str], None]) -> tuple[str, int]:
+    """Measure all plans: a table as text, and the exit code; ``say`` gets how far it is. Writes nothing."""
+    share = share_out(batch.jobs, batch.gpus, len(os.sched_getaffinity(0)))[0]
     known: dict[tuple[str, str], list[Measured]] = {}
     estimates, code = [], 0
-    for number, plan in enumerate(plans, 1):
-        plan = replace(plan, gpus=shares[0], threads=plan.threads or threads)
-        say(f"{plan.run}: measuring, {number} of {len(plans)}")
+    for number, plan in enumerate(batch.plans, 1):
+        plan = replace(plan, gpus=share.gpus, threads=plan.threads or share.threads)
+        say(f"{plan.run}: measuring, {number} of {len(batch.plans)}")
         try:
             estimates.append(_estimate(plan, known, say))
         except CaffebenchError as error:
             estimates.append(Estimate(plan.run, 0, plan.max_iter, str(error)))
             code = max(code, error.exit_code)
-    return _table(estimates, jobs), code
+    return _table(estimates, batch.jobs), code
 
 
 def _estimate(plan: Plan, known: dict[tuple[str, str], list[Measured]], say: Callable[[str], None]) -> Estimate:

@@ -12,74 +12,27 @@ import math
 import os
 import re
 import resource
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from caffebench.common.errors import CaffebenchError
-from caffebench.common.isolated import module_command
+from caffebench.common.child_process import read_task
+from caffebench.launcher.estimate.measured import Measured
 from caffebench.launcher.plan.datacheck import expected_shape
 from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.solver.schedule import Phase, parse_phases
 from caffebench.launcher.solver.solverfile import data_layers, parse_solver, solver_type
 
-__all__ = ["Measured", "measure"]
+__all__ = ["main"]
 
 MEMORY_SHARE = 0.5
 """Of the memory that is available, for a net that is measured."""
 ENOUGH, STEPS, PATIENCE = 3.0, 5, 20.0
 """Steps are made for so many seconds and at least so many; fewer where they have taken longer than the last figure."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a phase of a run takes on this machine."""
-
-    until: int
-    """The iteration at which the phase ends."""
-    images: int
-    """Images in an iteration."""
-    seconds: float
-    """Of an iteration."""
-    test_seconds: float
-    """Of a test with all test nets."""
-    memory_bytes: int
-    """The most that the process has held."""
-    snapshot_bytes: int
-    """Weights and solver state."""
-    synthetic: bool
-    """The training data are not there, and loading them is not measured."""
-
-
-def measure(plan: Plan, environment: dict[str, str]) -> list[Measured]:
-    """Make a few steps of each phase in a process of its own. Raises ``CaffebenchError`` with what Caffe said."""
-    descriptor = os.memfd_create("plan")
-    try:
-        os.write(descriptor, plan.to_json().encode())
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        child = subprocess.run(
-            module_command("caffebench.launcher.estimate.measure", str(descriptor)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            pass_fds=(descriptor,),
-            env=environment,
-        )
-    finally:
-        os.close(descriptor)
-    if child.returncode:
-        lines = child.stderr.decode(errors="replace").strip().splitlines()
-        why = [line.partition("] ")[2] for line in lines if line.startswith("F") and "] " in line]
-        if child.returncode < 0 and not why:
-            name = signal.Signals(-child.returncode).name
-            why = [f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")]
-        raise CaffebenchError(f"{plan.run} cannot be measured: {[*lines, *why][-1].strip()}")
-    return [Measured(**one) for one in json.loads(child.stdout)]
 
 
 def main() -> None:
@@ -88,8 +41,7 @@ def main() -> None:
     from caffebench.launcher.run import ranks
 
     Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, then this process is the one to go
-    with open(int(sys.argv[1])) as file:
-        plan = Plan.from_json(file.read())
+    plan = read_task(Plan, int(sys.argv[1]))
     sys.path += plan.python_path
     caffe = import_caffe()
     caffe.init_log(2, True)  # errors alone

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from caffebench.launcher.state.restoring import check_shapes
-from caffebench.launcher.state.snapshots import read_weights
+from caffebench.common.events import CopiedWeights, WeightsEvent
+from caffebench.launcher.state.weights import check_shapes, read_weights
 
 __all__ = ["describe_weights", "load_weights"]
 
@@ -15,8 +14,8 @@ SHOWN = 6
 """Layers that are named of a longer list."""
 
 
-def load_weights(caffe: Any, net: Any, names: tuple[str, ...], say: Callable[[str, dict[str, Any]], None]) -> None:
-    """Copy layers by their names from ``.caffemodel`` files, as Caffe does; ``say`` gets an event that lists them.
+def load_weights(caffe: Any, net: Any, names: tuple[str, ...]) -> WeightsEvent:
+    """Copy layers by their names from ``.caffemodel`` files, as Caffe does: the event that lists them.
 
     Raises ``InputError`` where a layer of the same name has other shapes, or no layer is common to both.
     """
@@ -26,25 +25,25 @@ def load_weights(caffe: Any, net: Any, names: tuple[str, ...], say: Callable[[st
         saved = read_weights(Path(name)).shapes
         caffe.log(f"Finetuning from {name}")
         net.copy_from(name)
-        copied = [layer for layer in net.params if layer in saved]
+        copied = tuple(layer for layer in net.params if layer in saved)
         at_start = [layer for layer in at_start if layer not in copied]
-        files.append({"file": name, "copied": copied, "left_out": [one for one in saved if one not in net.params]})
-    say("weights", {"files": files, "at_start": at_start})
+        files.append(CopiedWeights(name, copied, tuple(one for one in saved if one not in net.params)))
+    return WeightsEvent(tuple(files), tuple(at_start))
 
 
-def describe_weights(event: dict[str, Any]) -> list[str]:
+def describe_weights(event: WeightsEvent) -> list[str]:
     """What the event of ``load_weights`` says, a sentence for each file."""
     sentences = []
-    for place, file in enumerate(event["files"], 1):
-        parts = [f"copied {_list(file['copied'])}"]
-        if file["left_out"]:
-            parts.append(f"left out {_list(file['left_out'])}, of which this net has no layer")
-        if event["at_start"] and place == len(event["files"]):
-            parts.append(f"left at their start {_list(event['at_start'])}, which no file has")
-        sentences.append(f"weights of {file['file']}: {'; '.join(parts)}")
+    for place, file in enumerate(event.files, 1):
+        parts = [f"copied {_list(file.copied)}"]
+        if file.left_out:
+            parts.append(f"left out {_list(file.left_out)}, of which this net has no layer")
+        if event.at_start and place == len(event.files):
+            parts.append(f"left at their start {_list(event.at_start)}, which no file has")
+        sentences.append(f"weights of {file.file}: {'; '.join(parts)}")
     return sentences
 
 
-def _list(layers: list[str]) -> str:
+def _list(layers: tuple[str, ...]) -> str:
     shown = ", ".join(layers[:SHOWN]) + (", ..." if len(layers) > SHOWN else "")
     return f"{len(layers)} layer{'s' if len(layers) != 1 else ''} ({shown})"

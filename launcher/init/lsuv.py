@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.events import InitEvent, SkippedInitEvent
 from caffebench.launcher.init.ortho import FloatArray, Orthonormal, single_threaded_lapack
 
 __all__ = ["LINEAR", "METHODS", "frozen_layers", "initialise"]
@@ -63,12 +64,21 @@ class _Layer:
         return CaffebenchError(f"LSUV: layer {self.name!r} ({self.type}) {why}")
 
 
+@dataclass(frozen=True)
+class _Scaling:
+    """The variance of a layer's output before and after, and the factor of its weights; None where not scaled."""
+
+    variance_before: float | None = None
+    variance_after: float | None = None
+    scale: float | None = None
+
+
 def initialise(
     net: Any,
     *,
     method: str,
     seed: int,
-    report: Callable[[dict[str, Any]], None] | None = None,
+    report: Callable[[InitEvent | SkippedInitEvent], None] | None = None,
     keep: Collection[str] = (),
 ) -> None:
     """Initialise the weights of every convolution and inner product of ``net``, a ``caffe.Net`` of phase TRAIN.
@@ -79,9 +89,7 @@ def initialise(
     biases and the statistics of BatchNorm included, is afterwards as it was. Layers named in ``keep`` are left
     alone; of layers that share their weights the first decides.
 
-    ``report`` gets one dict of JSON values for each layer with parameters, in net order, when all is done:
-    ``{"layer", "type", "shape", "variance_before", "variance_after", "scale"}`` (the last three are None with
-    ``ortho``) or ``{"layer", "type", "skipped": reason}``.
+    ``report`` gets one event for each layer with parameters, in net order, when all is done.
 
     ``lsuv`` takes exactly one batch from the data layers of the net and calls ``caffe.set_random_seed``: seed
     again before training. ``seed`` is 0 to 2**32 - 1. Raises ``InputError`` for an unknown method and
@@ -89,19 +97,28 @@ def initialise(
     """
     if method not in METHODS:
         raise InputError(f"unknown initialisation {method!r}: choose one of {', '.join(METHODS)}")
-    layers, reports = _find_layers(net, keep)
+    layers, skipped = _find_layers(net, keep)
     drawn = [layer.draw(seed) for layer in layers]
     with single_threaded_lapack(), ThreadPoolExecutor(1) as pool:
         # The matrices of the large layers are computed while the convolutions before them run.
         finished = pool.map(Orthonormal.finish, drawn)
+        scalings = {}
         if method == "ortho":
-            for layer, _ in zip(layers, finished, strict=True):
-                reports[layer.index] |= dict.fromkeys(("variance_before", "variance_after", "scale"))
+            scalings = {layer.index: _Scaling() for layer, _ in zip(layers, finished, strict=True)}
         elif layers:
-            _give_unit_variance(net, layers, finished, seed, reports)
-    if report is not None:
-        for index in sorted(reports):
-            report(reports[index])
+            scalings = _give_unit_variance(net, layers, finished, seed)
+    if report is None:
+        return
+    events: dict[int, InitEvent | SkippedInitEvent] = {
+        index: SkippedInitEvent(method, net._layer_names[index], net.layers[index].type, reason)
+        for index, reason in skipped.items()
+    }
+    for layer in layers:
+        events[layer.index] = InitEvent(
+            method, layer.name, layer.type, tuple(layer.weight.shape), **vars(scalings[layer.index])
+        )
+    for index in sorted(events):
+        report(events[index])
 
 
 def frozen_layers(definition: Any) -> set[str]:
@@ -112,31 +129,29 @@ def frozen_layers(definition: Any) -> set[str]:
     return {layer.name for layer in definition.layer if layer.param and layer.param[0].lr_mult == 0}
 
 
-def _find_layers(net: Any, keep: Collection[str]) -> tuple[list[_Layer], dict[int, dict[str, Any]]]:
-    """The layers to initialise, in net order, and by index the beginning of each report."""
+def _find_layers(net: Any, keep: Collection[str]) -> tuple[list[_Layer], dict[int, str]]:
+    """The layers to initialise, in net order, and by index why others with parameters are not."""
     layers: list[_Layer] = []
-    reports: dict[int, dict[str, Any]] = {}
+    skipped: dict[int, str] = {}
     owners: dict[int, int] = {}
     for index, name in enumerate(net._layer_names):
         kind, blobs = net.layers[index].type, list(net.layers[index].blobs)
         if not blobs:
             continue
-        reports[index] = {"layer": name, "type": kind}
         # Layers share a parameter by sharing its memory.
         owner = owners.setdefault(blobs[0].data.ctypes.data, index)
         if kind not in LINEAR:
-            reports[index]["skipped"] = _NOT_LINEAR.get(kind, f"LSUV is defined for {', '.join(LINEAR)}")
+            skipped[index] = _NOT_LINEAR.get(kind, f"LSUV is defined for {', '.join(LINEAR)}")
         elif name in keep:
-            reports[index]["skipped"] = "kept as it is"
+            skipped[index] = "kept as it is"
         elif owner != index:
-            reports[index]["skipped"] = f"shares the weights of {net._layer_names[owner]}"
+            skipped[index] = f"shares the weights of {net._layer_names[owner]}"
         else:
-            reports[index]["shape"] = list(blobs[0].shape)
             bottoms, tops = ([net._blobs[i] for i in ids(index)] for ids in (net._bottom_ids, net._top_ids))
             bias = blobs[1] if len(blobs) > 1 else None
             groups = _groups(kind, blobs[0], bottoms[0], tops[0])
             layers.append(_Layer(index, name, kind, blobs[0], bias, tops, groups))
-    return layers, reports
+    return layers, skipped
 
 
 def _groups(kind: str, weight: Any, bottom: Any, top: Any) -> int:
@@ -156,15 +171,14 @@ def _channel_axis(weight: Any) -> int:
     return 1 - len(weight.shape)
 
 
-def _give_unit_variance(
-    net: Any, layers: Sequence[_Layer], finished: Iterator[None], seed: int, reports: dict[int, dict[str, Any]]
-) -> None:
-    """Run the net once, up to the last of ``layers``, scaling each on the way; fill in their reports.
+def _give_unit_variance(net: Any, layers: Sequence[_Layer], finished: Iterator[None], seed: int) -> dict[int, _Scaling]:
+    """Run the net once, up to the last of ``layers``, scaling each on the way: how, by their index.
 
-    ``finished`` says, in turn, that the orthonormal weights of the next layer are written.
+    ``finished`` yields, in turn, once the orthonormal weights of the next layer are written.
     """
     import caffe
 
+    scalings = {}
     linear = {layer.index: layer for layer in layers}
     run = range(layers[-1].index + 1)
     # BatchNorm counts every forward pass of phase TRAIN into its statistics. This one is no part of training.
@@ -183,9 +197,10 @@ def _give_unit_variance(
         _, after = _moments([top.data for top in layer.tops])
         if not abs(after - 1) <= TOLERANCE:
             raise layer.refusal(f"has variance {after:.4g} after scaling: use smaller biases, these drown it")
-        reports[index] |= {"variance_before": before, "variance_after": after, "scale": scale}
+        scalings[index] = _Scaling(before, after, scale)
     for blob, data in untouched:
         blob.data[...] = data
+    return scalings
 
 
 def _unit_variance_scale(layer: _Layer) -> tuple[float, float]:

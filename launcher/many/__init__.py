@@ -1,1 +1,1 @@
-"""Runs on a cluster."""
+"""Where the runs of a command are trained: on this machine, or as jobs of a cluster."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from caffebench.launcher.run.divergence import watch_interval
-from caffebench.launcher.solver.solverfile import SolverFile
+from caffebench.launcher.solver.solverfile import SolverFile, watch_interval
 
 __all__ = ["adjust_solver"]
 

@@ -9,9 +9,10 @@ from typing import Any
 from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.data.records import read_records
 from caffebench.launcher.solver.solverfile import SolverFile, data_layers
 
-__all__ = ["check_data", "count_records", "expected_shape"]
+__all__ = ["check_data", "expected_shape"]
 
 MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "fashion": "fashion-mnist", "mnist": "mnist SRC"}
 """Profiles that make-lmdb has a source format for; any other is a folder of images."""
@@ -124,26 +125,14 @@ def _first(source: Path, phase: str, file: SolverFile) -> tuple[int, Any]:
             "or name another data root with --data-root DIR"
         )
     try:
-        with (
-            lmdb.open(str(source), readonly=True, lock=False, subdir=source.is_dir()) as environment,
-            environment.begin() as transaction,
-        ):
-            count = int(environment.stat()["entries"])
-            cursor = transaction.cursor()
+        with read_records(source) as (statistics, cursor):
+            count = int(statistics["entries"])
             datum = caffe_pb2().Datum.FromString(bytes(cursor.value())) if cursor.first() else None
     except lmdb.Error as error:
         raise InputError(f"{source}, which {file.path} {use}, is not an LMDB that can be read: {error}") from None
     except DecodeError:
         raise InputError(f"{source}, which {file.path} {use}, holds no Caffe Datum records") from None
     return count, datum
-
-
-def count_records(source: Path) -> int:
-    """The number of records of an LMDB."""
-    import lmdb
-
-    with lmdb.open(str(source), readonly=True, lock=False, subdir=source.is_dir()) as environment:
-        return int(environment.stat()["entries"])
 
 
 def _how_to_make(source: Path, file: SolverFile) -> str:

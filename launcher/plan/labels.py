@@ -12,6 +12,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.data.records import read_records
 from caffebench.launcher.solver.nets import BuiltNet, built_nets, channels
 from caffebench.launcher.solver.solverfile import SolverFile
 
@@ -146,15 +147,9 @@ def labels_of_lmdb(source: Path, _stamp: tuple[int, int] = (0, 0)) -> frozenset[
 
     Only the pages that hold them are read, not the images.
     """
-    import lmdb
-
     found: set[int] = set()
     end = time.monotonic() + BUDGET
-    with (
-        lmdb.open(str(source), readonly=True, lock=False, subdir=source.is_dir(), readahead=False) as environment,
-        environment.begin(buffers=True) as transaction,
-    ):
-        cursor = transaction.cursor()
+    with read_records(source, readahead=False, buffers=True) as (_, cursor):
         for number, record in enumerate(cursor.iternext(keys=False)):
             found.add(_label(record))
             if number % 1000 == 0 and time.monotonic() > end:

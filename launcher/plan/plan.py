@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +10,12 @@ from caffebench.launcher.plan.labels import LabelUse
 from caffebench.launcher.solver.identity import Identity
 from caffebench.launcher.state.paths import RunPaths
 
-__all__ = ["Outcome", "Plan", "Status"]
-
-Status = Literal["done", "stopped", "crashed", "not_converged", "refused"]
+__all__ = ["Batch", "Plan"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run. Everything in it is plain data: it travels to the child, or to a cluster node, as JSON."""
+    """One run. Everything in it is plain data: it travels to the child as JSON."""
 
     run: str
     prototxt: str
@@ -66,40 +63,15 @@ class Plan:
         """Processes that load the training data; 0 leaves that to Caffe's own layer."""
         return int((self.header.get("loader") or {}).get("workers", 0))
 
-    def to_json(self) -> str:
-        """The plan as one JSON object."""
-        return json.dumps(asdict(self), default=str)  # YAML knows dates
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The plan that ``to_json`` wrote."""
-        data = json.loads(text)
-        tuples = {name: tuple(data[name]) for name in ("gpus", "weights", "notes", "python_path")}
-        uses = tuple(LabelUse(**use) for use in data["label_uses"])
-        return cls(**{**data, **tuples, "label_uses": uses, "identity": Identity(**data["identity"])})
-
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended. ``refused`` is an error in what was asked for, found when the run was to start."""
+class Batch:
+    """What one command trains: its plans, and what they share."""
 
-    run: str
-    status: Status
-    iteration: int
-    reason: str
-    log: Path | None = None
-    accuracy: float | None = None
-    """Of the test of the final weights, where the run is done."""
-    test_loss: float | None = None
-
-    @property
-    def score(self) -> str:
-        """What a finished run has come to, in words; empty where it was not tested."""
-        if self.accuracy is not None:
-            return f"accuracy {self.accuracy:.4f}"
-        return "" if self.test_loss is None else f"test loss {self.test_loss:.4g}"
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code that this outcome alone stands for (INTERFACE: 0 done, 1 failed, 2 input, 3 stopped)."""
-        return {"done": 0, "stopped": 3, "refused": 2}.get(self.status, 1)
+    plans: tuple[Plan, ...]
+    jobs: int
+    """How many of them run at a time."""
+    gpus: tuple[int, ...]
+    """The GPUs of all; none means the CPU."""
+    notes: tuple[str, ...]
+    """What the user is to know before anything runs, a sentence each."""

@@ -3,65 +3,59 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine import fast
 from caffebench.engine.features import caffe_has_gpu, caffe_has_nccl
+from caffebench.launcher.gpu.devices import choose_gpus, count_gpus
 from caffebench.launcher.plan.adjust import adjust_solver
 from caffebench.launcher.plan.datacheck import check_data
-from caffebench.launcher.plan.devices import choose_gpus, count_gpus
 from caffebench.launcher.plan.feasible import check_feasible
 from caffebench.launcher.plan.labels import check_labels
 from caffebench.launcher.plan.naming import RunRequest, request_runs
-from caffebench.launcher.plan.plan import Plan
+from caffebench.launcher.plan.options import RunOptions
+from caffebench.launcher.plan.plan import Batch, Plan
 from caffebench.launcher.plan.pythonlayers import check_python_layers
 from caffebench.launcher.solver.identity import identify
 from caffebench.launcher.solver.schedule import learning_rate, parse_phases
 from caffebench.launcher.solver.solverfile import SolverFile, data_layers, read_solver
 from caffebench.launcher.state.adopt import check_adoptable
-from caffebench.launcher.state.record import BrokenSnapshotError
-from caffebench.launcher.state.snapshots import read_weights
+from caffebench.launcher.state.paths import BrokenSnapshotError
+from caffebench.launcher.state.weights import read_weights
 
 __all__ = ["make_plans", "parse_duration", "same_images"]
 
 
-def make_plans(
-    prototxt: Sequence[Path],
-    *,
-    gpu: str | None = None,
-    cpu: bool = False,
-    jobs: int = 1,
-    name: str | None = None,
-    seed: int | None = None,
-    seeds: str | None = None,
-    **options: Any,
-) -> tuple[int, tuple[int, ...], list[Plan], list[str]]:
-    """The number of jobs, the GPUs, a plan for each file, and notes for the user.
+def make_plans(options: RunOptions) -> Batch:
+    """A plan for each file that the options name, or for each file and seed.
 
-    Options are those of the command line. Raises ``InputError`` for the first thing that is wrong.
+    Raises ``InputError`` for the first thing that is wrong.
     """
+    jobs = 1 if options.jobs is None else options.jobs
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: at least one run has to run at a time")
-    if options.get("layers") == "fast" and not fast.is_built():
+    fast_layers = options.layers == "fast"
+    if fast_layers and not fast.is_built():
         raise InputError("--layers fast: the installed Caffe has no fast layers: run install-caffe, which builds them")
     built = caffe_has_gpu()
-    gpus = choose_gpus(gpu, cpu, built=built, present=count_gpus() if built else 0)
-    notes = [] if gpu is not None or cpu else [_device_note(gpus, built)]
-    if gpus and options.get("layers") == "fast":
+    gpus = choose_gpus(options.gpu, options.cpu, built=built, present=count_gpus() if built else 0)
+    notes = [] if options.gpu is not None or options.cpu else [_device_note(gpus, built)]
+    if gpus and fast_layers:
         raise InputError("--layers fast: the fast layers are for the CPU: add --cpu")
-    requests = request_runs(prototxt, name=name, seed=seed, seeds=seeds)
+    requests = request_runs(options.prototxt, name=options.name, seed=options.seed, seeds=options.seeds)
     files = [read_solver(request.prototxt) for request in requests]
-    plans = [_make_plan(file, request, gpus, notes, **options) for file, request in zip(files, requests, strict=True)]
-    notes = list(dict.fromkeys(notes))  # runs of one file that differ in the seed alone
+    plans = []
+    for file, request in zip(files, requests, strict=True):
+        plan, of_plan = _make_plan(file, request, gpus, options)
+        plans.append(plan)
+        notes += [note for note in of_plan if note not in notes]  # runs of one file may differ in the seed alone
     jobs = min(jobs, len(plans))
     if len(gpus) > 1 and jobs == 1:
         if not caffe_has_nccl():
             raise InputError(
-                f"--gpu {gpu}: this Caffe was built without NCCL and trains a run on one GPU only: build one with "
-                f"install-caffe --cuda --nccl, or train {len(gpus)} runs at a time with --jobs {len(gpus)}"
+                f"--gpu {options.gpu}: this Caffe was built without NCCL and trains a run on one GPU only: build one "
+                f"with install-caffe --cuda --nccl, or train {len(gpus)} runs at a time with --jobs {len(gpus)}"
             )
         notes.append(
             f"{len(gpus)} GPUs train together: the batch size in the file is that of each GPU, so every iteration "
@@ -72,7 +66,7 @@ def make_plans(
         raise InputError(
             f"--jobs {jobs} needs as many GPUs, a run each, and there are {len(gpus)}: use --jobs {len(gpus)}"
         )
-    return jobs, gpus, plans, notes
+    return Batch(tuple(plans), jobs, gpus, tuple(notes))
 
 
 def _device_note(gpus: tuple[int, ...], built: bool) -> str:
@@ -92,36 +86,18 @@ def same_images(file: SolverFile, gpus: int) -> list[str]:
 
 
 def _make_plan(
-    file: SolverFile,
-    request: RunRequest,
-    gpus: tuple[int, ...],
-    notes: list[str],
-    *,
-    init: str | None = None,
-    weights: Path | None = None,
-    snapshot: Path | None = None,
-    logs: Path = Path("logs"),
-    snapshots: Path = Path("snapshots"),
-    data_root: Path | None = None,
-    max_iter: int | None = None,
-    time_limit: str | None = None,
-    allow_python_layers: bool = False,
-    dry_run: bool = False,
-    **others: Any,
-) -> Plan:
+    file: SolverFile, request: RunRequest, gpus: tuple[int, ...], options: RunOptions
+) -> tuple[Plan, list[str]]:
+    """The plan of one run, and what the user is to know of it."""
     solver, header = file.solver, file.header
-    chosen = init or header.get("init", "none")
-    if weights is not None and init not in (None, "none"):
-        raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
-    if snapshot is not None and (weights is not None or init not in (None, "none")):
-        raise InputError("--snapshot and --weights or --init exclude each other: a snapshot has its weights with it")
-    named = () if snapshot is not None else _check_weights(file, weights)
-    chosen = "none" if named or snapshot is not None else chosen
-    identity = identify(file, init=chosen, weights=named, snapshot=snapshot, seed=request.seed)
-    if data_root is not None:
-        file.move_data(data_root)
-    if max_iter is not None:
-        solver.max_iter = max_iter
+    snapshot = options.snapshot
+    weights = _starting_weights(file, options)
+    init = "none" if weights or snapshot is not None else options.init or header.get("init", "none")
+    identity = identify(file, init=init, weights=weights, snapshot=snapshot, seed=request.seed)
+    if options.data_root is not None:
+        file.move_data(options.data_root)
+    if options.max_iter is not None:
+        solver.max_iter = options.max_iter
     if snapshot is not None and (reached := check_adoptable(snapshot)) > solver.max_iter:
         raise InputError(
             f"--snapshot {snapshot} is of iteration {reached}, and {file.path} ends at {solver.max_iter}: raise "
@@ -138,14 +114,12 @@ def _make_plan(
         if gpus:
             _prefer_caffe_engine(file)
     check_feasible(file)
-    notes += check_data(file, may_be_missing=dry_run)
+    data_notes = check_data(file, may_be_missing=options.dry_run)
     label_uses = check_labels(file)
-    code, python_path = check_python_layers(file, allow=allow_python_layers)
-    notes += code
+    python_layers = check_python_layers(file, allow=options.allow_python_layers)
     _check_header(file)
-    said = adjust_solver(file, snapshots=str(snapshots / request.run), on_gpu=bool(gpus))
-    notes += said
-    return Plan(
+    overruled = adjust_solver(file, snapshots=str(options.snapshots / request.run), on_gpu=bool(gpus))
+    plan = Plan(
         run=request.run,
         identity=identity,
         prototxt=str(file.path),
@@ -153,19 +127,35 @@ def _make_plan(
         max_iter=solver.max_iter,
         seed=seed,
         header=header,
-        logs=str(logs),
-        snapshots=str(snapshots),
-        init=chosen,
-        weights=named,
+        logs=str(options.logs),
+        snapshots=str(options.snapshots),
+        init=init,
+        weights=weights,
         snapshot=None if snapshot is None else str(snapshot),
         gpus=gpus,
-        notes=tuple(said),
+        layers=options.layers,
+        notes=tuple(overruled),
         label_uses=label_uses,
         threads=1 if deterministic else None,
-        time_limit=None if time_limit is None else parse_duration(time_limit),
-        python_path=python_path,
-        **others,
+        resume=options.resume,
+        fresh=options.fresh,
+        keep_snapshots=options.keep_snapshots,
+        time_limit=None if options.time_limit is None else parse_duration(options.time_limit),
+        retries=options.retries,
+        keep_going=options.keep_going,
+        python_path=python_layers.folders,
     )
+    return plan, [*data_notes, *python_layers.notes, *overruled]
+
+
+def _starting_weights(file: SolverFile, options: RunOptions) -> tuple[str, ...]:
+    """The files of weights to start from. Raises ``InputError`` where options exclude each other."""
+    initialised = options.init not in (None, "none")
+    if options.weights is not None and initialised:
+        raise InputError("--weights and --init exclude each other: weights from a file need no initialisation")
+    if options.snapshot is not None and (options.weights is not None or initialised):
+        raise InputError("--snapshot and --weights or --init exclude each other: a snapshot has its weights with it")
+    return () if options.snapshot is not None else _check_weights(file, options.weights)
 
 
 def _check_header(file: SolverFile) -> None:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine.pythonlayers import find_module
 from caffebench.launcher.solver.solverfile import SolverFile
 
-__all__ = ["check_python_layers", "import_python_layers"]
+__all__ = ["PythonLayers", "check_python_layers", "import_python_layers"]
 
 
-def check_python_layers(file: SolverFile, *, allow: bool) -> tuple[list[str], tuple[str, ...]]:
-    """A note for each module that Caffe will import, and the folders that it needs beside Python's own.
+@dataclass(frozen=True)
+class PythonLayers:
+    """The modules that Caffe will import for a run's nets."""
+
+    notes: tuple[str, ...] = ()
+    """Whose code each of them is, a sentence each."""
+    folders: tuple[str, ...] = ()
+    """The folders that they need beside Python's own."""
+
+
+def check_python_layers(file: SolverFile, *, allow: bool) -> PythonLayers:
+    """The Python layers of a solver's nets.
 
     ``allow`` lets modules be taken from the folders of the prototxt and its net. Raises ``InputError`` for a module
     that is nowhere, and for one that is only there and not allowed.
@@ -40,7 +51,7 @@ def check_python_layers(file: SolverFile, *, allow: bool) -> tuple[list[str], tu
             )
         beside = beside or module.beside
         notes.append(f"{what} runs the Python module {name} ({module.file})")
-    return notes, tuple(str(folder.absolute()) for folder in file.folders) if beside else ()
+    return PythonLayers(tuple(notes), tuple(str(folder.absolute()) for folder in file.folders) if beside else ())
 
 
 def import_python_layers(parameter: Any) -> None:

@@ -7,20 +7,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Divergence", "LossReader", "TestLoss", "chance_loss", "layer_not_finite", "watch_interval"]
+__all__ = ["Divergence", "LossReader", "TestLoss", "chance_loss", "layer_not_finite"]
 
 DEAD_SOFTMAX = 87.3365
 """-log(FLT_MIN): the loss of a softmax that is certain and wrong for every image."""
 DEAD_FOR = 3
 FAR, FAR_FOR, FAR_SHARE = 3.0, 20, 0.05
 """Beyond hope: FAR times the loss of guessing, FAR_FOR looks in a row and for that share of all iterations."""
-LOOKS = 100
-"""Looks at the loss in a run whose solver displays nothing."""
-
-
-def watch_interval(parameter: Any) -> int:
-    """Iterations between two looks at the loss: those of ``display`` of a ``SolverParameter``, which may be 0."""
-    return int(parameter.display) or max(1, parameter.max_iter // LOOKS)
 
 
 class LossReader:

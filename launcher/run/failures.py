@@ -7,6 +7,7 @@ import shutil
 import signal
 from dataclasses import dataclass
 
+from caffebench.common.events import RankEvent
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.state.paths import RunPaths
 
@@ -48,8 +49,8 @@ def explain(code: int, tail: LogTail, paths: RunPaths) -> Failure:
         device = DEVICE.search(tail.fatal) is not None
         return Failure(f"Caffe gave up: {_cause(tail.fatal)}", iteration, retry=device or tail.started, fatal=True)
     if code == -signal.SIGIO:  # one of several GPUs' processes has ended (ranks.py); its guard says how, if it is left
-        rank = tail.events.get("rank")
-        how = f"GPU {rank['gpu']} {rank['how']}" if rank else "another GPU ended"
+        rank = tail.event(RankEvent)
+        how = f"GPU {rank.gpu} {rank.how}" if rank else "another GPU ended"
         return Failure(f"Caffe's process on {how}", iteration, retry=True)
     if code < 0:
         name = signal.Signals(-code).name

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from caffebench.common.errors import InputError
-from caffebench.launcher.plan.plan import Outcome, Plan
+from caffebench.common.events import EndEvent, RunEvent
+from caffebench.launcher.plan.outcome import Outcome
+from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.show.logtail import LogTail
-from caffebench.launcher.solver.identity import Earlier, check_same_file, read_earlier
+from caffebench.launcher.solver.identity import Identity, check_same_file, read_identity
 from caffebench.launcher.solver.solverfile import differences, parse_solver
-from caffebench.launcher.state.record import BrokenSnapshotError, Record, read_record
+from caffebench.launcher.state.paths import BrokenSnapshotError, RunPaths
+from caffebench.launcher.state.record import SnapshotMetadata, read_record
 from caffebench.launcher.state.snapshots import check
 
 __all__ = ["finished", "finished_before"]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the log of a run's last session says."""
+
+    log: Path
+    tail: LogTail
+    identity: Identity | None
+    """None where it has none, as logs of other programs and of before."""
+    seed: int | None
+    end: EndEvent | None
+    """Its end line; None where it was killed."""
+
+
+def _read_earlier(paths: RunPaths) -> Earlier | None:
+    """What there is of a run's last session; None where it has none."""
+    sessions = paths.sessions()
+    if not sessions:
+        return None
+    tail = LogTail.of_file(paths.log(sessions[-1]))
+    run = tail.event(RunEvent)
+    identity, seed = (None, None) if run is None else (read_identity(run.identity), run.seed)
+    return Earlier(tail.path, tail, identity, seed, tail.event(EndEvent))
 
 
 def finished(run: str, iteration: int, reason: str, tail: LogTail) -> Outcome:
@@ -23,22 +53,24 @@ def finished_before(plan: Plan) -> Outcome | None:
 
     Raises ``InputError`` where that run was of another file, or of another net or solver.
     """
-    before = read_earlier(plan.paths)
+    before = _read_earlier(plan.paths)
     if before is None:
         return None
     check_same_file(before.identity, plan.identity, f"the log {before.log}", plan.run)
     end = before.end
-    if end.get("status") == "done" and end["iteration"] >= plan.max_iter:
-        _check_finished(plan, before)
-        if _is_damaged(plan, end["iteration"]):
+    if end is None:
+        return None
+    if end.status == "done" and end.iteration >= plan.max_iter:
+        _check_finished(plan, before, end.iteration)
+        if _is_damaged(plan, end.iteration):
             return None  # trained again from the snapshot before, it comes to the same weights
         edited = before.identity is not None and before.identity.file != plan.identity.file
         since = " (what its file has other than then makes no difference to its weights)" if edited else ""
         reason = f"it was finished before{since}; --fresh starts it over"
-        return finished(plan.run, end["iteration"], reason, before.tail)
-    if end.get("status") == "not_converged" and not plan.keep_going:
-        reason = f"{end['reason']}; --keep-going trains it on, --fresh starts it over"
-        return Outcome(plan.run, "not_converged", end["iteration"], reason, before.log)
+        return finished(plan.run, end.iteration, reason, before.tail)
+    if end.status == "not_converged" and not plan.keep_going:
+        reason = f"{end.reason}; --keep-going trains it on, --fresh starts it over"
+        return Outcome(plan.run, "not_converged", end.iteration, reason, before.log)
     return None
 
 
@@ -54,9 +86,8 @@ def _is_damaged(plan: Plan, iteration: int) -> bool:
     return False
 
 
-def _check_finished(plan: Plan, before: Earlier) -> None:
-    """Make sure that a finished run is what is asked for."""
-    iteration = before.end["iteration"]
+def _check_finished(plan: Plan, before: Earlier, iteration: int) -> None:
+    """Make sure that a run which was finished at ``iteration`` is what is asked for."""
     changed = before.identity.changes(plan.identity) if before.identity else []
     if iteration > plan.max_iter:
         changed.append(f"max_iter: {iteration} -> {plan.max_iter}")
@@ -75,7 +106,7 @@ def _check_finished(plan: Plan, before: Earlier) -> None:
     )
 
 
-def _record(plan: Plan, iteration: int) -> Record | None:
+def _record(plan: Plan, iteration: int) -> SnapshotMetadata | None:
     try:
         return read_record(plan.paths.snapshot(iteration).record)
     except (BrokenSnapshotError, OSError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import ctypes
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -17,23 +16,24 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
+from caffebench.common.child_process import block_sigterm, die_with, ignore_stop_signals, read_task, task_file
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.events import RankEvent, event_message
 from caffebench.common.isolated import module_command
-from caffebench.common.lifeline import die_with, leave_signals_to_parent, sheltered
 from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher.plan.plan import Plan
-from caffebench.launcher.show.logtail import glog_line, log_event
+from caffebench.launcher.run.tasks import RankTask
+from caffebench.launcher.show.logtail import glog_line
 from caffebench.launcher.solver.schedule import Phase
 
-__all__ = ["Team", "main", "use_gpu"]
+__all__ = ["RankGroup", "main", "use_gpu"]
 
 UID_BYTES = 128
 """``NCCL_UNIQUE_ID_BYTES``."""
 GRACE = 5.0
-"""Seconds in which rank 0, before it is ended for another's failure, may tell of one of its own."""
+"""Seconds in which rank 0, before it is ended for another's failure, may report one of its own."""
 LIFELINE = 0
 """A guard's standard input: the end of rank 0's pipe that keeps rank 0 alive."""
 
@@ -48,7 +48,7 @@ def use_gpu(caffe: Any, gpus: Sequence[int], rank: int) -> None:
         caffe.set_multiprocess(True)
 
 
-class Team:
+class RankGroup:
     """The other ranks of a phase, started by rank 0."""
 
     def __init__(self, caffe: Any, plan: Plan, phase: Phase, *, seed: int, resume_from: int | None) -> None:
@@ -59,26 +59,14 @@ class Team:
         self.guards: list[subprocess.Popen[bytes]] = []
         self.lifelines: list[int] = []
         for rank in range(1, len(plan.gpus)):
-            assignment = {
-                "parent": os.getpid(),
-                "plan": plan.to_json(),
-                "phase": asdict(phase),
-                "seed": seed,
-                "resume_from": resume_from,
-                "rank": rank,
-                "uid": base64.b64encode(self.uid).decode(),
-            }
-            descriptor = os.memfd_create("assignment")
-            os.write(descriptor, json.dumps(assignment).encode())
-            os.lseek(descriptor, 0, os.SEEK_SET)
+            task = RankTask(os.getpid(), plan, phase, seed, resume_from, rank, base64.b64encode(self.uid).decode())
             guarded, lifeline = os.pipe()
             die_with_reader(lifeline)
-            command = module_command("caffebench.launcher.run.ranks", str(descriptor))
-            with sheltered():
+            with task_file(task) as descriptor, block_sigterm():
+                command = module_command("caffebench.launcher.run.ranks", str(descriptor))
                 self.guards.append(subprocess.Popen(command, stdin=guarded, pass_fds=(descriptor,)))
             self.lifelines.append(lifeline)
             os.close(guarded)
-            os.close(descriptor)
 
     def join(self, solver: Any) -> None:
         """Connect rank 0's solver; returns when all ranks have the same weights."""
@@ -105,7 +93,7 @@ def die_with_reader(descriptor: int) -> None:
 
 
 def new_uid() -> bytes:
-    """What the ranks of one team know each other by, of ``UID_BYTES`` bytes. Raises ``CaffebenchError``.
+    """What the ranks of one group know each other by, of ``UID_BYTES`` bytes. Raises ``CaffebenchError``.
 
     pycaffe's ``NCCL.new_uid`` gives, under Python 3, only those before the first zero byte (``_caffe.cpp``): that cuts
     off the address at which rank 0 is to be found. Caffe has loaded the library that is named here.
@@ -132,10 +120,9 @@ def connect(caffe: Any, solver: Any, uid: bytes) -> Any:
 
 def main() -> None:
     """Be one of the ranks from 1 on, and its guard."""
-    with open(int(sys.argv[1]), "rb") as file:
-        assignment = json.load(file)
-    die_with(assignment["parent"])
-    leave_signals_to_parent()
+    task = read_task(RankTask, int(sys.argv[1]))
+    die_with(task.parent)
+    ignore_stop_signals()
     # Caffe's ranks wait for one another without end, so they live and die together: this process, the guard, ends when
     # its rank fails or rank 0 lets go of it, its rank is ended with it, and rank 0 when no one holds the lifeline.
     guard = os.getpid()
@@ -145,9 +132,8 @@ def main() -> None:
         if status:
             code = os.waitstatus_to_exitcode(status)
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-            rank = assignment["rank"]
-            gpu = Plan.from_json(assignment["plan"]).gpus[rank]
-            sys.stderr.write(glog_line(log_event("rank", {"rank": rank, "gpu": gpu, "how": how})))
+            event = RankEvent(task.rank, task.plan.gpus[task.rank], how)
+            sys.stderr.write(glog_line(event_message(event)))
             sys.stderr.flush()
             time.sleep(GRACE)
         else:
@@ -156,10 +142,10 @@ def main() -> None:
     die_with(guard)
     code = 1
     try:
-        _train(assignment)
+        _train(task)
         code = 0
     except CaffebenchError as error:
-        print(f"rank {assignment['rank']}: {error}", file=sys.stderr)
+        print(f"rank {task.rank}: {error}", file=sys.stderr)
     except Exception:
         traceback.print_exc()
     finally:
@@ -167,29 +153,21 @@ def main() -> None:
         os._exit(code)  # not through the ends of Caffe's data threads
 
 
-def _train(assignment: dict[str, Any]) -> None:
-    from caffebench.launcher.run.solver_setup import start
+def _train(task: RankTask) -> None:
+    from caffebench.launcher.run.solver_setup import prepare_solver
 
-    plan, phase, rank = Plan.from_json(assignment["plan"]), Phase(**assignment["phase"]), assignment["rank"]
-    sys.path += plan.python_path
+    sys.path += task.plan.python_path
     caffe = import_caffe()
     caffe.init_log(1, True)  # warnings and worse: the log is that of rank 0
-    leave_signals_to_parent()  # glog has put its own handler of SIGTERM there
-    use_gpu(caffe, plan.gpus, rank)
-    training = start(
-        caffe,
-        plan,
-        phase,
-        seed=assignment["seed"],
-        resume_from=assignment["resume_from"],
-        changed=[],
-        say=lambda event, content: None,
-        rank=rank,
+    ignore_stop_signals()  # glog has put its own handler of SIGTERM there
+    use_gpu(caffe, task.plan.gpus, task.rank)
+    training = prepare_solver(
+        caffe, task.plan, task.phase, seed=task.seed, resume_from=task.resume_from, rank=task.rank
     )
     solver = training.solver
     solver.add_callback(lambda: training.prepare(solver.iter), lambda: None)
-    nccl = connect(caffe, solver, base64.b64decode(assignment["uid"]))
-    solver.step(phase.until - solver.iter)
+    nccl = connect(caffe, solver, base64.b64decode(task.uid))
+    solver.step(task.phase.until - solver.iter)
     del nccl
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -11,30 +10,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from caffebench.common.child_process import task_file
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.events import EndEvent, Event, ResumeEvent, WeightsEvent, event_message
 from caffebench.common.isolated import module_command
 from caffebench.launcher.init.finetuning import describe_weights
-from caffebench.launcher.plan.plan import Outcome, Plan, Status
+from caffebench.launcher.plan.outcome import EXIT_CODES, Outcome, Status
+from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.run.failures import Failure, disk_is_full, explain
 from caffebench.launcher.run.finished import finished, finished_before
-from caffebench.launcher.run.stopper import Stopper
-from caffebench.launcher.run.training import StopRequest
-from caffebench.launcher.run.worker import EXIT_CODES
-from caffebench.launcher.show.logtail import LogTail, glog_line, log_event
+from caffebench.launcher.run.resources import child_environment
+from caffebench.launcher.run.stopping import LauncherStop, StopReason
+from caffebench.launcher.run.tasks import WorkerTask
+from caffebench.launcher.show.logtail import LogTail, glog_line
 from caffebench.launcher.show.runlog import RunLog
-from caffebench.launcher.solver.identity import check_same_file, read_identity
+from caffebench.launcher.solver.identity import check_same_file
 from caffebench.launcher.solver.solverfile import differences, parse_solver, solver_type
 from caffebench.launcher.state.adopt import adopt_snapshot
 from caffebench.launcher.state.record import read_record
 from caffebench.launcher.state.seeds import new_seed
 from caffebench.launcher.state.snapshots import newest_whole
 
-__all__ = ["Watch", "child_environment", "run_one"]
+__all__ = ["Watch", "run_one"]
 
 POLL = 0.2
-"""Seconds between two looks at a child that says nothing."""
+"""Seconds between two checks of a child that logs nothing."""
 BREATH = 0.01
 """Seconds in which lines of the log may gather."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
@@ -43,15 +44,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 
 @dataclass
 class Watch:
-    """Who wants to know about a run: ``say`` gets sentences for people, ``look`` the log read so far."""
+    """Who wants to know about a run: ``say`` gets sentences for people, ``update`` the log read so far."""
 
     say: Callable[[str], None] = field(default=lambda _text: None)
-    look: Callable[[LogTail], None] = field(default=lambda _tail: None)
+    update: Callable[[LogTail], None] = field(default=lambda _tail: None)
 
 
-def run_one(plan: Plan, *, stopper: Stopper | None = None, watch: Watch | None = None) -> Outcome:
+def run_one(plan: Plan, *, stop: LauncherStop | None = None, watch: Watch | None = None) -> Outcome:
     """Train one run to its end, a stop or a failure that no retry can help; never raises for a failed run."""
-    supervisor = _Supervisor(plan, stopper or Stopper(), watch or Watch())
+    supervisor = _Supervisor(plan, stop or LauncherStop(), watch or Watch())
     try:
         return supervisor.run()
     except InputError as error:
@@ -65,13 +66,13 @@ def run_one(plan: Plan, *, stopper: Stopper | None = None, watch: Watch | None =
 
 
 class _Supervisor:
-    def __init__(self, plan: Plan, stopper: Stopper, watch: Watch) -> None:
-        self.plan, self.stopper, self.watch = plan, stopper, watch
+    def __init__(self, plan: Plan, stop: LauncherStop, watch: Watch) -> None:
+        self.plan, self.stop, self.watch = plan, stop, watch
         self.paths = plan.paths
         self.deadline = None if plan.time_limit is None else time.monotonic() + plan.time_limit
         self.iteration = 0
         self.log: Path | None = None
-        self.said: set[str] = set()
+        self.reported: set[str] = set()
         """Events of the present session that people were told of."""
 
     def run(self) -> Outcome:
@@ -102,7 +103,7 @@ class _Supervisor:
         failures: list[Failure] = []
         while True:
             outcome, failure = self._session(lock)
-            if failure is None or self.stopper.asked:
+            if failure is None or self.stop.requested:
                 return outcome
             again = failures[-1:] == [failure]
             failures.append(failure)
@@ -114,65 +115,54 @@ class _Supervisor:
             self.watch.say(
                 f"{self.plan.run}: {failure.message}; retry {len(failures)} of {self.plan.retries} in {pause:.0f} s"
             )
-            self.stopper.wait(pause)
-            if self.stopper.asked:
+            self.stop.wait(pause)
+            if self.stop.requested:
                 return Outcome(self.plan.run, "stopped", self.iteration, "asked to stop", self.log)
 
     def _session(self, lock: int) -> tuple[Outcome, Failure | None]:
         """One child process from start to end."""
         self.paths.discard_unfinished()
         resume_from = newest_whole(self.paths, self.watch.say)
-        seed, changed = self._settle(resume_from)
+        seed, changed = self._choose_seed(resume_from)
         log = RunLog(self.paths, self.watch.say)
         try:
             self.log = log.path
             where = "from the start" if resume_from is None else f"from iteration {resume_from}"
             self.watch.say(f"{self.plan.run}: training {where}, log {self.log}")
-            assignment = {
-                "parent": os.getpid(),
-                "plan": self.plan.to_json(),
-                "session": log.session,
-                "seed": seed,
-                "resume_from": resume_from,
-                "changed": changed,
-                "deadline": self.deadline,
-            }
-            with self._start(assignment, lock, log) as child:
+            task = WorkerTask(os.getpid(), self.plan, log.session, seed, resume_from, changed, self.deadline)
+            with self._start(task, lock, log) as child:
                 log.child = child.pid
                 try:
-                    self._follow(child, log)
+                    self._monitor(child, log)
                 finally:
                     if child.poll() is None:
                         child.kill()
-                outcome, failure = self._judge(child.wait(), log)
+                outcome, failure = self._interpret_exit(child.wait(), log)
         finally:
             log.close()
         return self._with_log(outcome, log, failure)
 
-    def _start(self, assignment: dict[str, Any], lock: int, log: RunLog) -> subprocess.Popen[bytes]:
-        descriptor = os.memfd_create("assignment")
+    def _start(self, task: WorkerTask, lock: int, log: RunLog) -> subprocess.Popen[bytes]:
         try:
-            os.write(descriptor, json.dumps(assignment).encode())
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            return subprocess.Popen(
-                module_command("caffebench.launcher.run.worker", str(descriptor)),
-                stdin=log.answers,
-                stdout=log.sink,
-                stderr=log.sink,
-                pass_fds=(lock, descriptor),
-                env=child_environment(self.plan),
-                start_new_session=True,  # Ctrl-C is for the launcher alone, which then tells its children
-            )
+            with task_file(task) as descriptor:
+                return subprocess.Popen(
+                    module_command("caffebench.launcher.run.worker", str(descriptor)),
+                    stdin=log.answers,
+                    stdout=log.sink,
+                    stderr=log.sink,
+                    pass_fds=(lock, descriptor),
+                    env=child_environment(self.plan),
+                    start_new_session=True,  # Ctrl-C is for the launcher alone, which then asks its children
+                )
         finally:
-            os.close(descriptor)
             log.close_child_ends()
 
-    def _settle(self, resume_from: int | None) -> tuple[int, list[str]]:
+    def _choose_seed(self, resume_from: int | None) -> tuple[int, tuple[str, ...]]:
         """The seed, and what was changed in the prototxt since the snapshot."""
         record = read_record(self.paths.snapshot(resume_from).record) if resume_from is not None else None
         if record is None:
-            return (new_seed() if self.plan.seed is None else self.plan.seed), []
-        state, identity = self.paths.snapshot(record.iteration).state, read_identity(record.identity)
+            return (new_seed() if self.plan.seed is None else self.plan.seed), ()
+        state, identity = self.paths.snapshot(record.iteration).state, record.identity
         check_same_file(identity, self.plan.identity, f"the snapshot {state}", self.plan.run)
         if record.iteration > self.plan.max_iter:
             raise InputError(
@@ -198,31 +188,31 @@ class _Supervisor:
                 f"{self.plan.run}: {self.plan.prototxt} was changed since iteration {record.iteration}: "
                 f"{'; '.join(changed[:4])}{more}; training goes on with the new values"
             )
-        return record.seed, changed
+        return record.seed, tuple(changed)
 
-    def _follow(self, child: subprocess.Popen[bytes], log: RunLog) -> None:
+    def _monitor(self, child: subprocess.Popen[bytes], log: RunLog) -> None:
         """Wait for the child, passing on what it logs and what is asked of it."""
         told = False
-        looked = 0.0
-        self.said.clear()
+        updated = 0.0
+        self.reported.clear()
         tail = log.tail
         ended = os.pidfd_open(child.pid)
         with select.epoll() as news:  # asleep but for lines of the log, an end and a request to stop
             try:
                 news.register(ended, select.EPOLLIN)
                 news.register(log, select.EPOLLIN)
-                news.register(self.stopper, select.EPOLLIN | select.EPOLLET)
+                news.register(self.stop, select.EPOLLIN | select.EPOLLET)
                 while child.poll() is None:
                     spoke = log.pump()
-                    if self.stopper.impatient:
+                    if self.stop.at_once:
                         child.kill()
-                    elif not told and (self.stopper.asked or log.trouble):
+                    elif not told and (self.stop.requested or log.trouble):
                         told = True
                         child.send_signal(signal.SIGTERM)
                     self.iteration = tail.iteration or self.iteration
-                    if time.monotonic() - looked >= POLL:
+                    if time.monotonic() - updated >= POLL:
                         self._report(tail)
-                        looked = time.monotonic()
+                        updated = time.monotonic()
                     if spoke:
                         time.sleep(BREATH)
                     news.poll(POLL)
@@ -234,42 +224,48 @@ class _Supervisor:
     def _report(self, tail: LogTail) -> None:
         """Pass on how far the child has got, and once what its own lines say to people."""
         self.iteration = tail.iteration or self.iteration
-        self.watch.look(tail)
-        for event, describe in (("weights", describe_weights), ("resume", _describe_resume)):
-            if event in tail.events and event not in self.said:
-                self.said.add(event)
-                for sentence in describe(tail.events[event]):
-                    self.watch.say(f"{self.plan.run}: {sentence}")
+        self.watch.update(tail)
+        if (weights := tail.event(WeightsEvent)) and self._is_news(weights):
+            for sentence in describe_weights(weights):
+                self.watch.say(f"{self.plan.run}: {sentence}")
+        if (resume := tail.event(ResumeEvent)) and self._is_news(resume) and resume.not_restored:
+            self.watch.say(f"{self.plan.run}: not restored: {', '.join(resume.not_restored)}")
 
-    def _judge(self, code: int, log: RunLog) -> tuple[Outcome, Failure | None]:
+    def _is_news(self, event: Event) -> bool:
+        """Whether people have not been told of an event of the present session; they are now."""
+        new = event.name not in self.reported
+        self.reported.add(event.name)
+        return new
+
+    def _interpret_exit(self, code: int, log: RunLog) -> tuple[Outcome, Failure | None]:
         """What the child's end means; a child that could not say so itself gets its end line here."""
         tail = log.tail
-        statuses = {number: status for status, number in EXIT_CODES.items()}
-        end = tail.events.get("end")
-        if end is not None and statuses.get(code) == end["status"]:
-            self.iteration = end["iteration"]
-            reason = end["reason"]
-            if end["status"] == "done":
+        end = tail.event(EndEvent)
+        status = next((one for one in EXIT_CODES if end is not None and one == end.status), None)
+        if end is not None and status is not None and EXIT_CODES[status] == code:
+            self.iteration = end.iteration
+            reason = end.reason
+            if status == "done":
                 return finished(self.plan.run, self.iteration, reason, tail), None
-            if end["status"] != "crashed":
-                return Outcome(self.plan.run, end["status"], self.iteration, reason, self.log), None
+            if status != "crashed":
+                return Outcome(self.plan.run, status, self.iteration, reason, self.log), None
             reason = disk_is_full(self.paths) or reason
             failure = Failure(reason, self.iteration, retry=False, fatal=True)
             return Outcome(self.plan.run, "crashed", self.iteration, reason, self.log), failure
-        if (self.stopper.asked or log.trouble) and code == -signal.SIGTERM:
+        if (self.stop.requested or log.trouble) and code == -signal.SIGTERM:
             # It was too young to know what to do about the signal.
-            reason = f"{StopRequest().reason}, nothing was trained"
+            reason = f"{StopReason().reason}, nothing was trained"
             self._write_end("stopped", reason, log)
             return Outcome(self.plan.run, "stopped", self.iteration, reason, self.log), None
         failure = explain(code, tail, self.paths)
-        if self.stopper.impatient and code == -signal.SIGKILL:
+        if self.stop.at_once and code == -signal.SIGKILL:
             failure = Failure("killed on request, without a snapshot", self.iteration, retry=False)
         self._write_end("crashed", failure.message, log)
         return Outcome(self.plan.run, "crashed", self.iteration, failure.message, self.log), failure
 
     def _write_end(self, status: Status, reason: str, log: RunLog) -> None:
         """Write the log's last line for a child that could not do so itself."""
-        end_line = log_event("end", {"status": status, "iteration": self.iteration, "reason": reason})
+        end_line = event_message(EndEvent(status, self.iteration, reason))
         log.write_line(glog_line(end_line, log.child))  # in its name: lines of others are not believed
 
     def _with_log(self, outcome: Outcome, log: RunLog, failure: Failure | None) -> tuple[Outcome, Failure | None]:
@@ -283,20 +279,3 @@ class _Supervisor:
         reason = f"{log.trouble}{more}; {safe}: mend that and start again"
         failure = Failure(reason, outcome.iteration, retry=False, fatal=True)
         return Outcome(outcome.run, "crashed", outcome.iteration, reason, log.path), failure
-
-
-def _describe_resume(event: dict[str, Any]) -> list[str]:
-    lost = event["not_restored"]
-    return [f"not restored: {', '.join(lost)}"] if lost else []
-
-
-def child_environment(plan: Plan) -> dict[str, str]:
-    """The environment variables of the process that a run trains in."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
-    if plan.threads is not None:
-        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            environment[name] = str(plan.threads)
-    if plan.layers == "fast":
-        # Threads that spin while they wait take the cores from other runs, and lose much more than they gain.
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return environment

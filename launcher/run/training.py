@@ -14,39 +14,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from caffebench.launcher.run.divergence import Divergence, LossReader, TestLoss, layer_not_finite, watch_interval
+from caffebench.launcher.run.divergence import Divergence, LossReader, TestLoss, layer_not_finite
 from caffebench.launcher.run.final_test import run_tests
+from caffebench.launcher.run.stopping import TIME_IS_UP, StopReason, StopTraining, TrainingStop
+from caffebench.launcher.solver.identity import Identity
+from caffebench.launcher.solver.solverfile import watch_interval
 from caffebench.launcher.state.paths import RunPaths
-from caffebench.launcher.state.record import DataState, Record
+from caffebench.launcher.state.record import DataState, SnapshotMetadata
 from caffebench.launcher.state.seeds import derive_seed
-from caffebench.launcher.state.snapshots import publish
+from caffebench.launcher.state.snapshots import finalize
 
-__all__ = ["TIME_IS_UP", "Stop", "StopRequest", "StopSign", "Training"]
-
-
-class Stop(BaseException):
-    """Leave Caffe's loop now, between two iterations or in the middle of a test."""
-
-
-@dataclass(frozen=True)
-class StopRequest:
-    """Why a run is to stop, and whether its state is worth a snapshot."""
-
-    status: str = "stopped"
-    reason: str = "asked to stop"
-    snapshot: bool = True
-
-
-TIME_IS_UP = StopRequest(reason="the time limit is reached")
-
-
-@dataclass
-class StopSign:
-    """The one place where a request to stop is left, by whoever has it, and read, between two iterations."""
-
-    request: StopRequest | None = None
-    deadline: float | None = None
-    """``time.monotonic()``, the same in all processes, at which the state must be safe."""
+__all__ = ["Training"]
 
 
 @dataclass
@@ -69,7 +47,7 @@ class Training:
     """The data that the nets read."""
     keep: int | None = None
     learning_rate: Callable[[int], float] | None = None
-    identity: dict[str, Any] = field(default_factory=dict)
+    identity: Identity | None = None
     """What the run is of, for the records of its snapshots."""
     divergence: Divergence | None = None
     """None: a run that diverges goes on."""
@@ -79,7 +57,7 @@ class Training:
     """Which of several GPUs' processes this is."""
     before_snapshot: Callable[[int], None] = field(default=lambda _iteration: None)
     """Called before the snapshot of an iteration counts: what was logged up to it must be safe by then."""
-    sign: StopSign = field(default_factory=StopSign)
+    stop: TrainingStop = field(default_factory=TrainingStop)
 
     @property
     def batch_size(self) -> int:
@@ -88,10 +66,10 @@ class Training:
 
     def begin(self) -> None:
         """Hook into the solver; call it once the solver stands where training is to begin."""
-        self._published = self.start
+        self._finalized = self.start
         self._batches_at_start = self.train_batches
         self._tests = list(self.test_batches)
-        self._reserve, self._longest, self._looked = 0.5, 0.0, time.monotonic()
+        self._reserve, self._longest, self._last_check = 0.5, 0.0, time.monotonic()
         self._train_loss = LossReader(self.solver.net)
         self._test_losses = [TestLoss(net) for net in self.solver.test_nets]
         self._losses: deque[float] = deque(maxlen=max(self.parameter.average_loss, 1))
@@ -101,7 +79,7 @@ class Training:
             net.before_forward(self._test_watch(number))
 
     def solve(self, until: int) -> bool:
-        """Train up to iteration ``until``: True when it was reached, False after a stop (``sign`` says why).
+        """Train up to iteration ``until``: True when it was reached, False after a stop (``stop`` has the reason).
 
         At the solver's end that is Caffe's own ``Solve``, with its last snapshot, and a test of the final weights;
         before, a snapshot.
@@ -110,13 +88,13 @@ class Training:
             if until >= self.parameter.max_iter:
                 return self._solve()
             self.solver.step(until - self.solver.iter)
-            self._settle()
-            if self._published < until:
+            self._finalize_if_written()
+            if self._finalized < until:
                 self._snapshot()
-        except Stop:
-            request = self.sign.request or StopRequest()
-            if request.snapshot and self.solver.iter > self._published:
-                with suppress(Stop):  # weights that are not worth a snapshot
+        except StopTraining:
+            reason = self.stop.reason or StopReason()
+            if reason.snapshot and self.solver.iter > self._finalized:
+                with suppress(StopTraining):  # weights that are not worth a snapshot
                     self._snapshot()
             self.caffe.log("Optimization stopped early.")
             return False
@@ -124,7 +102,7 @@ class Training:
 
     def _solve(self) -> bool:
         self.solver.solve()
-        self._settle()
+        self._finalize_if_written()
         # Of a run that was resumed at its end Caffe has written the last snapshot once more.
         self.paths.unfinished(self.solver.iter).remove()
         every = self.parameter.test_interval
@@ -134,7 +112,7 @@ class Training:
         reason = self._not_converged()
         if reason is not None:
             self.paths.snapshot(self.solver.iter).remove()
-            self.sign.request = StopRequest("not_converged", reason, snapshot=False)
+            self.stop.reason = StopReason("not_converged", reason, snapshot=False)
         return reason is None
 
     def close(self) -> None:
@@ -143,10 +121,10 @@ class Training:
 
     def _before_iteration(self) -> None:
         iteration = self.solver.iter
-        self._settle()
+        self._finalize_if_written()
         if iteration > self.start and (reason := self._diverged(iteration - 1)):
             self._give_up(reason)
-        self._obey()
+        self._check_stop()
         self.test_batches = list(self._tests)
         self.prepare(iteration)
 
@@ -177,8 +155,8 @@ class Training:
         return None
 
     def _give_up(self, reason: str) -> None:
-        self.sign.request = StopRequest("not_converged", reason, snapshot=False)
-        raise Stop
+        self.stop.reason = StopReason("not_converged", reason, snapshot=False)
+        raise StopTraining
 
     def prepare(self, iteration: int) -> None:
         """Set the random generator and the learning rate as they are to be at an iteration."""
@@ -190,37 +168,37 @@ class Training:
     def _test_watch(self, number: int) -> Callable[[int], None]:
         def before_layer(layer: int) -> None:
             if layer == 0:
-                self._settle()
-                self._obey()
+                self._finalize_if_written()
+                self._check_stop()
                 self._tests[number] += 1
                 self._test_losses[number].before_batch(self.solver.iter)
 
         return before_layer
 
-    def _obey(self) -> None:
-        if self.sign.deadline is not None:
+    def _check_stop(self) -> None:
+        if self.stop.deadline is not None:
             now = time.monotonic()
-            self._longest = max(self._longest, now - self._looked)
-            self._looked = now
-            if now + self._longest + self._reserve > self.sign.deadline:
-                self.sign.request = self.sign.request or TIME_IS_UP
-        if self.sign.request is not None:
-            raise Stop
+            self._longest = max(self._longest, now - self._last_check)
+            self._last_check = now
+            if now + self._longest + self._reserve > self.stop.deadline:
+                self.stop.request(TIME_IS_UP)
+        if self.stop.reason is not None:
+            raise StopTraining
 
-    def _settle(self) -> None:
-        """Publish the snapshot that Caffe has written at this iteration, if it has."""
+    def _finalize_if_written(self) -> None:
+        """Make final the snapshot that Caffe has written at this iteration, if it has."""
         iteration = self.solver.iter
-        if iteration == self._published:
+        if iteration == self._finalized:
             return
         every = self.parameter.snapshot
         due = (every and iteration % every == 0) or iteration == self.parameter.max_iter
         if due and self.paths.unfinished(iteration).state.is_file() and self._worth_keeping(iteration):
-            self._publish()
+            self._finalize_snapshot()
 
     def _snapshot(self) -> None:
         if self._worth_keeping(int(self.solver.iter)):
             self.solver.snapshot()
-            self._publish()
+            self._finalize_snapshot()
 
     def _worth_keeping(self, iteration: int) -> bool:
         """Whether all weights are numbers; where they are not, a run that is watched is given up."""
@@ -228,17 +206,17 @@ class Training:
         if layer is None:
             return True
         self.paths.unfinished(iteration).remove()
-        self._published = iteration
+        self._finalized = iteration
         if self.divergence is not None:
             self._give_up(f"the weights of layer {layer} are not finite numbers at iteration {iteration}")
         return False
 
-    def _publish(self) -> None:
+    def _finalize_snapshot(self) -> None:
         iteration, start = int(self.solver.iter), time.monotonic()
         self.before_snapshot(iteration)
-        publish(
+        finalize(
             self.paths,
-            Record(
+            SnapshotMetadata(
                 iteration=iteration,
                 seed=self.seed,
                 train_batches=self._batches_at_start + (iteration - self.start) * self.parameter.iter_size,
@@ -249,7 +227,7 @@ class Training:
             ),
             keep=self.keep,
         )
-        self._published = iteration
+        self._finalized = iteration
         # Reading both files back takes about as long as writing them did: room for one more at the time limit.
         self._reserve = max(self._reserve, 4 * (time.monotonic() - start))
 

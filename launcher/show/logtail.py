@@ -12,17 +12,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from caffebench.common.events import EVENT_MARK, Event, read_event
 from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose_loss
 
-__all__ = ["LogTail", "glog_line", "log_event"]
+__all__ = ["LogTail", "glog_line"]
 
+E = TypeVar("E", bound=Event)
 LINE = re.compile(rb"^([IWEF])\d{4}\S* \S+\s+(?P<thread>\d+) (\S+?):(\d+)\] (.*)$")
 TRAIN = re.compile(r"Iteration (\d+).*?, loss = (\S+)")
 TEST = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
 SCORE = re.compile(r"    Test net output #\d+: (\S.*?) = (\S+)(?: \(\* (\S+) = \S+ loss\))?$")
-EVENT = re.compile(r"caffebench: (\w+) (\{.*\})$")
+EVENT = re.compile(re.escape(EVENT_MARK) + r"(\w+) (\{.*\})$")
 
 
 def glog_line(message: str, process: int | None = None) -> str:
@@ -30,11 +32,6 @@ def glog_line(message: str, process: int | None = None) -> str:
     now = time.time()
     stamp = time.strftime("%Y%m%d %H:%M:%S", time.localtime(now))
     return f"I{stamp}.{int(now % 1 * 1e6):06} {process or os.getpid():5} launcher.py:1] {message}\n"
-
-
-def log_event(event: str, content: dict[str, Any]) -> str:
-    """The message of a line of ours in a log: the event's name and one JSON object."""
-    return f"caffebench: {event} {json.dumps(content)}"
 
 
 @dataclass
@@ -52,7 +49,7 @@ class LogTail:
     fatal: str | None = None
     """Source and text of the line that ended the process ("io.cpp Check failed: ...")."""
     events: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The last event of each name among our own lines."""
+    """The JSON object of the last of our own lines of each name."""
     last_line: str = ""
     tested_at: int | None = None
     """The iteration of the last test."""
@@ -82,6 +79,10 @@ class LogTail:
             tail.feed(path.read_bytes())
         tail.end()
         return tail
+
+    def event(self, kind: type[E]) -> E | None:
+        """The last event of a kind; None where there is none, or none that can be read."""
+        return read_event(kind, self.events.get(kind.name))
 
     def feed(self, data: bytes) -> None:
         """Take in what was written since the last call."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from caffebench.common.printable import printable
-from caffebench.launcher.plan.gpu_memory import GpuLoad
-from caffebench.launcher.plan.plan import Outcome
+from caffebench.launcher.gpu.load import GpuLoad
+from caffebench.launcher.plan.outcome import Outcome
 from caffebench.launcher.show.logtail import LogTail
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Board:
                 os.dup2(nowhere, sys.stderr.fileno())
                 os.close(nowhere)
 
-    def look(self, run: str, tail: LogTail) -> None:
+    def update(self, run: str, tail: LogTail) -> None:
         """Bring the row of ``run`` up to date."""
         now = time.monotonic()
         row = self.rows[run]

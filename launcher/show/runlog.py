@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from caffebench.common.events import SnapshotEvent
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.state.paths import RunPaths
 
@@ -78,7 +79,8 @@ class RunLog:
 
     def _answer_snapshot(self) -> None:
         """Tell a child that is about to have a snapshot count that all it has said is in the file, or never will be."""
-        iteration = self.tail.events.get("snapshot", {}).get("iteration")
+        snapshot = self.tail.event(SnapshotEvent)
+        iteration = None if snapshot is None else snapshot.iteration
         if iteration != self._answered:
             self._answered = iteration
             with suppress(OSError):  # it has ended

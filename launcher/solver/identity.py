@@ -6,14 +6,14 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffebench.common.errors import InputError
-from caffebench.launcher.show.logtail import LogTail
-from caffebench.launcher.solver.solverfile import SolverFile
-from caffebench.launcher.state.paths import RunPaths
 
-__all__ = ["Earlier", "Identity", "check_same_file", "identify", "read_earlier", "read_identity"]
+if TYPE_CHECKING:
+    from caffebench.launcher.solver.solverfile import SolverFile
+
+__all__ = ["Identity", "check_same_file", "identify", "read_identity"]
 
 HARMLESS = (
     "average_loss",
@@ -62,19 +62,6 @@ class Identity:
             if old != new:
                 found.append(f"{key}: {old} -> {new}")
         return found
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """What the log of a run's last session says."""
-
-    log: Path
-    tail: LogTail
-    identity: Identity | None
-    """None where it has none, as logs of other programs and of before."""
-    seed: int | None
-    end: dict[str, Any]
-    """Its end line; empty where it was killed."""
 
 
 def identify(
@@ -145,13 +132,3 @@ def read_identity(found: Any) -> Identity | None:
         return Identity(**found)
     except TypeError:
         return None
-
-
-def read_earlier(paths: RunPaths) -> Earlier | None:
-    """What there is of a run's last session; None where it has none."""
-    sessions = paths.sessions()
-    if not sessions:
-        return None
-    tail = LogTail.of_file(paths.log(sessions[-1]))
-    begin = tail.events.get("run", {})
-    return Earlier(tail.path, tail, read_identity(begin.get("identity")), begin.get("seed"), tail.events.get("end", {}))

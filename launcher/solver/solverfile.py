@@ -21,6 +21,7 @@ __all__ = [
     "parse_solver",
     "read_solver",
     "solver_type",
+    "watch_interval",
 ]
 
 DATA_ROOT = "data"
@@ -205,6 +206,15 @@ def solver_type(solver: Any) -> str:
         return str(solver.type)
     old = solver.SolverType.Name(solver.solver_type)
     return next(name for name in SOLVERS if name.upper() == old)
+
+
+LOOKS = 100
+"""Looks at the loss in a run whose solver displays nothing."""
+
+
+def watch_interval(parameter: Any) -> int:
+    """Iterations between two looks at the loss: those of ``display`` of a ``SolverParameter``, which may be 0."""
+    return int(parameter.display) or max(1, parameter.max_iter // LOOKS)
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:

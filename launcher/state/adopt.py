@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.solver.identity import Identity
-from caffebench.launcher.state.paths import RunPaths, SnapshotPaths
-from caffebench.launcher.state.record import BrokenSnapshotError, read_record, write_record
+from caffebench.launcher.state.paths import BrokenSnapshotError, RunPaths, SnapshotPaths
+from caffebench.launcher.state.record import read_record, write_record
 from caffebench.launcher.state.snapshots import check
 
 __all__ = ["adopt_snapshot", "check_adoptable"]
@@ -46,7 +46,7 @@ def adopt_snapshot(state: Path, paths: RunPaths, identity: Identity) -> int:
     for one, copy in ((source.model, partial.model), (source.state, partial.state)):
         shutil.copyfile(one, copy)
     if record is not None:
-        write_record(target.record, replace(record, identity=asdict(identity)))
+        write_record(target.record, replace(record, identity=identity))
     partial.model.replace(target.model)
     partial.state.replace(target.state)
     return iteration

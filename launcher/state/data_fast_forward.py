@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.plan.datacheck import count_records
+from caffebench.launcher.data.records import count_records
 
 __all__ = ["BUDGET", "forward_data"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.data.records import read_records
 from caffebench.launcher.solver.nets import built_layers
 from caffebench.launcher.state.record import DataState
 
@@ -49,13 +50,8 @@ def _of_lmdb(source: Path) -> tuple[int, str]:
     import lmdb
 
     try:
-        with (
-            lmdb.open(str(source), readonly=True, lock=False, subdir=source.is_dir()) as environment,
-            environment.begin() as transaction,
-        ):
-            status = environment.stat()
+        with read_records(source) as (status, cursor):
             found = hashlib.sha256(repr([status["entries"], status["leaf_pages"], status["overflow_pages"]]).encode())
-            cursor = transaction.cursor()
             for move in (cursor.first, cursor.last):
                 if move():
                     found.update(bytes(cursor.key()) + bytes(cursor.value()))

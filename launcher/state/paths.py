@@ -12,12 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffebench.common.errors import InputError
+from caffebench.common.errors import CaffebenchError, InputError
 
-__all__ = ["RunPaths", "SnapshotPaths"]
+__all__ = ["BrokenSnapshotError", "RunPaths", "SnapshotPaths"]
 
 DYING = 30.0
 """Seconds that a killed process may take to go."""
+
+
+class BrokenSnapshotError(CaffebenchError):
+    """A snapshot file is not what its name says, or not all of it."""
 
 
 @dataclass(frozen=True)

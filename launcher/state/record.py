@@ -8,22 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from caffebench.common.errors import CaffebenchError
 from caffebench.common.files import write_whole
+from caffebench.launcher.solver.identity import Identity, read_identity
+from caffebench.launcher.state.paths import BrokenSnapshotError
 
-__all__ = ["BrokenSnapshotError", "DataState", "Record", "checksum", "read_record", "write_record"]
+__all__ = ["DataState", "SnapshotMetadata", "checksum", "read_record", "write_record"]
 
 OWN_SUM = "record_sha256"
 _BEFORE_SUMS = {"iteration", "seed", "train_batches", "test_batches", "batch_size", "solver"}
 _BEFORE_SUMS |= {"state_bytes", "model_bytes"}
-
-
-class BrokenSnapshotError(CaffebenchError):
-    """A snapshot file is not what its name says, or not all of it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class DataState:
 
 
 @dataclass(frozen=True)
-class Record:
+class SnapshotMetadata:
     """What a snapshot's files do not keep of a run's state."""
 
     iteration: int
@@ -54,8 +51,8 @@ class Record:
     solver: str
     """The solver prototxt that was trained."""
     data: tuple[DataState, ...] = ()
-    identity: dict[str, Any] = field(default_factory=dict)
-    """What the run is of (``identity.Identity``)."""
+    identity: Identity | None = None
+    """What the run is of; None in snapshots of before."""
     state_bytes: int = 0
     model_bytes: int = 0
     state_sha256: str = ""
@@ -67,13 +64,13 @@ def checksum(content: bytes | str) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def write_record(path: Path, record: Record) -> None:
+def write_record(path: Path, record: SnapshotMetadata) -> None:
     """Write ``record`` with its own checksum. Raises ``OSError``."""
     content = asdict(record)
     write_whole(path, json.dumps({**content, OWN_SUM: _own_sum(content)}))
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> SnapshotMetadata | None:
     """The record that ``write_record`` wrote; None where there is no file (a snapshot of ``caffe train``, say).
 
     Raises ``BrokenSnapshotError`` for any other content, and ``OSError``.
@@ -87,14 +84,16 @@ def read_record(path: Path) -> Record | None:
             )
         if not isinstance(content, dict) or content.pop(OWN_SUM, None) != _own_sum(content):
             raise BrokenSnapshotError(f"{path} is damaged: its content does not fit its checksum, it was cut or edited")
-        if content.keys() != {field.name for field in fields(Record)}:
+        if content.keys() != {field.name for field in fields(SnapshotMetadata)}:
             raise BrokenSnapshotError(f"{path} is the record of another version of caffebench")
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):
         raise BrokenSnapshotError(f"{path} is damaged: it is no JSON, it was cut or edited") from None
     data = tuple(DataState(**one) for one in content.pop("data"))
-    return Record(**{**content, "data": data, "test_batches": tuple(content["test_batches"])})
+    identity = read_identity(content.pop("identity"))
+    tests = tuple(content.pop("test_batches"))
+    return SnapshotMetadata(**content, data=data, identity=identity, test_batches=tests)
 
 
 def _own_sum(content: Mapping[str, Any]) -> str:

@@ -1,47 +1,47 @@
-"""Bringing a solver to a snapshot, and telling what of the run's state came back. In the child.
+"""Bringing a solver to a snapshot, and reporting what of the run's state came back. In the child.
 
 What is listed as restored is as it was in a run that was never interrupted; all else is listed as not restored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from caffebench.common.errors import InputError
-from caffebench.launcher.plan.plan import Plan
-from caffebench.launcher.run.training import Training
+from caffebench.common.events import ResumeEvent
 from caffebench.launcher.solver.nets import built_layers
 from caffebench.launcher.state.data_fast_forward import forward_data
 from caffebench.launcher.state.datastate import in_batches_of, what_changed
+from caffebench.launcher.state.paths import RunPaths
 from caffebench.launcher.state.record import DataState, read_record
-from caffebench.launcher.state.snapshots import read_weights, restorable
+from caffebench.launcher.state.snapshots import restorable_state
+from caffebench.launcher.state.weights import check_shapes
 
-__all__ = ["ResumePoint", "check_shapes", "find_point", "restore"]
+__all__ = ["ResumePoint", "find_point", "restore"]
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run goes on: an iteration, and the batches, of the present sizes, that were used up to it."""
+    """Where a run resumes: an iteration, and the batches, of the present sizes, that were used up to it."""
 
     iteration: int
     train_batches: int
     test_batches: tuple[int, ...]
+    """Of each test net."""
     lost: tuple[str, ...]
     """What is not as it was of the data of the train net and of each test net, in words; empty for what is."""
     streams_lost: str
     """The same of the random streams."""
 
 
-def find_point(plan: Plan, parameter: Any, iteration: int, seed: int, data: Sequence[DataState]) -> ResumePoint:
+def find_point(paths: RunPaths, parameter: Any, iteration: int, seed: int, data: Sequence[DataState]) -> ResumePoint:
     """Where the snapshot of ``iteration`` stands in ``data``, the data of this solver.
 
     Without a record, of ``caffe train`` say: where an uninterrupted run would stand.
     """
     tests = len(parameter.test_iter)
-    record = read_record(plan.paths.snapshot(iteration).record)
+    record = read_record(paths.snapshot(iteration).record)
     if record is None:
         every = parameter.test_interval
         done = -(-iteration // every) - (0 if parameter.test_initialization else 1) if every else 0
@@ -70,86 +70,40 @@ def find_point(plan: Plan, parameter: Any, iteration: int, seed: int, data: Sequ
 
 
 def restore(
-    training: Training,
-    plan: Plan,
+    caffe: Any,
+    solver: Any,
+    parameter: Any,
     point: ResumePoint,
-    changed: list[str],
-    say: Callable[[str, dict[str, Any]], None],
-) -> None:
-    """Restore the solver's state and run the data forward; ``say`` gets the event ``resume``, which tells of it.
+    *,
+    paths: RunPaths,
+    mode: str,
+    stride: int,
+    ranks: int,
+    changed: Sequence[str],
+) -> ResumeEvent:
+    """Restore the solver's state and run the data forward, as ``mode`` says: the event that reports it.
 
-    Raises ``InputError`` where the snapshot is of another network.
+    ``stride`` is the number of iterations between two seedings, ``ranks`` that of the processes which train the net,
+    ``changed`` the settings that differ from the snapshot's. Raises ``InputError`` where the snapshot is of another
+    network.
     """
-    snapshot = plan.paths.snapshot(point.iteration)
-    check_shapes(training.solver.net, snapshot.model, must_all_fit=True)
-    state = restorable(plan.paths, point.iteration)
-    training.caffe.log(f"Resuming from {snapshot.state}")
-    training.solver.restore(str(state))
-    training.train_batches = point.train_batches
-    training.test_batches[:] = point.test_batches[: len(training.test_batches)]
-    parameter, ranks = training.parameter, max(len(plan.gpus), 1)
-    forwarded = [
-        forward_data(
-            training.solver.net, built_layers(parameter), point.train_batches, plan.resume, train=True, ranks=ranks
-        )
-    ]
-    for number, (net, batches) in enumerate(zip(training.solver.test_nets, training.test_batches, strict=True)):
-        forwarded.append(forward_data(net, built_layers(parameter, number), batches, plan.resume))
+    snapshot = paths.snapshot(point.iteration)
+    check_shapes(solver.net, snapshot.model, must_all_fit=True)
+    state = restorable_state(paths, point.iteration)
+    caffe.log(f"Resuming from {snapshot.state}")
+    solver.restore(str(state))
+    forwarded = [forward_data(solver.net, built_layers(parameter), point.train_batches, mode, train=True, ranks=ranks)]
+    for number, (net, batches) in enumerate(zip(solver.test_nets, point.test_batches, strict=False)):
+        forwarded.append(forward_data(net, built_layers(parameter, number), batches, mode))
     restored, not_restored = ["weights", "solver state"], []
     for number, what in enumerate(forwarded):
         name = "training records" if number == 0 else "test records" + (f" of net {number - 1}" if number > 1 else "")
         lost = "; ".join(filter(None, (*point.lost[number : number + 1], what)))
         restored += [] if lost else [name]
         not_restored += [f"{name} ({lost})"] if lost else []
-    streams = point.streams_lost or ("" if point.iteration % training.stride == 0 else "seeded anew")
+    streams = point.streams_lost or ("" if point.iteration % stride == 0 else "seeded anew")
     restored += [] if streams else ["random streams"]
     not_restored += [f"random streams ({streams})"] if streams else []
-    if training.parameter.average_loss > 1:
-        not_restored.append(f"displayed loss (its average over {training.parameter.average_loss} begins anew)")
-    say(
-        "resume",
-        {
-            "iteration": point.iteration,
-            "snapshot": str(snapshot.state),
-            "restored": restored,
-            "not_restored": not_restored,
-            "changed": changed,
-        },
-    )
-
-
-def check_shapes(net: Any, path: Path, *, must_all_fit: bool) -> None:
-    """Compare a ``.caffemodel`` with a net, layer by layer. Raises ``InputError`` with the first that differs.
-
-    Fine-tuning may leave layers out on both sides (that is how a new classifier is trained), a resume may not.
-    """
-    saved = read_weights(path).shapes
-    wanted = {name: [tuple(blob.shape) for blob in net.params[name]] for name in net.params}
-    for name, shapes in wanted.items():
-        if name not in saved:
-            if must_all_fit:
-                raise InputError(f"{path} is of another network: it has no layer {name}; {WAY_OUT}")
-        elif [_squeeze(shape) for shape in saved[name]] != [_squeeze(shape) for shape in shapes]:
-            raise InputError(
-                f"{path} is of another network: its layer {name} has shapes {_show(saved[name])}, "
-                f"this net's {_show(shapes)}; {WAY_OUT if must_all_fit else 'rename the layer to leave it out'}"
-            )
-    surplus = sorted(saved.keys() - wanted.keys())
-    if must_all_fit and surplus:
-        raise InputError(f"{path} is of another network: this net has no layer {surplus[0]}; {WAY_OUT}")
-    if not saved.keys() & wanted.keys():
-        raise InputError(f"{path} has no layer in common with this net, so it would change nothing")
-
-
-WAY_OUT = "start over with --fresh, or choose another folder with --snapshots DIR"
-
-
-def _squeeze(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shapes as Caffe compares them: its old files pad with leading ones."""
-    while len(shape) > 1 and shape[0] == 1:
-        shape = shape[1:]
-    return shape
-
-
-def _show(shapes: list[tuple[int, ...]]) -> str:
-    return ", ".join("x".join(map(str, shape)) for shape in shapes)
+    if parameter.average_loss > 1:
+        not_restored.append(f"displayed loss (its average over {parameter.average_loss} begins anew)")
+    return ResumeEvent(point.iteration, str(snapshot.state), tuple(restored), tuple(not_restored), tuple(changed))

@@ -9,91 +9,25 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.state.paths import RunPaths, SnapshotPaths
-from caffebench.launcher.state.record import BrokenSnapshotError, Record, checksum, read_record, write_record
+from caffebench.launcher.state.paths import BrokenSnapshotError, RunPaths, SnapshotPaths
+from caffebench.launcher.state.record import SnapshotMetadata, checksum, read_record, write_record
+from caffebench.launcher.state.weights import file_content, parse_message, parse_weights
 
-__all__ = [
-    "Weights",
-    "newest_whole",
-    "publish",
-    "read_weights",
-    "restorable",
-]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The layers of a ``.caffemodel`` that have blobs: name -> shapes of the blobs."""
-
-    shapes: dict[str, list[tuple[int, ...]]]
-
-
-def read_weights(path: Path) -> Weights:
-    """Read the layers and shapes of a ``.caffemodel``.
-
-    Raises ``BrokenSnapshotError`` for an empty, cut-off or foreign file, ``OSError`` where it cannot be read.
-    """
-    return _parse_weights(path, _content(path))
-
-
-def _content(path: Path) -> bytes:
-    content = path.read_bytes()
-    if not content:
-        raise BrokenSnapshotError(f"{path} is empty")
-    return content
-
-
-def _parse_weights(path: Path, content: bytes) -> Weights:
-    net = _parse(content, caffe_pb2().NetParameter())
-    layers = [] if net is None else list(net.layer) or list(net.layers)
-    if not layers:
-        state = _parse(content, caffe_pb2().SolverState())
-        if state is not None and state.HasField("iter") and state.history:
-            raise BrokenSnapshotError(f"{path} is a solver state, not weights: give the .caffemodel beside it")
-        raise BrokenSnapshotError(f"{path} holds no whole Caffe weights: it is cut off, or something else")
-    shapes = {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
-    for layer in layers:
-        for blob, shape in zip(layer.blobs, shapes.get(layer.name, []), strict=False):
-            size = 1
-            for extent in shape:
-                size *= extent
-            if max(len(blob.data), len(blob.double_data)) != size:
-                raise BrokenSnapshotError(f"{path} is damaged: the blobs of layer {layer.name} are not whole")
-    return Weights(shapes)
-
-
-def _shape(blob: Any) -> tuple[int, ...]:
-    if blob.HasField("shape"):
-        return tuple(blob.shape.dim)
-    if not (blob.HasField("num") or blob.HasField("height")):
-        return ()  # one number: Caffe writes no shape for a blob without axes
-    return (blob.num, blob.channels, blob.height, blob.width)
-
-
-def _parse(content: bytes, message: Any) -> Any:
-    """The message in a file's content; None where it is cut off, or was not written by Caffe."""
-    from google.protobuf.message import DecodeError
-
-    try:
-        message.ParseFromString(content)
-    except DecodeError:
-        return None
-    return message
+__all__ = ["check", "finalize", "newest_whole", "restorable_state"]
 
 
 def _check_state(path: Path, content: bytes, iteration: int) -> str:
     """Check a ``.solverstate``: the ``.caffemodel`` path that it names. Raises ``BrokenSnapshotError``."""
-    state = _parse(content, caffe_pb2().SolverState())
+    state = parse_message(content, caffe_pb2().SolverState())
     # Caffe writes current_step last: where it is missing, so is an unknown number of blobs.
     if state is None or not (state.HasField("iter") and state.HasField("current_step")):
         try:
-            _parse_weights(path, content)
+            parse_weights(path, content)
         except BrokenSnapshotError:
             raise BrokenSnapshotError(f"{path} is cut off, or was not written by Caffe") from None
         raise BrokenSnapshotError(f"{path} holds weights (a .caffemodel), not a solver state")
@@ -102,7 +36,7 @@ def _check_state(path: Path, content: bytes, iteration: int) -> str:
     return str(state.learned_net)
 
 
-def check(snapshot: SnapshotPaths, iteration: int) -> Record | None:
+def check(snapshot: SnapshotPaths, iteration: int) -> SnapshotMetadata | None:
     """Make sure that a snapshot is whole: its record, None for one that has none.
 
     Raises ``BrokenSnapshotError`` or ``OSError``.
@@ -114,7 +48,7 @@ def check(snapshot: SnapshotPaths, iteration: int) -> Record | None:
         )
     if not snapshot.model.is_file():
         raise BrokenSnapshotError(f"{snapshot.state} has no {snapshot.model.name} beside it")
-    state, model = _content(snapshot.state), _content(snapshot.model)
+    state, model = file_content(snapshot.state), file_content(snapshot.model)
     if record is not None:
         for path, content, size, expected in (
             (snapshot.state, state, record.state_bytes, record.state_sha256),
@@ -127,7 +61,7 @@ def check(snapshot: SnapshotPaths, iteration: int) -> Record | None:
             if checksum(content) != expected:
                 raise BrokenSnapshotError(f"{path} is damaged: its SHA-256 is not that of what was written")
     _check_state(snapshot.state, state, iteration)
-    _parse_weights(snapshot.model, model)
+    parse_weights(snapshot.model, model)
     return record
 
 
@@ -160,7 +94,7 @@ def newest_whole(paths: RunPaths, say: Callable[[str], None]) -> int | None:
     return None
 
 
-def publish(paths: RunPaths, record: Record, *, keep: int | None) -> Record:
+def finalize(paths: RunPaths, record: SnapshotMetadata, *, keep: int | None) -> SnapshotMetadata:
     """Give the snapshot that Caffe has just written into ``.partial`` its final name, and prune old ones.
 
     Raises ``BrokenSnapshotError`` or ``OSError`` (a full disk); earlier snapshots are intact then.
@@ -171,9 +105,9 @@ def publish(paths: RunPaths, record: Record, *, keep: int | None) -> Record:
     name = str(final.model).encode()
     with new.state.open("ab") as file:
         file.write(b"\x12" + _varint(len(name)) + name)
-    state, model = _content(new.state), _content(new.model)
+    state, model = file_content(new.state), file_content(new.model)
     _check_state(new.state, state, record.iteration)
-    _parse_weights(new.model, model)
+    parse_weights(new.model, model)
     record = replace(
         record,
         state_bytes=len(state),
@@ -214,10 +148,10 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def restorable(paths: RunPaths, iteration: int) -> Path:
+def restorable_state(paths: RunPaths, iteration: int) -> Path:
     """A ``.solverstate`` that Caffe can restore from where it is: a copy, if its files were moved since."""
     snapshot = paths.snapshot(iteration)
-    if Path(_check_state(snapshot.state, _content(snapshot.state), iteration)) == snapshot.model:
+    if Path(_check_state(snapshot.state, file_content(snapshot.state), iteration)) == snapshot.model:
         return snapshot.state
     copy = paths.partial / f"{snapshot.state.name}.{os.getpid()}"  # each rank of several makes its own
     shutil.copyfile(snapshot.state, copy)

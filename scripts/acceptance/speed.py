@@ -17,7 +17,7 @@ from typing import Any
 from acceptance.layers import set_device
 from acceptance.rows import Row
 from caffebench.engine.pycaffe import import_caffe
-from caffebench.launcher.plan.gpu_memory import free_bytes, training_bytes
+from caffebench.launcher.gpu.memory import free_bytes, training_bytes
 
 __all__ = ["speed_rows", "torch_python"]
 

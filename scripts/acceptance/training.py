@@ -121,13 +121,14 @@ def lsuv_rows(folder: Path, reference: str, tested: str) -> Iterator[Row]:
     finally:
         os.chdir(before)
     for here, there in zip(*reports, strict=True):
-        if there.get("variance_after") is None:
+        variance = getattr(there, "variance_after", None)
+        if variance is None:
             continue
-        name, variance = there["layer"], there["variance_after"]
+        name = there.layer
         wanted, got = (one[name] for one in weights)
         error = float(np.abs(wanted - got).max() / np.abs(wanted).max())
         passed = abs(variance - 1) < 0.05 and error < 1e-3
-        measured = f"variance {here['variance_after']:.4f} / {variance:.4f}, weights differ {error:.1e}"
+        measured = f"variance {here.variance_after:.4f} / {variance:.4f}, weights differ {error:.1e}"
         yield Row("lsuv", name, measured, "1 +- 0.05, <= 1e-03", passed)
 
 
@@ -191,7 +192,7 @@ def few_cards() -> str:
     """Why one run cannot be trained on two cards here; empty where it can."""
     from caffebench.common.errors import CaffebenchError
     from caffebench.engine.features import caffe_has_nccl
-    from caffebench.launcher.plan.devices import count_gpus
+    from caffebench.launcher.gpu.devices import count_gpus
 
     found = count_gpus()
     why = [f"cards that answer: {found}"] if found < 2 else []

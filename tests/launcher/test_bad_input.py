@@ -17,7 +17,7 @@ import pytest
 from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_gpu, caffe_is_there
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.plan.devices import choose_gpus
+from caffebench.launcher.gpu.devices import choose_gpus
 from caffebench.launcher.state.paths import RunPaths
 
 

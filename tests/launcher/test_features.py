@@ -13,7 +13,7 @@ import pytest
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.data.batches import BatchMaker, Recipe
+from caffebench.launcher.data.batches import BatchMaker, BatchRecipe
 from caffebench.launcher.solver.schedule import Phase, learning_rate, parse_phases
 
 
@@ -156,16 +156,16 @@ def test_loading_workers_resume_to_the_bit_and_leave_no_process(bench: Any, aliv
 @pytest.mark.caffe
 def test_batches(digits_root: Path) -> None:
     source = str(digits_root / "digits" / "train_lmdb")
-    recipe = Recipe(source, batch_size=100, crop_size=6, mirror=True, scale=0.5, mean_values=(78,), seed=3)
+    recipe = BatchRecipe(source, batch_size=100, crop_size=6, mirror=True, scale=0.5, mean_values=(78,), seed=3)
 
-    def batch(number: int, recipe: Recipe = recipe) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def batch(number: int, recipe: BatchRecipe = recipe) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         maker = BatchMaker(recipe)
         data, labels = np.zeros(maker.shape, np.float32), np.zeros(100, np.float32)
         maker.make(number, data, labels)
         maker.close()
         return data, labels
 
-    whole = Recipe(source, batch_size=100, random_crop=False)
+    whole = BatchRecipe(source, batch_size=100, random_crop=False)
     maker = BatchMaker(whole)
     assert maker.shape == (100, 1, 8, 8)
     plain = {number: (np.zeros(maker.shape, np.float32), np.zeros(100, np.float32)) for number in (14, 15, 0, 3)}
@@ -179,7 +179,7 @@ def test_batches(digits_root: Path) -> None:
         for image, crop in zip((data - 78) * 0.5, crops, strict=True):
             places = [image[:, y : y + 6, x : x + 6] for y in range(3) for x in range(3)]
             assert any(np.array_equal(crop, place) or np.array_equal(crop, place[:, :, ::-1]) for place in places)
-    first, second = batch(0)[0], batch(0, Recipe(**{**vars(recipe), "seed": 4}))[0]
+    first, second = batch(0)[0], batch(0, BatchRecipe(**{**vars(recipe), "seed": 4}))[0]
     assert not np.array_equal(first, second)
 
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.events import CopiedWeights, WeightsEvent
 from caffebench.engine.locate import caffe_tool
 from caffebench.launcher.init.finetuning import describe_weights
 
@@ -52,8 +53,8 @@ def test_the_layers_that_weights_go_to_are_named(bench: Any) -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    layers = [f"conv{n}" for n in range(50)]
-    event = {"files": [{"file": "a", "copied": layers, "left_out": []}], "at_start": []}
+    layers = tuple(f"conv{n}" for n in range(50))
+    event = WeightsEvent((CopiedWeights("a", layers, ()),), ())
     assert describe_weights(event) == ["weights of a: copied 50 layers (conv0, conv1, conv2, conv3, conv4, conv5, ...)"]
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from caffebench.launcher.plan.gpu_memory import GpuLoad, training_bytes
+from caffebench.launcher.gpu.load import GpuLoad
+from caffebench.launcher.gpu.memory import training_bytes
 
 SOLVER = """
 net_param {
@@ -121,11 +122,9 @@ def test_what_does_not_fit_is_said_with_the_way_out(driver, digits_root, tmp_pat
     (tmp_path / "solver.prototxt").write_text(NET % {"data": digits_root, "batch": 1024})
     program = f"""
 from pathlib import Path
-from caffebench.launcher.plan.gpu_memory import memory_note
-from caffebench.launcher.solver.identity import Identity
-from caffebench.launcher.plan.plan import Plan
+from caffebench.launcher.gpu.memory import memory_note
 text = Path({str(tmp_path / "solver.prototxt")!r}).read_text()
-print(memory_note(Plan("bs1024", "bs1024.prototxt", text, 10, Identity("", "", "", "", dict())), 1))
+print(memory_note("bs1024", text, 1))
 """
     note = with_driver(driver, program, STAND_IN_FREE_MIB=free)
     expected = (
@@ -135,14 +134,14 @@ print(memory_note(Plan("bs1024", "bs1024.prototxt", text, 10, Identity("", "", "
 
 
 def test_how_busy_the_cards_are(driver):
-    program = "from caffebench.launcher.plan.gpu_memory import GpuLoad; print(GpuLoad((1, 0)).line())"
+    program = "from caffebench.launcher.gpu.load import GpuLoad; print(GpuLoad((1, 0)).line())"
     assert with_driver(driver, program) == "GPU 1 86 %, 76.0 of 80.0 GiB; GPU 0 87 %, 76.0 of 80.0 GiB\n"
 
 
 def test_the_live_table_shows_it(driver):
     program = """
 from rich.console import Console
-from caffebench.launcher.plan.gpu_memory import GpuLoad
+from caffebench.launcher.gpu.load import GpuLoad
 from caffebench.launcher.show.progress import Board
 Console(width=100).print(Board({"bs64": 100}, GpuLoad((0,)))._table())
 """

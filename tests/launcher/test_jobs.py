@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from caffebench.launcher.plan.plan import Outcome
-from caffebench.launcher.run.scheduler import exit_code, share_out
+from caffebench.launcher.plan.outcome import Outcome, exit_code
+from caffebench.launcher.run.resources import Share, share_out
 
 
 def test_two_at_a_time_and_one_that_fails(bench: Any) -> None:
@@ -118,9 +118,9 @@ def test_a_terminal_gets_a_live_table(bench: Any) -> None:
 
 
 def test_shares() -> None:
-    assert share_out(1, (0, 1), 8) == ([(0, 1)], None)
-    assert share_out(2, (0, 1, 2), 8) == ([(0,), (1,)], 4)
-    assert share_out(3, (), 2) == ([(), (), ()], 1)
+    assert share_out(1, (0, 1), 8) == [Share((0, 1), None)]
+    assert share_out(2, (0, 1, 2), 8) == [Share((0,), 4), Share((1,), 4)]
+    assert share_out(3, (), 2) == [Share((), 1)] * 3
 
 
 def test_exit_codes() -> None:

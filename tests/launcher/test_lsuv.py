@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 os.environ.setdefault("GLOG_minloglevel", "2")  # read when pycaffe is imported: its net dumps drown a failure
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.events import InitEvent, SkippedInitEvent
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.init.lsuv import LINEAR, METHODS, frozen_layers, initialise
 from caffebench.launcher.init.ortho import Orthonormal
@@ -112,7 +113,7 @@ def matrices(weight: np.ndarray, groups: int) -> np.ndarray:
 def test_every_output_has_unit_variance(digits_root: Path, tmp_path: Path, method: str) -> None:
     net = build(everything(digits_root), tmp_path)
     assert not all(0.95 < v < 1.05 for v in (np.var(b.data) for b in net.blobs.values()))
-    reports: list[dict[str, Any]] = []
+    reports: list[Any] = []
     initialise(net, method=method, seed=1, report=reports.append)
     net.save(str(tmp_path / "net.caffemodel"))
 
@@ -120,14 +121,14 @@ def test_every_output_has_unit_variance(digits_root: Path, tmp_path: Path, metho
     assert list(found) == INITIALISED
     assert found == pytest.approx(dict.fromkeys(INITIALISED, 1), abs=0.05)
 
-    done = {report["layer"]: report for report in reports if "skipped" not in report}
+    done = {report.layer: report for report in reports if isinstance(report, InitEvent)}
     assert list(done) == INITIALISED
     for name, report in done.items():
-        assert report["variance_after"] == pytest.approx(1, abs=1e-4), name
+        assert report.variance_after == pytest.approx(1, abs=1e-4), name
         if name != "grouped":  # whose biases put it off the square law
-            assert report["scale"] == pytest.approx(report["variance_before"] ** -0.5, rel=1e-4), name
-    assert done["depthwise"]["shape"] == [16, 1, 3, 3]
-    skipped = {report["layer"]: report["type"] for report in reports if "skipped" in report}
+            assert report.scale == pytest.approx(report.variance_before**-0.5, rel=1e-4), name
+    assert done["depthwise"].shape == (16, 1, 3, 3)
+    skipped = {report.layer: report.type for report in reports if isinstance(report, SkippedInitEvent)}
     assert skipped == {"stem_bn": "BatchNorm", "stem_scale": "Scale", "slopes": "PReLU"}
 
 
@@ -136,16 +137,16 @@ def test_each_group_of_weights_is_orthonormal_up_to_its_layers_scale(
     digits_root: Path, tmp_path: Path, method: str
 ) -> None:
     net = build(everything(digits_root), tmp_path)
-    reports: list[dict[str, Any]] = []
+    reports: list[Any] = []
     initialise(net, method=method, seed=1, report=reports.append)
     groups = {"grouped": 2, "depthwise": 16, "up": 2}
     for report in reports:
-        if "skipped" in report:
+        if isinstance(report, SkippedInitEvent):
             continue
-        assert (report["scale"] is None) == (method == "ortho")
-        for matrix in matrices(net.params[report["layer"]][0].data, groups.get(report["layer"], 1)):
-            unit = matrix.astype(np.float64) / (report["scale"] or 1)
-            np.testing.assert_allclose(unit @ unit.T, np.eye(len(unit)), atol=1e-5, err_msg=report["layer"])
+        assert (report.scale is None) == (method == "ortho")
+        for matrix in matrices(net.params[report.layer][0].data, groups.get(report.layer, 1)):
+            unit = matrix.astype(np.float64) / (report.scale or 1)
+            np.testing.assert_allclose(unit @ unit.T, np.eye(len(unit)), atol=1e-5, err_msg=report.layer)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -251,11 +252,11 @@ def test_shared_weights_are_initialised_once_and_several_tops_together(tmp_path:
         + convolution("twin", "data").replace("convolution_param", 'param { name: "w" } convolution_param'),
         tmp_path,
     )
-    reports: list[dict[str, Any]] = []
+    reports: list[Any] = []
     initialise(net, method="lsuv", seed=1, report=reports.append)
     both = np.concatenate([net.blobs["soft"].data.ravel(), net.blobs["loud"].data.ravel()])
     assert np.var(both, dtype=np.float64) == pytest.approx(1, abs=1e-4)
-    assert reports[1] == {"layer": "twin", "type": "Convolution", "skipped": "shares the weights of pair"}
+    assert reports[1] == SkippedInitEvent("lsuv", "twin", "Convolution", "shares the weights of pair")
 
 
 def test_kept_layers_keep_their_weights(tmp_path: Path) -> None:
@@ -265,17 +266,17 @@ def test_kept_layers_keep_their_weights(tmp_path: Path) -> None:
     text_format.Parse(text, definition)
     net = build(text, tmp_path)
     before = net.params["fixed"][0].data.copy()
-    reports: list[dict[str, Any]] = []
+    reports: list[Any] = []
     initialise(net, method="lsuv", seed=1, report=reports.append, keep=frozen_layers(definition))
     np.testing.assert_array_equal(net.params["fixed"][0].data, before)
-    assert [report.get("skipped") for report in reports] == ["kept as it is", None]
+    assert [getattr(report, "skipped", None) for report in reports] == ["kept as it is", None]
 
 
 def test_a_net_without_linear_layers_is_left_alone(tmp_path: Path) -> None:
     net = build(NOISE + 'layer { name: "bn" type: "BatchNorm" bottom: "data" top: "bn" }', tmp_path)
-    reports: list[dict[str, Any]] = []
+    reports: list[Any] = []
     initialise(net, method="lsuv", seed=1, report=reports.append)
-    assert [report["skipped"] for report in reports] == ["running statistics, not weights"]
+    assert [report.skipped for report in reports] == ["running statistics, not weights"]
 
 
 def test_biases_that_drown_the_weights_are_found_by_the_check(tmp_path: Path) -> None:
@@ -334,10 +335,10 @@ def test_every_architecture_of_the_generator(digits_root: Path, tmp_path: Path) 
                 layer.data_param.source = str(digits_root / Path(*Path(layer.data_param.source).parts[-2:]))
         text = text_format.MessageToString(solver.net_param)
         net = build(text, tmp_path)
-        reports: list[dict[str, Any]] = []
+        reports: list[Any] = []
         initialise(net, method="lsuv", seed=1, report=reports.append, keep=frozen_layers(solver.net_param))
         net.save(str(tmp_path / "net.caffemodel"))
-        done = [report["layer"] for report in reports if "skipped" not in report]
+        done = [report.layer for report in reports if isinstance(report, InitEvent)]
 
         fresh = build(text, tmp_path, tmp_path / "net.caffemodel")
         found = {}

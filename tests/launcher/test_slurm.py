@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.launcher.many.slurm import Task, parse_settings
+from caffebench.launcher.many.slurm import parse_settings
+from caffebench.launcher.many.slurm_task import SlurmTask
+from caffebench.launcher.plan.options import RunOptions
 
 PACKAGES = ["munge", "slurmctld", "slurmd", "slurm-client"]
 CONFIGURATION = """
@@ -234,10 +236,10 @@ def test_a_run_that_fails_is_a_failed_job(cluster: None, bench: Any) -> None:
 
 
 def test_a_task_that_gets_nowhere_is_not_started_again() -> None:
-    task = Task(Path("prototxt/bs128.prototxt"), {"fresh": True})
+    task = SlurmTask(RunOptions((Path("prototxt/bs128.prototxt"),), fresh=True))
     for _ in range(2):
         task = task.checkpoint().function
-        assert not task.options["fresh"]
+        assert not task.options.fresh
     with pytest.raises(CaffebenchError, match=r"bs128.prototxt: no iteration done in 3 sessions.*--slurm time=TIME"):
         task.checkpoint()
 

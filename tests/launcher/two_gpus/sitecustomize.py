@@ -142,7 +142,7 @@ def on_the_cpu(caffe):
 CHANGES = {
     "caffe": on_the_cpu,
     "caffebench.engine.features": built_for_cards,
-    "caffebench.launcher.plan.devices": two_cards,
+    "caffebench.launcher.gpu.devices": two_cards,
 }
 
 

@@ -1,6 +1,6 @@
-"""What a run will take of a GPU's memory, counted from its net before it starts, and how busy the GPU is while it runs.
+"""What a run will take of a GPU's memory, counted from its net before it starts.
 
-``python -m caffebench.launcher.plan.gpu_memory DEVICE`` is the child process that counts: it reads a solver in text
+``python -m caffebench.launcher.gpu.memory DEVICE`` is the child process that counts: it reads a solver in text
 format from standard input, lets Caffe set its nets up on the CPU, where nothing is allocated before it is used, and
 adds up.
 DEVICE is the GPU whose free memory is asked for, or -1 for none.
@@ -15,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from caffebench.common.isolated import module_command
-from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.solver.solverfile import data_layers, parse_solver
 
-__all__ = ["GpuLoad", "free_bytes", "memory_note", "training_bytes"]
+__all__ = ["MemoryNeed", "free_bytes", "memory_note", "training_bytes"]
 
 _HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
 _READS_AHEAD = ("Data", "ImageData", "WindowData")
@@ -30,43 +30,52 @@ _CUDNN_LIMIT = 8  # MiB a stream, unless engine/include/caffe_cudnn.h is told ot
 _FLOAT = 4
 
 
-def memory_note(plan: Plan, device: int) -> str | None:
-    """A sentence where ``plan`` needs more memory than is free on the GPU ``device``; None where it fits.
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What was counted, in bytes."""
 
-    None too where it cannot be counted: Caffe itself will say then what is wrong.
+    need: int
+    """Of training, beside CUDA's own context."""
+    free: int | None
+    """On the GPU; None where none was asked for."""
+
+
+def memory_note(run: str, solver_text: str, device: int) -> str | None:
+    """A sentence where ``run`` needs more memory than is free on the GPU ``device``; None where it fits.
+
+    None too where it cannot be counted: Caffe itself will report then what is wrong.
     """
-    found = _ask(plan.solver, device)
-    if found is None or found["free"] is None or found["need"] <= found["free"]:
+    found = _ask(solver_text, device)
+    if found is None or found.free is None or found.need <= found.free:
         return None
-    return _sentence(plan, device, found["need"], found["free"])
+    return _sentence(run, solver_text, device, found.need, found.free)
 
 
 def training_bytes(solver_text: str) -> int | None:
     """An estimate of what training takes on a GPU, in bytes, beside CUDA's own context; None where Caffe refuses."""
     found = _ask(solver_text, -1)
-    return None if found is None else int(found["need"])
+    return None if found is None else found.need
 
 
-def _sentence(plan: Plan, device: int, need: int, free: int) -> str:
-    solver = parse_solver(plan.solver, plan.prototxt)
+def _sentence(run: str, solver_text: str, device: int, need: int, free: int) -> str:
+    solver = parse_solver(solver_text, run)
     batches = [layer.data_param.batch_size for layer in data_layers(solver, "TRAIN") if layer.HasField("data_param")]
     where = f" at batch {batches[0]}" if batches else ""
     way_out = f"halve batch_size and set iter_size: {2 * solver.iter_size}" if batches else "make the batch smaller"
-    return f"{plan.run} needs about {_gib(need)}{where}, and GPU {device} has {_gib(free)} free: {way_out}"
+    return f"{run} needs about {_gib(need)}{where}, and GPU {device} has {_gib(free)} free: {way_out}"
 
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def _ask(solver_text: str, device: int) -> dict[str, Any] | None:
+def _ask(solver_text: str, device: int) -> MemoryNeed | None:
     environment = dict(os.environ, GLOG_minloglevel="3", OPENBLAS_NUM_THREADS="1")
-    command = module_command("caffebench.launcher.plan.gpu_memory", str(device))
+    command = module_command("caffebench.launcher.gpu.memory", str(device))
     done = subprocess.run(command, input=solver_text, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         return None
-    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return answer
+    return MemoryNeed(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def _count(caffe: Any, solver: Any) -> int:
@@ -204,45 +213,8 @@ def free_bytes(device: int) -> int | None:
     return None if failed else free.value
 
 
-class GpuLoad:
-    """How busy some GPUs are, as NVIDIA's management library says; says nothing where there is none."""
-
-    def __init__(self, gpus: Sequence[int]) -> None:
-        """Find the cards: that library numbers them all, CUDA only the visible ones, so they are matched by bus id."""
-        self._handles: list[tuple[int, ctypes.c_void_p]] = []
-        try:
-            self._library = ctypes.CDLL("libnvidia-ml.so.1") if gpus else None
-            driver = ctypes.CDLL("libcuda.so.1") if gpus else None
-        except OSError:
-            return
-        if self._library is None or driver is None or self._library.nvmlInit_v2() != 0 or driver.cuInit(0) != 0:
-            return
-        for gpu in gpus:
-            name, device, handle = ctypes.create_string_buffer(32), ctypes.c_int(), ctypes.c_void_p()
-            failed = (
-                driver.cuDeviceGet(ctypes.byref(device), gpu)
-                or driver.cuDeviceGetPCIBusId(name, len(name), device)
-                or self._library.nvmlDeviceGetHandleByPciBusId_v2(name, ctypes.byref(handle))
-            )
-            if not failed:
-                self._handles.append((gpu, handle))
-
-    def line(self) -> str:
-        """As in ``GPU 0 87 %, 3.1 of 139.8 GiB``; empty where nothing is known."""
-        told = []
-        for gpu, handle in self._handles:
-            rates, memory = (ctypes.c_uint * 2)(), (ctypes.c_ulonglong * 3)()  # gpu, memory; total, free, used
-            assert self._library is not None  # noqa: S101 - for the type checker: there is no handle without it
-            if self._library.nvmlDeviceGetUtilizationRates(handle, rates) != 0:
-                continue
-            if self._library.nvmlDeviceGetMemoryInfo(handle, memory) != 0:
-                continue
-            told.append(f"GPU {gpu} {rates[0]} %, {memory[2] / 2**30:.1f} of {_gib(memory[0])}")
-        return "; ".join(told)
-
-
 def main() -> None:
-    """Count, and print one JSON object: ``need`` and ``free`` in bytes, ``free`` null where no GPU was asked for."""
+    """Count, and print a ``MemoryNeed`` as JSON."""
     from caffebench.engine.pycaffe import import_caffe
 
     device = int(sys.argv[1])
@@ -250,7 +222,7 @@ def main() -> None:
     caffe = import_caffe()
     caffe.set_mode_cpu()
     need = _count(caffe, solver)
-    print(json.dumps({"need": need, "free": free_bytes(device) if device >= 0 else None}), flush=True)
+    print(json.dumps(asdict(MemoryNeed(need, free_bytes(device) if device >= 0 else None))), flush=True)
     os._exit(0)  # not through the ends of Caffe's data threads
 
 
