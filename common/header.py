@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
+from caffebench.common.caffe_facts import InitMethod
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import Lines, parse_yaml
 
@@ -68,7 +69,7 @@ class Header(_Strict):
     test_size: Count | None = None
     classes: Count | None = None
     shape: Annotated[list[Count], Field(min_length=3, max_length=3)] | None = None
-    init: Literal["lsuv", "ortho", "ortho-lsuv", "none"] | None = None
+    init: InitMethod | None = None
     weights: Text | None = None
     seed: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)] | None = None
     deterministic: StrictBool | None = None

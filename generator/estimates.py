@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
 from caffebench.engine.messages import caffe_messages
@@ -126,7 +127,7 @@ def _without_data(layers: list[Any], records: Mapping[str, Any], batch: int) -> 
     """The training net with made-up data of the right shape, None where that is not known."""
     net = caffe_messages().NetParameter()
     for layer in layers:
-        if layer.type not in ("Data", "ImageData", "WindowData", "MemoryData", "HDF5Data"):
+        if layer.type not in DATA_LAYERS:
             copy = net.layer.add()
             copy.CopyFrom(layer)
             for shape in copy.dummy_data_param.shape:  # slopes of RReLU, one for each value of a batch

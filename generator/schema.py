@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from caffebench.common.caffe_facts import LR_POLICIES, InitMethod, SolverType
+
 __all__ = [
     "DEFAULTS",
     "Architecture",
@@ -44,10 +46,8 @@ def _expression(value: Any) -> Any:
 Expression = Annotated[Any, PlainValidator(_expression)]
 Finite = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-SolverType = Literal["SGD", "Nesterov", "Adam", "AdaDelta", "AdaGrad", "RMSProp"]
 
 MAX_VARIANTS = 10_000
-LR_POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 
 
 class _Strict(BaseModel):
@@ -137,7 +137,7 @@ class Settings(_Strict):
         description="changes to layers by name or type, or to the solver: any field of Caffe's",
     )
     # What Caffe's format cannot say; it stands in the header, for run-caffe.
-    init: Literal["lsuv", "ortho", "ortho-lsuv", "none"] | None = None
+    init: InitMethod | None = None
     weights: str | None = None
     seed: Expression | None = None
     deterministic: StrictBool | None = None

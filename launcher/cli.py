@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
+from caffebench.common.caffe_facts import InitMethod
 from caffebench.common.cli import command, into
 from caffebench.common.errors import ExitCode
 from caffebench.launcher.many.executor import EXECUTORS
@@ -35,7 +37,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 )
 @click.option(
     "--init",
-    type=click.Choice(["lsuv", "ortho", "ortho-lsuv", "none"]),
+    type=click.Choice(get_args(InitMethod)),
     help="Initialisation of the weights (default: that of the file's header).",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from the weights of a .caffemodel.")

@@ -13,6 +13,7 @@ from caffebench.analysis.read._rows import settle
 from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, LogEvent, Metric, ParsedRows
 from caffebench.analysis.read.lines import FORMATS, LABEL, PREFIX, LineFormat, microseconds, to_number
 from caffebench.analysis.read.templates import ODD, PAD, LineTemplates, output_metric, read_lines
+from caffebench.common.glog import STAMP
 
 __all__ = ["Block", "parse_block"]
 
@@ -28,10 +29,10 @@ class Block:
 
 
 _NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r(?=\n)")
-_PREFIXED = re.compile(rb"^[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} ", re.MULTILINE)
+_PREFIXED = re.compile(rb"^" + STAMP, re.MULTILINE)
 # Where a configuration ends, and where what follows it does; the next attempt of a start that failed ends both.
 _CONFIG_END = re.compile(
-    rb"^[^\n]{0,60}?(?<![A-Za-z0-9])[IWEF](?:\d{4}|\d{8}) \d\d:\d\d:\d\d\.\d{6} |"
+    rb"^[^\n]{0,60}?(?<![A-Za-z0-9])" + STAMP + rb"|"
     rb"^\d{9,11} +(?:INFO|WARNING|ERROR|FATAL): |Initializing (?:solver|net) from",
     re.MULTILINE,
 )

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from caffebench.common.events import EVENT_MARK
+
 __all__ = [
     "FORMATS",
     "LABEL",
@@ -209,8 +211,8 @@ FORMATS = (
     ),
     _format(
         "event",
-        "caffebench: ",
-        rb"caffebench: (\w+) (\{.*)$",
+        EVENT_MARK,
+        EVENT_MARK.encode() + rb"(\w+) (\{.*)$",
         'caffebench: end {"status": "done", "iteration": 200}',
     ),
 )

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caffebench.analysis.runs.text_format import Message, first, parse
+from caffebench.common.caffe_facts import IMAGENET_CLASSES, IMAGENET_TRAIN
 
 __all__ = ["TRAIN_SIZES", "Config", "read_config"]
 
-TRAIN_SIZES = {1000: 1_281_167}
+TRAIN_SIZES = {IMAGENET_CLASSES: IMAGENET_TRAIN}
 """Number of classes -> training images, where the number of classes says it: ILSVRC 2012 only."""
 
 

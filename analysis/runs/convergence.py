@@ -11,10 +11,10 @@ import numpy.typing as npt
 from caffebench.analysis.runs.config import Config
 from caffebench.analysis.runs.model import Session
 from caffebench.analysis.stitch.curves import RunCurves
+from caffebench.common.caffe_facts import DEAD_SOFTMAX
 
-__all__ = ["DEAD_SOFTMAX", "verdict"]
+__all__ = ["verdict"]
 
-DEAD_SOFTMAX = 87.3365
 """-log(FLT_MIN): what SoftmaxWithLoss gives for a probability of zero (Caffe's softmax_loss_layer.cpp)."""
 
 LAST = 25

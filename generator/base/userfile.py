@@ -8,13 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import LR_POLICIES, SolverType
 from caffebench.common.errors import InputError
 from caffebench.generator.meaning import Prototxt, load_prototxt, written
 from caffebench.generator.meaning.reading import find_net
 from caffebench.generator.meaning.upgrade import upgrade_layers
 from caffebench.generator.nets.shapes import data_shape
 from caffebench.generator.nets.wiring import phases_of
-from caffebench.generator.schema import LR_POLICIES, Settings, SolverType
+from caffebench.generator.schema import Settings
 
 __all__ = ["Base", "data_layers", "load_base", "nets_of"]
 

@@ -19,12 +19,12 @@ from typing import IO, Any
 
 from google.protobuf import text_format
 
+from caffebench.common.caffe_facts import FILLERS, SOLVER_TYPES
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.isolated import module_command
 from caffebench.engine.features import caffe_is_there
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.facts import find, first_datum
-from caffebench.generator.lint.layer_rules import FILLERS
 from caffebench.generator.lint.registry import Hit, rule
 from caffebench.generator.meaning import LAYER_TYPES, Layer, PhaseNet, Prototxt
 
@@ -148,7 +148,7 @@ def _job(file: Prototxt, guess: tuple[int, int, int]) -> tuple[dict[str, Any] | 
     for _, message in nets[1:]:
         solver.test_net_param.add().CopyFrom(message)
         solver.test_iter.append(1)
-    if solver.type not in ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"):
+    if solver.type not in SOLVER_TYPES:
         solver.type = "SGD"  # said by solver-type
     return {"solver": text_format.MessageToString(solver)}, exact
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import IMAGENET_TEST, IMAGENET_TRAIN
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.roles import is_deploy
 from caffebench.generator.meaning import LAYER_TYPES, Graph, Layer, PhaseNet, Prototxt, build_graph
@@ -31,6 +33,7 @@ __all__ = [
     "known_layers",
     "largest_label",
     "learns",
+    "nearest",
     "samples_per_iteration",
     "sources",
 ]
@@ -38,7 +41,7 @@ __all__ = [
 _DATA_PARAMS = ("data_param", "image_data_param", "hdf5_data_param", "window_data_param", "memory_data_param")
 _IMAGENET_NAME = re.compile(r"imagenet|ilsvrc", re.IGNORECASE)
 _LABELS_READ = 4000
-_IMAGENET = {"TRAIN": 1_281_167, "TEST": 50_000}
+_IMAGENET = {"TRAIN": IMAGENET_TRAIN, "TEST": IMAGENET_TEST}
 
 
 @cache
@@ -255,3 +258,10 @@ def epochs(file: Prototxt) -> float | None:
     """How often training sees each image; None where a part is not known."""
     size, seen = data_size(file, file.phase("TRAIN")), images_seen(file)
     return seen / size if size and seen else None
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """What was probably meant, else all that there is."""
+    by_lower = {one.lower(): one for one in choices}
+    near = difflib.get_close_matches(word.lower(), by_lower, 1, 0.6)
+    return by_lower[near[0]] if near else f"one of {', '.join(choices)}"

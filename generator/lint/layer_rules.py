@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from caffebench.generator.lint.facts import known_layers
+from caffebench.common.caffe_facts import FILLERS
+from caffebench.generator.lint.facts import known_layers, nearest
 from caffebench.generator.lint.registry import Hit, of_layer, rule
-from caffebench.generator.lint.startup_rules import nearest
 from caffebench.generator.meaning import (
     LAYER_TYPES,
     Layer,
@@ -19,7 +19,6 @@ from caffebench.generator.meaning import (
     spoils_itself,
 )
 
-FILLERS = ("constant", "gaussian", "uniform", "positive_unitball", "xavier", "msra", "bilinear")
 _ANY = 1 << 30
 # Bottoms and tops, fewest and most, of the types for which Caffe counts them.
 _BLOBS: dict[str, tuple[int, int, int, int]] = {

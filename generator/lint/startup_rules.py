@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from caffebench.generator.lint.facts import find, is_here
+from caffebench.common.caffe_facts import LR_POLICIES, SOLVER_TYPES
+from caffebench.generator.lint.facts import find, is_here, nearest
 from caffebench.generator.lint.registry import Hit, rule
 from caffebench.generator.meaning import Prototxt
 
-_POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
-_TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
 _NET_FIELDS = ("net", "net_param", "train_net", "train_net_param")
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """What was probably meant, else all that there is."""
-    by_lower = {one.lower(): one for one in choices}
-    near = get_close_matches(word.lower(), by_lower, 1, 0.6)
-    return by_lower[near[0]] if near else f"one of {', '.join(choices)}"
 
 
 @rule("lr-policy", "error", why="Caffe stops at the first iteration: 'Unknown learning rate policy'")
 def lr_policy(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A learning-rate policy that Caffe does not have, or none."""
-    if file.solver is not None and file.solver.lr_policy not in _POLICIES:
+    if file.solver is not None and file.solver.lr_policy not in LR_POLICIES:
         policy = file.solver.lr_policy
         what = f"lr_policy {policy!r}" if policy else "no lr_policy"
-        fix = f"lr_policy: {nearest(policy, _POLICIES)!r}" if policy else f"one of {', '.join(_POLICIES)}"
+        fix = f"lr_policy: {nearest(policy, LR_POLICIES)!r}" if policy else f"one of {', '.join(LR_POLICIES)}"
         yield Hit(what, fix.replace("'", '"'), node=file.root.at("lr_policy"))
 
 
 @rule("solver-type", "error", why="Caffe stops before it builds anything: 'Unknown solver type'")
 def solver_type(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A solver type that Caffe does not have; upper and lower case count."""
-    if file.solver is not None and file.solver.type not in _TYPES:
+    if file.solver is not None and file.solver.type not in SOLVER_TYPES:
         kind = file.solver.type
-        yield Hit(f"type {kind!r}", f'type: "{nearest(kind, _TYPES)}"', node=file.root.at("type"))
+        yield Hit(f"type {kind!r}", f'type: "{nearest(kind, SOLVER_TYPES)}"', node=file.root.at("type"))
 
 
 @rule("regularization-type", "error", why="Caffe stops at the first update: 'Unknown regularization type'")

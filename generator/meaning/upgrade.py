@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from caffebench.common.caffe_facts import SOLVER_TYPES
+
 __all__ = ["upgrade_layers", "upgrade_solver"]
 
 # V1LayerParameter.LayerType to LayerParameter.type, where it is more than dropping the underscores.
@@ -65,8 +67,7 @@ _V0_RENAMED = {
 _V0_TRANSFORM = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size", "mirror": "mirror"}
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
 _TRANSFORMING = ("data_param", "image_data_param", "window_data_param")
-_SOLVERS = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad"}
-_SOLVERS |= {"RMSPROP": "RMSProp", "ADADELTA": "AdaDelta", "ADAM": "Adam"}
+_SOLVERS = {name.upper(): name for name in SOLVER_TYPES}
 
 
 def upgrade_solver(solver: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.meaning import PhaseNet, Prototxt, written
@@ -16,7 +17,6 @@ from caffebench.generator.nets.wiring import LINEAR, Wiring
 
 __all__ = ["deploy", "deployed_layers"]
 
-_READERS = {"Data", "ImageData", "WindowData", "HDF5Data", "MemoryData"}
 # What a loss computes of its scores before it compares them.
 _SQUASHES = {"SoftmaxWithLoss": "Softmax", "InfogainLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 
@@ -48,7 +48,7 @@ def deployed_layers(file: Prototxt, strict: bool = True) -> list[Any]:
         wiring.remove(layer)
     kept = _needed(wiring, outputs)
     wiring.layers = [layer for layer in wiring.layers if id(layer) in kept]
-    for layer in [one for one in wiring.layers if one.type in _READERS]:
+    for layer in [one for one in wiring.layers if one.type in DATA_LAYERS]:
         _as_input(wiring, layer, file.header.get("shape"), strict)
     for layer in wiring.layers:
         _forget_training(layer)
@@ -75,7 +75,7 @@ def _replace_losses(wiring: Wiring) -> list[Any]:
     for loss in judged:
         squash = _SQUASHES.get(loss.type)
         for number in range(1 if squash or loss.type == "Accuracy" else len(loss.bottom)):
-            sources = [one for one in wiring.sources(loss, number) if one.type not in _READERS]
+            sources = [one for one in wiring.sources(loss, number) if one.type not in DATA_LAYERS]
             outputs += [one for one in sources if one.bottom]
         if squash:
             name = wiring.unique("prob" if len(main) == 1 else f"{loss.name}/prob")
@@ -137,7 +137,7 @@ def _preparation(net: PhaseNet) -> list[str]:
     lines = []
     for layer in net.layers:
         p = layer.message.transform_param
-        if layer.type not in _READERS:
+        if layer.type not in DATA_LAYERS:
             continue
         means = f"minus {', '.join(map(written, p.mean_value))}" if p.mean_value else ""
         means = f"minus the mean in {p.mean_file}" if p.mean_file else means

@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.generator.meaning.forms import pair
 
@@ -21,7 +22,6 @@ __all__ = ["LayerShapes", "Shape", "data_shape", "infer", "record_shape"]
 Shape = tuple[int, ...]
 _LOSSES = {"SoftmaxWithLoss", "EuclideanLoss", "SigmoidCrossEntropyLoss", "HingeLoss", "ContrastiveLoss"}
 _LOSSES |= {"InfogainLoss", "MultinomialLogisticLoss", "Accuracy"}
-_FED = {"Data", "ImageData", "WindowData", "MemoryData", "HDF5Data"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _misfit(layer: Any, why: str) -> InputError:
 
 def _tops(layer: Any, bottoms: list[Shape | None], record: Sequence[int] | None) -> list[Shape | None]:
     kind = layer.type
-    if kind in _FED:
+    if kind in DATA_LAYERS:
         shape = data_shape(layer, record)
         return [shape, *([(shape[0],)] * (len(layer.top) - 1) if shape else [])]
     if kind in ("Input", "DummyData"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from caffebench.common.caffe_facts import SOLVER_HISTORIES
 from caffebench.common.errors import InputError
 from caffebench.generator.meaning import PhaseNet, Prototxt
 from caffebench.generator.meaning.forms import pair
@@ -17,8 +18,6 @@ from caffebench.generator.nets.wiring import in_place
 __all__ = ["Counts", "LayerCounts", "count", "summary", "training_bytes"]
 
 _FLOAT = 4
-# How many arrays as large as the weights a solver keeps beside them and their gradient (src/caffe/solvers).
-_HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def training_bytes(shapes: Sequence[LayerShapes], solver_type: str) -> int | Non
             kernel = pair(one.layer.convolution_param, "kernel_size", "kernel", 0)
             if kernel != (1, 1):
                 column = max(column, one.bottoms[0][1] * prod(kernel) * prod(one.tops[0][2:]))
-    return _FLOAT * (2 * blobs + (2 + _HISTORIES.get(solver_type, 1)) * weights + column)
+    return _FLOAT * (2 * blobs + (2 + SOLVER_HISTORIES.get(solver_type, 1)) * weights + column)
 
 
 def summary(file: Prototxt) -> str:

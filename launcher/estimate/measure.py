@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import SOLVER_HISTORIES
 from caffebench.common.child_process import read_task
 from caffebench.launcher.estimate.measured import Measured
 from caffebench.launcher.plan.datacheck import expected_shape
@@ -73,7 +74,7 @@ def _measure_phase(caffe: Any, plan: Plan, phase: Phase) -> Measured:
         test_seconds += count * scale * _time(partial(net._forward, 0, len(net.layers) - 1), most=count)
     blobs = [blob for layer in solver.net.layers for blob in layer.blobs]
     sizes = {blob.data.__array_interface__["data"][0]: blob.count for blob in blobs}  # a shared one counts once
-    history = 2 if solver_type(parameter) in ("AdaDelta", "Adam") else 1
+    history = SOLVER_HISTORIES.get(solver_type(parameter), 1)
     return Measured(
         until=phase.until,
         images=batch * parameter.iter_size * max(len(plan.gpus), 1),

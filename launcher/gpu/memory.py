@@ -18,13 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from caffebench.common.caffe_facts import PREFETCHING_LAYERS, SOLVER_HISTORIES
 from caffebench.common.isolated import module_command
 from caffebench.launcher.solver.solverfile import data_layers, parse_solver
 
 __all__ = ["MemoryNeed", "free_bytes", "memory_note", "training_bytes"]
 
-_HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
-_READS_AHEAD = ("Data", "ImageData", "WindowData")
 _CUDNN_STREAMS = 3  # a group of a convolution (cudnn_conv_layer.cpp)
 _CUDNN_LIMIT = 8  # MiB a stream, unless engine/include/caffe_cudnn.h is told otherwise
 _FLOAT = 4
@@ -97,7 +96,7 @@ def _count(caffe: Any, solver: Any) -> int:
         if training:
             weights = sum(blob.count for blobs in net.params.values() for blob in blobs)
             signs = solver.regularization_type == "L1"  # sgd_solver.cpp, temp_
-            total += weights * _FLOAT * (2 + _HISTORIES.get(solver.type, 2) + signs)
+            total += weights * _FLOAT * (2 + SOLVER_HISTORIES.get(solver.type, 2) + signs)
     return total
 
 
@@ -122,7 +121,7 @@ def _activations(net: Any, messages: dict[str, Any], *, training: bool) -> int:
         known.update(tops)
         if layer.type.endswith("Data"):
             # No gradients. A top is one of the batches read ahead (base_data_layer.cu).
-            total += made * (message.data_param.prefetch if message and layer.type in _READS_AHEAD else 1)
+            total += made * (message.data_param.prefetch if message and layer.type in PREFETCHING_LAYERS else 1)
         elif layer.type in ("Flatten", "Reshape"):
             pass  # both are the bottom's
         elif layer.type == "Split":

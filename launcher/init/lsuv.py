@@ -14,17 +14,18 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from caffebench.common.caffe_facts import InitMethod
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.events import InitEvent, SkippedInitEvent
 from caffebench.launcher.init.ortho import FloatArray, Orthonormal, single_threaded_lapack
 
 __all__ = ["LINEAR", "METHODS", "frozen_layers", "initialise"]
 
-METHODS = ("lsuv", "ortho", "ortho-lsuv")
+METHODS = tuple(one for one in get_args(InitMethod) if one != "none")
 
 LINEAR = ("Convolution", "Deconvolution", "InnerProduct")
 """The layer types that are initialised: the ones that the paper's section 3 speaks of."""

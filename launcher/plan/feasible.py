@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from caffebench.common.caffe_facts import LR_POLICIES, SOLVER_TYPES
 from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.solver.nets import built_nets
-from caffebench.launcher.solver.solverfile import SOLVERS, SolverFile, solver_type
+from caffebench.launcher.solver.solverfile import SolverFile, solver_type
 
 __all__ = ["check_feasible"]
 
-POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 IMAGE_LAYERS = ("ImageData", "WindowData", "VideoData")
 OPENCV = (
     "and this Caffe was built without OpenCV: make an LMDB of the images with make-lmdb folder SRC OUT, "
@@ -23,15 +23,17 @@ OPENCV = (
 def check_feasible(file: SolverFile) -> None:
     """Raise ``InputError`` for the first thing in a solver or its nets that no Caffe, or this one, can do."""
     solver = file.solver
-    if "lr_schedule" not in file.header and solver.lr_policy not in POLICIES:
+    if "lr_schedule" not in file.header and solver.lr_policy not in LR_POLICIES:
         named = f"has an unknown lr_policy {solver.lr_policy!r}" if solver.lr_policy else "has no lr_policy"
-        raise InputError(f"{file.path} {named}: choose one of {', '.join(POLICIES)}")
+        raise InputError(f"{file.path} {named}: choose one of {', '.join(LR_POLICIES)}")
     if "lr_schedule" not in file.header and solver.lr_policy == "step" and solver.stepsize <= 0:
         raise InputError(
             f"{file.path} has lr_policy step and no stepsize above 0, by which Caffe divides: add stepsize"
         )
-    if solver_type(solver) not in SOLVERS:
-        raise InputError(f"{file.path} has an unknown solver type {solver.type!r}: choose one of {', '.join(SOLVERS)}")
+    if solver_type(solver) not in SOLVER_TYPES:
+        raise InputError(
+            f"{file.path} has an unknown solver type {solver.type!r}: choose one of {', '.join(SOLVER_TYPES)}"
+        )
     for net in file.nets():
         if net.layers:
             raise InputError(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from caffebench.common.caffe_facts import InitMethod
+
 __all__ = ["RunOptions"]
 
 
@@ -18,7 +20,7 @@ class RunOptions:
     """"0", "0,1" or "all"."""
     cpu: bool = False
     layers: Literal["caffe", "fast"] = "caffe"
-    init: str | None = None
+    init: InitMethod | None = None
     weights: Path | None = None
     snapshot: Path | None = None
     logs: Path = Path("logs")

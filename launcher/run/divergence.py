@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from caffebench.common.caffe_facts import DEAD_SOFTMAX
+
 __all__ = ["Divergence", "LossReader", "TestLoss", "chance_loss", "layer_not_finite"]
 
-DEAD_SOFTMAX = 87.3365
-"""-log(FLT_MIN): the loss of a softmax that is certain and wrong for every image."""
 DEAD_FOR = 3
 FAR, FAR_FOR, FAR_SHARE = 3.0, 20, 0.05
 """Beyond hope: FAR times the loss of guessing, FAR_FOR looks in a row and for that share of all iterations."""
@@ -92,7 +92,7 @@ class Divergence:
             return f"the loss is {loss} at iteration {iteration}"
         self._dead = self._dead + 1 if math.isclose(loss, DEAD_SOFTMAX, rel_tol=1e-4) else 0
         if self._dead >= DEAD_FOR:
-            return f"the loss is 87.3365, that of a dead softmax, up to iteration {iteration}"
+            return f"the loss is {DEAD_SOFTMAX}, that of a dead softmax, up to iteration {iteration}"
         if self.chance is None or loss < FAR * self.chance:
             self._far.clear()
             return None

@@ -21,11 +21,11 @@ from typing import Any
 from caffebench.common.child_process import block_sigterm, die_with, ignore_stop_signals, read_task, task_file
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.events import RankEvent, event_message
+from caffebench.common.glog import glog_line
 from caffebench.common.isolated import module_command
 from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.run.tasks import RankTask
-from caffebench.launcher.show.logtail import glog_line
 from caffebench.launcher.solver.schedule import Phase
 
 __all__ = ["RankGroup", "main", "use_gpu"]

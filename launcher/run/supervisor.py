@@ -14,6 +14,7 @@ from pathlib import Path
 from caffebench.common.child_process import task_file
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.events import EndEvent, Event, ResumeEvent, WeightsEvent, event_message
+from caffebench.common.glog import glog_line
 from caffebench.common.isolated import module_command
 from caffebench.launcher.init.finetuning import describe_weights
 from caffebench.launcher.plan.outcome import EXIT_CODES, Outcome, Status
@@ -23,7 +24,7 @@ from caffebench.launcher.run.finished import finished, finished_before
 from caffebench.launcher.run.resources import child_environment
 from caffebench.launcher.run.stopping import LauncherStop, StopReason
 from caffebench.launcher.run.tasks import WorkerTask
-from caffebench.launcher.show.logtail import LogTail, glog_line
+from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.show.runlog import RunLog
 from caffebench.launcher.solver.identity import check_same_file
 from caffebench.launcher.solver.solverfile import differences, parse_solver, solver_type

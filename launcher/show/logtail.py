@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,23 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from caffebench.common.events import EVENT_MARK, Event, read_event
+from caffebench.common.glog import STAMP
 from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose_loss
 
-__all__ = ["LogTail", "glog_line"]
+__all__ = ["LogTail"]
 
 E = TypeVar("E", bound=Event)
-LINE = re.compile(rb"^([IWEF])\d{4}\S* \S+\s+(?P<thread>\d+) (\S+?):(\d+)\] (.*)$")
+LINE = re.compile(rb"^(?=([IWEF]))" + STAMP + rb"\s*(?P<thread>\d+) (\S+?):(\d+)\] (.*)$")
 TRAIN = re.compile(r"Iteration (\d+).*?, loss = (\S+)")
 TEST = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
 SCORE = re.compile(r"    Test net output #\d+: (\S.*?) = (\S+)(?: \(\* (\S+) = \S+ loss\))?$")
 EVENT = re.compile(re.escape(EVENT_MARK) + r"(\w+) (\{.*\})$")
-
-
-def glog_line(message: str, process: int | None = None) -> str:
-    """A line as glog (0.5 or newer) writes it, for what has to be said when the child, ``process``, cannot."""
-    now = time.time()
-    stamp = time.strftime("%Y%m%d %H:%M:%S", time.localtime(now))
-    return f"I{stamp}.{int(now % 1 * 1e6):06} {process or os.getpid():5} launcher.py:1] {message}\n"
 
 
 @dataclass

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import SOLVER_TYPES
 from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
 
 __all__ = [
-    "SOLVERS",
     "NetFile",
     "SolverFile",
     "data_layers",
@@ -197,15 +197,12 @@ def _included(layer: Any, phase: int) -> bool:
     return not any(rule.HasField("phase") and rule.phase == phase for rule in layer.exclude)
 
 
-SOLVERS = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
-
-
 def solver_type(solver: Any) -> str:
-    """The type of a ``SolverParameter``: one of ``SOLVERS``, also where it is said as of old, by ``solver_type``."""
+    """The type of a ``SolverParameter``: one of ``SOLVER_TYPES``, also where the old ``solver_type`` names it."""
     if not solver.HasField("solver_type"):
         return str(solver.type)
     old = solver.SolverType.Name(solver.solver_type)
-    return next(name for name in SOLVERS if name.upper() == old)
+    return next(name for name in SOLVER_TYPES if name.upper() == old)
 
 
 LOOKS = 100

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import count_records
 
@@ -20,7 +21,7 @@ __all__ = ["BUDGET", "forward_data"]
 
 BUDGET = 60.0
 """Seconds that an exact fast-forward may take before ``auto`` settles for the order of records."""
-SOURCES = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData", "Python")
+SOURCES = (*DATA_LAYERS, "Python")
 LOADER = "caffebench.launcher.data.loader"
 PROBE = 20
 RECORDS = 200_000

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from caffebench.launcher.show.logtail import LogTail, glog_line
+from caffebench.common.glog import glog_line
+from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.show.progress import Row
 
 SLOW_TEST = 20_000

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from caffebench.launcher.show.logtail import LogTail, glog_line
+from caffebench.common.glog import glog_line
+from caffebench.launcher.show.logtail import LogTail
 
 MANY = {"display": 1, "max_iter": 1500, "snapshot": 0, "test_interval": 500, "lr_policy": "fixed"}
 

@@ -11,11 +11,12 @@ import lmdb
 import pytest
 
 from caffebench.common.errors import InputError
+from caffebench.common.glog import glog_line
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.plan.planning import parse_duration
 from caffebench.launcher.run.divergence import Divergence, chance_loss
 from caffebench.launcher.run.failures import explain
-from caffebench.launcher.show.logtail import LogTail, glog_line
+from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.show.progress import Row, duration
 from caffebench.launcher.solver.solverfile import parse_solver
 from caffebench.launcher.state.paths import RunPaths
