@@ -62,7 +62,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     type=click.Path(path_type=Path),
     help="Folder of the databases (default: data).",
 )
-@click.option("--jobs", type=int, show_default="1, with Slurm as many as it lets run", help="Parallel runs.")
+@click.option("--jobs", type=int, help="Parallel runs (default: 1; with Slurm, no limit).")
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed (default: that of the file, else a new one)."
 )
