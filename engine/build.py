@@ -20,7 +20,7 @@ from caffebench.common.files import write_whole
 from caffebench.common.isolated import module_command
 from caffebench.engine.cuda import Kit
 from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
-from caffebench.engine.system import require_boost_python, require_space, require_system_packages
+from caffebench.engine.system import WITHOUT_ROOT, require_boost_python, require_space, require_system_packages
 
 __all__ = ["MANIFEST", "cache_folder", "cached_build", "is_whole", "lock", "source_package", "unpack"]
 
@@ -78,7 +78,7 @@ def cached_build(
     with lock(cache / f"{recipe.key}.lock", say):
         if is_whole(product) and not fresh:
             return product, False
-        require_system_packages(say)
+        require_system_packages(say, way_out=WITHOUT_ROOT)
         require_boost_python()
         library = shared_libpython()
         require_space(cache, 500 if kit is None else 1000)

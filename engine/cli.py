@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import click
 
@@ -18,9 +19,12 @@ __all__ = ["main"]
     examples="""
     install-caffe             # build Caffe for the CPU into this Python environment
     install-caffe --cuda --cudnn --arch 90    # for a Hopper card, with cuDNN's convolutions
+    install-caffe --wheel dist      # the same as a file, for machines without root, compiler or libraries
+    install-caffe dist/caffebench_caffe-*.whl    # such a file into this Python environment
     install-caffe --check     # what is installed, and whether it works
     """,
 )
+@click.argument("wheel", required=False, type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Report what is installed and whether it works; change nothing.")
 @click.option("--cuda", is_flag=True, help="Build for NVIDIA cards, with CUDA 12 or 13.")
 @click.option("--cudnn", is_flag=True, help="With cuDNN; implies --cuda.")
@@ -33,12 +37,30 @@ __all__ = ["main"]
     is_flag=True,
     help="Compile the fast layers for any processor of this architecture, not only for this one.",
 )
+@click.option(
+    "--wheel",
+    "wheel_folder",
+    metavar="DIRECTORY",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Install nothing: write Caffe for the CPU, with its libraries, as a wheel into this folder.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Parallel compilers.  [default: one per core]")
 @click.option("--force", is_flag=True, help="Build again, and replace the installed Caffe.")
 def main(
-    check: bool, cuda: bool, cudnn: bool, nccl: bool, arch: str | None, portable: bool, jobs: int | None, force: bool
+    wheel: Path | None,
+    check: bool,
+    cuda: bool,
+    cudnn: bool,
+    nccl: bool,
+    arch: str | None,
+    portable: bool,
+    wheel_folder: Path | None,
+    jobs: int | None,
+    force: bool,
 ) -> None:
     """Build real Caffe into the current Python environment: `import caffe` and the `caffe` tool.
+
+    With WHEEL, a file that --wheel made on another machine, nothing is built: neither root nor a compiler is needed.
 
     Builds are cached: the next environment takes seconds. A Caffe that works and has what you ask for is left alone.
     On a machine without a card, --cuda builds for all generations of cards.
@@ -50,6 +72,12 @@ def main(
     for one in architectures:
         if not re.fullmatch(r"\d\d+|\d+\.\d", one):
             raise InputError(f"--arch {one}: give compute capabilities separated by commas, as in 90 or 80,90")
+    if wheel_folder is not None and (cuda or wheel is not None or check):
+        raise InputError(
+            "--wheel makes a Caffe for the CPU and installs none: give it without --cuda, --check and a WHEEL"
+        )
+    if wheel is not None and (cuda or portable or check):
+        raise InputError(f"{wheel} is built already: give it without options for building, and without --check")
     from caffebench.engine.cards import cards
     from caffebench.engine.probe import Probe, probe
 
@@ -76,20 +104,32 @@ def main(
         tell(found)
         return
 
+    if wheel is not None:
+        from caffebench.engine.wheel.install import install_wheel
+
+        tell(install_wheel(wheel, lambda line: click.echo(line, err=True), force=force))
+        return
+
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from caffebench.engine.install import Asked, install
+    from caffebench.engine.recipe import Recipe
 
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     columns = (TextColumn("building Caffe"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("build", total=1.0, visible=False)
-        found = install(
-            Asked(cuda, cudnn, nccl, architectures, portable),
-            jobs or len(os.sched_getaffinity(0)),
-            console.print,
-            lambda fraction: progress.update(bar, completed=fraction, visible=True),
-            force=force,
-        )
+        jobs = jobs or len(os.sched_getaffinity(0))
+
+        def advance(fraction: float) -> None:
+            progress.update(bar, completed=fraction, visible=True)
+
+        if wheel_folder is not None:
+            from caffebench.engine.wheel.make import make_wheel
+
+            made = make_wheel(Recipe(), wheel_folder, jobs, console.print, advance, fresh=force)
+            click.echo(made)
+            return
+        found = install(Asked(cuda, cudnn, nccl, architectures, portable), jobs, console.print, advance, force=force)
     tell(found)

@@ -19,9 +19,16 @@ from caffebench.engine.fast import LIBRARY
 from caffebench.engine.fast.build import build_fast_layers
 from caffebench.engine.probe import Probe, probe
 from caffebench.engine.recipe import FAST_PACKAGES, PYTHON_PACKAGES, Recipe
-from caffebench.engine.system import pip_install, require_space, require_system_packages
+from caffebench.engine.system import (
+    WITHOUT_ROOT,
+    pip_install,
+    pip_uninstall_wheel,
+    require_space,
+    require_system_packages,
+    wheel_is_installed,
+)
 
-__all__ = ["Asked", "install"]
+__all__ = ["Asked", "install", "require_python_packages", "require_writable"]
 
 Say = Callable[[str], None]
 
@@ -55,7 +62,8 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
             raise CaffebenchError(
                 "a Caffe that is not from here works already and is for the CPU only: replace it with --force"
             )
-        say("a Caffe that is not from here works already: it is left alone")
+        foreign = "the Caffe of a wheel" if wheel_is_installed() else "a Caffe that is not from here"
+        say(f"{foreign} works already: it is left alone")
         return found
     if found.error is None and not force and is_whole(target) and _serves(target, asked):
         _link_tool(target, say)
@@ -67,12 +75,9 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
             f"{target} is there but is not from here and does not work ({found.error}): "
             "remove it, or replace it with install-caffe --force"
         )
-    if not os.access(packages, os.W_OK):
-        raise CaffebenchError(
-            f"{packages} is not writable: make a virtual environment (python3 -m venv .venv) and use it"
-        )
+    require_writable(packages)
     require_space(packages, 50)
-    _require_python_packages(say)
+    require_python_packages(say)
     if not asked.cuda and not force and ours:
         asked = replace(_was(target), portable=asked.portable)  # what is damaged is made again as it was
     recipe, kit = Recipe(), None
@@ -84,7 +89,9 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
     product, built = cached_build(recipe, kit, jobs, say, advance, fresh=force)
     if not built:
         say(f"taking the Caffe built earlier: {product}")
-        require_system_packages(say)  # the cache may have come from a machine with more libraries than this one
+        require_system_packages(
+            say, way_out=WITHOUT_ROOT
+        )  # the cache may have come from a machine with more libraries than this one
     tried = _publish(product, target, say)
     if tried.error is not None and not built:
         say(f"the cached Caffe does not work here ({tried.error}): building it anew")
@@ -138,7 +145,16 @@ def _serves(target: Path, asked: Asked) -> bool:
     return libraries and all(runs_on(has.arch, card.arch) for card in cards())
 
 
-def _require_python_packages(say: Say) -> None:
+def require_writable(packages: Path) -> None:
+    """Raises ``CaffebenchError`` where nothing can be installed into the folder ``packages``."""
+    if not os.access(packages, os.W_OK):
+        raise CaffebenchError(
+            f"{packages} is not writable: make a virtual environment (python3 -m venv .venv) and use it"
+        )
+
+
+def require_python_packages(say: Say) -> None:
+    """Install those that Caffe imports and that are missing; ``CaffebenchError`` where pip cannot."""
     missing = [package for module, package in PYTHON_PACKAGES.items() if not _importable(module)]
     if not missing:
         return
@@ -160,6 +176,8 @@ def _publish(product: Path, target: Path, say: Say) -> Probe:
         for remains in (arriving, leaving):  # of an install that was killed
             shutil.rmtree(remains, ignore_errors=True)
         shutil.copytree(product, arriving)
+        if wheel_is_installed():
+            pip_uninstall_wheel()
         if target.exists():
             target.rename(leaving)
         arriving.rename(target)

@@ -9,22 +9,38 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.isolated import module_command
 from caffebench.engine.recipe import debian_packages
+from caffebench.engine.wheel import DISTRIBUTION
 
-__all__ = ["pip_install", "require_boost_python", "require_space", "require_system_packages"]
+__all__ = [
+    "WITHOUT_ROOT",
+    "pip_install",
+    "pip_uninstall_wheel",
+    "require_boost_python",
+    "require_space",
+    "require_system_packages",
+    "wheel_is_installed",
+]
 
 Say = Callable[[str], None]
 
+WITHOUT_ROOT = (
+    f'; or without root: "install-caffe --wheel DIR" on a machine that has them, for Python '
+    f'{sys.version_info.major}.{sys.version_info.minor} too, and "install-caffe DIR/WHEEL" here'
+)
 
-def require_system_packages(say: Say, packages: Sequence[str] | None = None) -> None:
+
+def require_system_packages(say: Say, packages: Sequence[str] | None = None, way_out: str = "") -> None:
     """Install the missing ones of ``packages`` when root on a Debian-like system, else say how.
 
     They are `debian_packages` unless given. On a system without dpkg only the tools can be checked; CMake names a
-    missing library there. Raises ``CaffebenchError`` with the one line for the administrator.
+    missing library there. Raises ``CaffebenchError`` with the one line for the administrator, and
+    ``way_out`` behind it.
     """
     packages = debian_packages() if packages is None else packages
     if shutil.which("dpkg-query") is None:
@@ -32,7 +48,7 @@ def require_system_packages(say: Say, packages: Sequence[str] | None = None) -> 
         if tools:
             raise CaffebenchError(
                 f"missing: {', '.join(tools)}; install them with your package manager, "
-                f"with what Debian calls: {' '.join(packages)}"
+                f"with what Debian calls: {' '.join(packages)}{way_out}"
             )
         return
     missing = [package for package in packages if not _is_installed(package)]
@@ -40,7 +56,7 @@ def require_system_packages(say: Say, packages: Sequence[str] | None = None) -> 
         return
     line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise CaffebenchError(f"system packages are missing; have the administrator run: sudo {line}")
+        raise CaffebenchError(f"system packages are missing; have the administrator run: sudo {line}{way_out}")
     say(f"installing system packages: {' '.join(missing)}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in ("apt-get update", line):
@@ -85,12 +101,30 @@ def require_space(folder: Path, megabytes: int) -> None:
         )
 
 
-def pip_install(packages: Sequence[str], way_out: str) -> None:
+def pip_install(packages: Sequence[str], way_out: str, *options: str) -> None:
     """Install Python packages into this environment; ``CaffebenchError`` with pip's reason and ``way_out``."""
-    command = module_command("pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+    command = module_command("pip", "install", "--quiet", "--disable-pip-version-check", *options, *packages)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no word"]
         said = [line for line in lines if "ERROR" in line] or lines
         raise CaffebenchError(f"pip could not install {' '.join(packages)} ({said[-1].strip()}): {way_out}")
     importlib.invalidate_caches()
+
+
+def wheel_is_installed() -> bool:
+    """Whether pip put the Caffe of a wheel of ours (`engine.wheel`) into this environment."""
+    try:
+        return Path(sys.prefix) in Path(str(metadata.distribution(DISTRIBUTION).locate_file(""))).parents
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def pip_uninstall_wheel() -> None:
+    """Remove the Caffe of a wheel; ``CaffebenchError`` where pip cannot."""
+    command = module_command("pip", "uninstall", "--yes", "--quiet", "--disable-pip-version-check", DISTRIBUTION)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise CaffebenchError(
+            f"pip could not remove {DISTRIBUTION} ({(done.stderr.strip() or 'no word').splitlines()[-1]})"
+        )

@@ -16,7 +16,7 @@ from caffebench.common.errors import CaffebenchError
 from caffebench.engine.build import cache_folder, lock, source_package, unpack
 from caffebench.engine.fast import LIBRARY
 
-__all__ = ["build_fast_layers"]
+__all__ = ["build_fast_layers", "caffe_headers", "run_compiler"]
 
 Say = Callable[[str], None]
 
@@ -40,27 +40,32 @@ def build_fast_layers(caffe: Path, jobs: int, say: Say, *, portable: bool = Fals
         say(f"building the fast layers ({'portable' if portable else 'for this processor'})")
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             work = Path(folder)
-            caffe_source = unpack(source_package(cache / "downloads", say), work)
-            headers = work / "headers" / "caffe" / "proto"
-            headers.mkdir(parents=True)
-            protocol = caffe_source / "src" / "caffe" / "proto"
-            _run(["protoc", f"-I{protocol}", f"--cpp_out={headers}", str(protocol / "caffe.proto")])
-            includes = [f"-I{work / 'headers'}", f"-I{caffe_source / 'include'}", "-I/usr/include/hdf5/serial"]
+            _, includes = caffe_headers(work, say)
 
             def compiled(source: Path) -> str:
                 made = str(work / f"{source.stem}.o")
-                _run([*_COMPILE, *processor, *includes, "-c", str(source), "-o", made])
+                run_compiler([*_COMPILE, *processor, *includes, "-c", str(source), "-o", made])
                 return made
 
             with ThreadPoolExecutor(jobs) as pool:
                 objects = list(pool.map(compiled, (one for one in sources if one.suffix == ".cpp")))
             linked = work / LIBRARY
             libraries = [str(next(caffe.glob("libcaffe.so*"))), "-ldnnl", "-lglog"]
-            _run(["g++", "-shared", "-fopenmp", "-o", str(linked), *objects, *libraries, "-Wl,-rpath,$ORIGIN"])
+            run_compiler(["g++", "-shared", "-fopenmp", "-o", str(linked), *objects, *libraries, "-Wl,-rpath,$ORIGIN"])
             library.parent.mkdir(exist_ok=True)
             shutil.move(linked, library.with_suffix(".arriving"))
             library.with_suffix(".arriving").replace(library)
     return library
+
+
+def caffe_headers(work: Path, say: Say) -> tuple[Path, list[str]]:
+    """Caffe's source unpacked into ``work``, and the compiler's arguments with which its headers are found."""
+    source = unpack(source_package(cache_folder() / "downloads", say), work)
+    made = work / "headers" / "caffe" / "proto"
+    made.mkdir(parents=True)
+    protocol = source / "src" / "caffe" / "proto"
+    run_compiler(["protoc", f"-I{protocol}", f"--cpp_out={made}", str(protocol / "caffe.proto")])
+    return source, [f"-I{work / 'headers'}", f"-I{source / 'include'}", "-I/usr/include/hdf5/serial"]
 
 
 def _key(caffe: Path, sources: list[Path], processor: list[str]) -> str:
@@ -78,8 +83,9 @@ def _key(caffe: Path, sources: list[Path], processor: list[str]) -> str:
     return f"{platform.machine()}-{found.hexdigest()[:16]}"
 
 
-def _run(command: list[str]) -> None:
+def run_compiler(command: list[str], what: str = "the fast layers") -> None:
+    """Run a compiler or linker; ``CaffebenchError`` with its first error where ``what`` cannot be built."""
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no word"]
-        raise CaffebenchError(f"the fast layers could not be built ({said[0].strip()})")
+        raise CaffebenchError(f"{what} could not be built ({said[0].strip()})")
