@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel bench studies matrix soak test-cuda-build test-debian test-wheel
+.PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel caffe-wheel bench studies matrix soak test-cuda-build test-debian test-wheel
 test: lint types docs tests
 
 setup: $(VENV)/.caffe
@@ -90,6 +90,12 @@ DEBIAN ?= bookworm trixie
 test-debian:
 	scripts/test-debian $(DEBIAN)
 
-# The wheel in every Python there is, and in Debian 12 and 13 without a compiler, as root: some minutes.
-test-wheel: wheel
+# Caffe for this Python as a wheel with its libraries inside, into dist/; who installs it needs neither root nor a compiler.
+caffe-wheel: $(VENV)/.packages
+	$(VENV)/bin/install-caffe --wheel dist
+
+# The wheel in every Python there is, and in Debian 12 and 13 without a compiler; then with Caffe's in bare roots, by an
+# ordinary user and by the steps of containers/. As root: half an hour.
+test-wheel: wheel caffe-wheel
 	scripts/test-wheel $(DEBIAN)
+	scripts/test-caffe-wheel

@@ -77,7 +77,6 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
         )
     require_writable(packages)
     require_space(packages, 50)
-    require_python_packages(say)
     if not asked.cuda and not force and ours:
         asked = replace(_was(target), portable=asked.portable)  # what is damaged is made again as it was
     recipe, kit = Recipe(), None
@@ -89,9 +88,9 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
     product, built = cached_build(recipe, kit, jobs, say, advance, fresh=force)
     if not built:
         say(f"taking the Caffe built earlier: {product}")
-        require_system_packages(
-            say, way_out=WITHOUT_ROOT
-        )  # the cache may have come from a machine with more libraries than this one
+        # The cache may have come from a machine with more libraries than this one.
+        require_system_packages(say, way_out=WITHOUT_ROOT)
+    require_python_packages(say)
     tried = _publish(product, target, say)
     if tried.error is not None and not built:
         say(f"the cached Caffe does not work here ({tried.error}): building it anew")

@@ -71,7 +71,8 @@ if devices.value:
 # NumPy and SciPy bring a BLAS of their own, which is not Caffe's.
 blas = sorted(
     os.path.basename(name) for name in libraries
-    if re.match(r"lib(open|f77|c|sat)?(blas|mkl_rt|atlas)", os.path.basename(name)) and "site-packages" not in name
+    if re.match(r"lib(open|f77|c|sat)?(blas|mkl_rt|atlas)", os.path.basename(name))
+    and os.path.basename(os.path.dirname(name)) not in ("numpy.libs", "scipy.libs")
 )
 json.dump({
     "folder": os.path.dirname(caffe.__file__),

@@ -30,9 +30,10 @@ __all__ = [
 Say = Callable[[str], None]
 
 WITHOUT_ROOT = (
-    f'; or without root: "install-caffe --wheel DIR" on a machine that has them, for Python '
-    f'{sys.version_info.major}.{sys.version_info.minor} too, and "install-caffe DIR/WHEEL" here'
+    '; or, without root, for the CPU: "install-caffe --wheel DIR" on a machine that has them, with Python '
+    f'{sys.version_info.major}.{sys.version_info.minor} too, and "install-caffe WHEEL" here'
 )
+"""What a user does who may not install the system packages of Caffe."""
 
 
 def require_system_packages(say: Say, packages: Sequence[str] | None = None, way_out: str = "") -> None:
