@@ -10,6 +10,8 @@ import click
 
 from caffebench.common.cli import command
 from caffebench.common.printable import printable
+from caffebench.common.say import detail, say
+from caffebench.common.terminal import wrapped
 
 __all__ = ["main"]
 
@@ -75,6 +77,7 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     merge-logs logs/ --table                    # the results table in Markdown
     merge-logs logs/ --html                     # one interactive page, results/report.html
     merge-logs logs/ --html --watch             # the same, updated during training
+    merge-logs logs/ --json | jq '.[].accuracy' # the summary for other programs
     merge-logs old/*.log.gz --x epoch --plot --format pdf --resumes --train-size 1281167
     """,
 )
@@ -144,6 +147,7 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
 @click.option(
     "--published", type=click.Path(path_type=Path), help="CSV file of published figures to show beside these."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout, and nothing else.")
 @click.option("--sessions", is_flag=True, help="Report the sessions of each run: crashes, resumes, lost iterations.")
 @click.option("--each", is_flag=True, help="Show single runs, not means over seeds.")
 @click.option("--accuracy", metavar="NAME", help="Test output to take for the accuracy.")
@@ -168,6 +172,7 @@ def main(
     table: bool,
     style: str,
     published: Path | None,
+    as_json: bool,
     sessions: bool,
     each: bool,
     accuracy: str | None,
@@ -181,6 +186,8 @@ def main(
     files = _run_files(named)
     if not paths and not files:
         raise click.UsageError("Missing argument 'PATH...'.")
+    if as_json and (watch or sessions):
+        raise click.UsageError("--json prints the summary and nothing else: leave out --watch and --sessions")
     from caffebench.analysis.output import choices, session_report, terminal
     from caffebench.analysis.output.drawing.view import View
     from caffebench.analysis.output.options import OutputOptions
@@ -205,12 +212,20 @@ def main(
             return  # how one ends it
     runs = choices.with_names(terminal.read_with_progress(paths, train_size, files), accuracy, loss)
     written = wanted.write(runs)
-    click.echo(terminal.overview(runs))
-    if sessions:
-        for run in runs:
-            click.echo("\n" + "\n".join(map(printable, session_report.session_report(run))))
-    if table:
-        click.echo(f"\n{written.table}")
-    click.echo("\n".join(printable(str(path)) for path in written.paths))
+    for run in runs:
+        counts = f"{len(run.stitched):,} rows survive, {run.bad_lines:,} bad lines"
+        detail(f"{run.name}: from {', '.join(run.sources)}; {counts}")
+    if as_json:
+        click.echo(terminal.summary_json(runs))
+        for path in written.paths:
+            detail(f"{path} written")
+    else:
+        click.echo(terminal.overview(runs))
+        if sessions:
+            for run in runs:
+                click.echo("\n" + "\n".join(wrapped(printable(line)) for line in session_report.session_report(run)))
+        if table:
+            click.echo(f"\n{written.table}")
+        click.echo("\n".join(printable(str(path)) for path in written.paths))
     for note in (*terminal.remarks(runs), *choices.said(runs), *written.notes):
-        click.echo(printable(note), err=True)
+        say(note)

@@ -1,4 +1,4 @@
-"""The frame of every command: ``--version``, ``--debug``, examples in the help, errors of one line.
+"""The frame of every command: ``-q`` and ``-v``, ``--version``, ``--debug``, examples in the help, errors of one line.
 
 Nothing heavy is imported here: this module is on the path of every ``--help``.
 """
@@ -17,6 +17,7 @@ import click
 
 from caffebench.common.errors import CaffebenchError, StoppedError
 from caffebench.common.printable import printable
+from caffebench.common.say import set_verbosity
 
 __all__ = ["command", "group", "into"]
 
@@ -45,6 +46,7 @@ class _Frame(click.Command):
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
+        set_verbosity(0)
         try:
             # A scheduler's SIGTERM ends a command like Ctrl-C does: what is open is closed, children are stopped.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -92,11 +94,30 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        set_verbosity(-1 if param.name == "quiet" else 1)
+
+
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 def _common_options() -> list[click.Option]:
     return [
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set_verbosity,
+            help="Say nothing but results and errors, and show no progress.",
+        ),
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set_verbosity,
+            help="Say what is done on the way, too.",
+        ),
         click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
         click.Option(
             ["--version"],

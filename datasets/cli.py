@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ import click
 
 from caffebench.common.cli import command, group
 from caffebench.common.errors import CaffebenchError
-from caffebench.common.printable import printable
+from caffebench.common.say import say
+from caffebench.common.terminal import progress_bars, wrapped
 
 if TYPE_CHECKING:
     from caffebench.datasets.folder import Advance
@@ -42,13 +42,15 @@ def _tell(out: Path, made: Sequence[Made]) -> None:
         order = found.source["channels"]
         mean = f"mean {means}" if order == "gray" else f"channel means {means} ({order})"
         already = "already complete: " if one.already else ""
-        click.echo(f"{one.path}: {already}{found.records} images, {found.source['classes']} classes, {size}, {mean}")
+        click.echo(
+            wrapped(f"{one.path}: {already}{found.records} images, {found.source['classes']} classes, {size}, {mean}")
+        )
         if found.damaged:
-            click.echo(f"{one.path}: left out {len(found.damaged)} damaged:", err=True)
+            say(f"{one.path}: left out {len(found.damaged)} damaged:")
             for line in found.damaged[:_NAMED]:
-                click.echo(f"  {printable(line)}", err=True)
+                say(f"  {line}")
             if len(found.damaged) > _NAMED:
-                click.echo(f"  all are in {one.path}/summary.json", err=True)
+                say(f"  all are in {one.path}/summary.json")
     write_profile(out, made)
 
 
@@ -125,7 +127,7 @@ def fashion_mnist(out: Path, force: bool) -> None:
     """
     from caffebench.datasets.fashion import make_fashion
 
-    _tell(out, make_fashion(out, force=force, say=lambda line: click.echo(line, err=True)))
+    _tell(out, make_fashion(out, force=force, say=say))
 
 
 def _image_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -232,46 +234,15 @@ def _make(
     from caffebench.datasets.images import ImageOptions
 
     if encoded:
-        click.echo(
-            "note: encoded images are read only by a Caffe built with OpenCV, which the one of install-caffe is not",
-            err=True,
-        )
+        say("note: encoded images are read only by a Caffe built with OpenCV, which the one of install-caffe is not")
     options = ImageOptions(small_side, gray, encoded, quality)
-    with _progress() as report:
-        made = make_images(layout(), out, options, seed=seed, jobs=jobs, force=force, report=report)
-    _tell(out, made)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Advance], None]]:
-    """A bar for each LMDB on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[damaged]}"),
-    )
-    console = Console(stderr=True)
-    tasks: dict[Path, TaskID] = {}
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bars() as update:
 
         def report(at: Advance) -> None:
-            if at.path not in tasks:
-                tasks[at.path] = progress.add_task(at.path.name, total=at.total, completed=at.done, rate="", damaged="")
-            task = progress.tasks[tasks[at.path]]
-            progress.update(
-                task.id,
-                completed=at.done,
-                rate=f"{task.speed:.0f} images/s" if task.speed else "",
-                damaged=f"{at.damaged} damaged" if at.damaged else "",
-            )
+            update(at.path.name, at.done, at.total, "images", f"{at.damaged} damaged" if at.damaged else "")
 
-        yield report
+        made = make_images(layout(), out, options, seed=seed, jobs=jobs, force=force, report=report)
+    _tell(out, made)
 
 
 main = group(

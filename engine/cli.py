@@ -10,6 +10,8 @@ import click
 
 from caffebench.common.cli import command
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.say import say
+from caffebench.common.terminal import progress_bars, wrapped
 
 __all__ = ["main"]
 
@@ -19,8 +21,8 @@ __all__ = ["main"]
     examples="""
     install-caffe             # build Caffe for the CPU into this Python environment
     install-caffe --cuda --cudnn --arch 90    # for a Hopper card, with cuDNN's convolutions
-    install-caffe --wheel dist      # the same as a file, for machines without root, compiler or libraries
-    install-caffe dist/caffebench_caffe-*.whl    # such a file into this Python environment
+    install-caffe --wheel dist    # Caffe for the CPU as a file, for machines without root and compiler
+    install-caffe caffebench_caffe-*.whl    # such a file into this Python environment
     install-caffe --check     # what is installed, and whether it works
     """,
 )
@@ -91,9 +93,8 @@ def main(
                 devices = "the card here needs a newer driver for it" if cards() else "no device here"
             mode = f"built for {' and '.join([f'CUDA {found.cuda}', *libraries])}, {devices}"
         fast = ", fast CPU layers" if found.fast else ""
-        click.echo(
-            f"Caffe {found.version}, {mode}, BLAS {found.blas}{fast}, {found.layers} layer types: {found.folder}"
-        )
+        said = f"Caffe {found.version}, {mode}, BLAS {found.blas}{fast}, {found.layers} layer types: {found.folder}"
+        click.echo(wrapped(said))
 
     if check:
         found = probe()
@@ -104,32 +105,22 @@ def main(
         tell(found)
         return
 
-    if wheel is not None:
-        from caffebench.engine.wheel.install import install_wheel
-
-        tell(install_wheel(wheel, lambda line: click.echo(line, err=True), force=force))
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from caffebench.engine.install import Asked, install
     from caffebench.engine.recipe import Recipe
+    from caffebench.engine.wheel.install import install_wheel
+    from caffebench.engine.wheel.make import make_wheel
 
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    columns = (TextColumn("building Caffe"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("build", total=1.0, visible=False)
-        jobs = jobs or len(os.sched_getaffinity(0))
+    if wheel is not None:
+        tell(install_wheel(wheel, say, force=force))
+        return
+    jobs = jobs or len(os.sched_getaffinity(0))
+    with progress_bars() as update:
 
-        def advance(fraction: float) -> None:
-            progress.update(bar, completed=fraction, visible=True)
+        def advance(done: float) -> None:
+            update("building Caffe", done, 1)
 
         if wheel_folder is not None:
-            from caffebench.engine.wheel.make import make_wheel
-
-            made = make_wheel(Recipe(), wheel_folder, jobs, console.print, advance, fresh=force)
-            click.echo(made)
+            click.echo(make_wheel(Recipe(), wheel_folder, jobs, say, advance, fresh=force))
             return
-        found = install(Asked(cuda, cudnn, nccl, architectures, portable), jobs, console.print, advance, force=force)
+        found = install(Asked(cuda, cudnn, nccl, architectures, portable), jobs, say, advance, force=force)
     tell(found)

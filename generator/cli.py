@@ -10,6 +10,8 @@ import click
 
 from caffebench.common.cli import command
 from caffebench.common.errors import InputError
+from caffebench.common.say import say
+from caffebench.common.terminal import wrapped
 
 if TYPE_CHECKING:
     from caffebench.generator.schema import Profile, Settings, Sweep
@@ -131,7 +133,7 @@ def main(
         return _on_base(sweeps, base, data if profile else None, out, only, settings, check, apart, show_list)
     if every:
         for one in [one for one in sweeps if data.profile in one.refuse]:
-            click.echo(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}", err=True)
+            say(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}")
             sweeps.remove(one)
     texts = generate(sweeps, data, only=only, overrides=settings, templates=templates)
     if show_list:
@@ -164,9 +166,9 @@ def _on_base(
 
 
 def _list_variants(texts: dict[str, str]) -> int:
-    from caffebench.generator.estimates import estimates, table
+    from caffebench.generator.estimates import estimates, estimates_table
 
-    click.echo(table(estimates(texts)))
+    click.echo(estimates_table(estimates(texts)))
     return 0
 
 
@@ -187,7 +189,7 @@ def _hand_over(texts: dict[str, str], out: Path, check: bool, apart: bool, whole
             click.echo(f"{len(texts)} files in {out} are what would be written")
         return int(bool(wrong))
     changed = write(texts, out)
-    click.echo(f"{len(texts)} files in {out}, {changed} of them new or changed: {_some(names)}")
+    click.echo(wrapped(f"{len(texts)} files in {out}, {changed} of them new or changed: {_some(names)}"))
     return 0
 
 
@@ -238,9 +240,9 @@ def _look_at(paths: list[Path], lint_files: bool, compare_files: bool, as_what: 
 
     differences = compare_as_deploy(*files) if as_what == "deploy" else compare(*files)
     for place, name, node in [unknown for file in files for unknown in file.unknown]:
-        click.echo(f"note: {place}:{node.line}: BVLC Caffe knows no {name}, it is compared as written", err=True)
+        say(f"note: {place}:{node.line}: BVLC Caffe knows no {name}, it is compared as written")
     for difference in differences:
-        click.echo(difference)
+        click.echo(wrapped(str(difference)))
     click.echo(_count(differences, "difference") if differences else "the same in meaning")
     return int(bool(differences))
 

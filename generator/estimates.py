@@ -9,6 +9,7 @@ from typing import Any
 from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
+from caffebench.common.terminal import Column, table, wrapped
 from caffebench.engine.messages import caffe_messages
 from caffebench.engine.speed import images_per_second
 from caffebench.generator.base.userfile import data_layers, nets_of
@@ -16,7 +17,7 @@ from caffebench.generator.nets.shapes import data_shape, infer
 from caffebench.generator.nets.summary import count, training_bytes
 from caffebench.generator.nets.wiring import phases_of
 
-__all__ = ["Estimate", "estimates", "table"]
+__all__ = ["Estimate", "estimates", "estimates_table"]
 
 _MEASURED_BATCH = 16
 """Nets are measured at this batch size or their own, whichever is smaller: images a second hardly depend on it."""
@@ -81,32 +82,34 @@ def estimates(
     return found
 
 
-def table(found: list[Estimate]) -> str:
+def estimates_table(found: list[Estimate]) -> str:
     """The estimates as a table, and what its columns mean."""
-    rows = [("variant", "iterations", "epochs", "images/s", "hours", "memory MB", "snapshots MB")]
-    for one in found:
-        rows.append(
-            (
-                one.name,
-                str(one.iterations),
-                _number(one.epochs, 1),
-                _number(one.speed, 0 if (one.speed or 0) >= 10 else 2),
-                _number(one.hours, 0 if (one.hours or 0) >= 100 else 2),
-                _number(one.memory, 0, 1e6),
-                _number(one.disk, 0, 1e6),
-            )
+    columns = [
+        Column("variant", text=True),
+        Column("iterations"),
+        Column("epochs", rank=1),
+        Column("images/s", rank=2),
+        Column("hours"),
+        Column("memory MB", rank=3),
+        Column("snapshots MB", rank=4),
+    ]
+    rows = [
+        (
+            one.name,
+            str(one.iterations),
+            _number(one.epochs, 1),
+            _number(one.speed, 0 if (one.speed or 0) >= 10 else 2),
+            _number(one.hours, 0 if (one.hours or 0) >= 100 else 2),
+            _number(one.memory, 0, 1e6),
+            _number(one.disk, 0, 1e6),
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.rjust(width) if column else cell.ljust(width)
-                  for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]  # fmt: skip
-    lines.append(
+        for one in found
+    ]
+    meaning = (
         f"images/s: measured here, a few training steps on one core of the CPU at a batch of {_MEASURED_BATCH} or the "
         "variant's own; hours: the training steps alone; ?: not known"
     )
-    return "\n".join(lines)
+    return f"{table(columns, rows)}\n{wrapped(meaning, indent='')}"
 
 
 def _number(value: float | None, digits: int, unit: float = 1) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-
+from caffebench.common.terminal import wrapped
 from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
 from caffebench.generator.schema import Profile
 from caffebench.generator.variants import resolve
@@ -19,8 +18,8 @@ def listing(profile: Profile) -> str:
         refused = profile.profile in sweep.refuse
         count = f"not on {profile.profile}" if refused else f"{len(resolve(sweep, profile))} variants"
         lines.append(f"{name}: {sweep.title} ({count})")
-        lines += textwrap.wrap(sweep.studies, 110, initial_indent="    ", subsequent_indent="    ")
-        lines.append(f"    source: {sweep.source}")
+        lines.append(wrapped(f"    {sweep.studies}", indent=""))
+        lines.append(wrapped(f"    source: {sweep.source}", indent=""))
     lines.append(f"\nProfiles (--profile; shown for {profile.profile}):")
-    lines += [f"    {name}: {load_profile(name).title}" for name in profile_names()]
+    lines += [wrapped(f"    {name}: {load_profile(name).title}") for name in profile_names()]
     return "\n".join(lines)

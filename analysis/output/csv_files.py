@@ -25,7 +25,7 @@ from caffebench.common.printable import csv_text
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["GROUPS", "SUMMARY", "summary", "write_curves", "write_groups", "write_summary"]
+__all__ = ["GROUPS", "SUMMARY", "summary", "summary_rows", "write_curves", "write_groups", "write_summary"]
 
 SUMMARY = (
     "run",
@@ -75,10 +75,11 @@ def summary(runs: Sequence[Run]) -> pl.DataFrame:
     text = {"run", "sweep", "variant", "label", "status", "published_accuracy", "published_logloss"}
     real = {"seconds", "epochs", "base_lr", "accuracy", "loss", "best_accuracy"}
     types = {name: pl.String if name in text else pl.Float64 if name in real else pl.Int64 for name in SUMMARY}
-    return pl.DataFrame(_summary(runs), schema=types)
+    return pl.DataFrame(summary_rows(runs), schema=types)
 
 
-def _summary(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def summary_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The rows of ``summary.csv``: a value, or None, by the name of its column."""
     rows = []
     for run in runs:
         best = run.best or (None, None)
@@ -185,7 +186,9 @@ def _in_turn(jobs: Iterable[Job]) -> Iterator[memoryview]:
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:
     """Write a row a run."""
-    rows = [_line(*(row[name] for name in SUMMARY)) for row in _summary(runs)]  # without polars, which takes its time
+    rows = [
+        _line(*(row[name] for name in SUMMARY)) for row in summary_rows(runs)
+    ]  # without polars, which takes its time
     write_whole(path, b"".join(row + b"\n" for row in (_line(*SUMMARY), *rows)))
 
 

@@ -2,79 +2,65 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
-import shutil
-import sys
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import click
-
+from caffebench.analysis.output.csv_files import summary_rows
 from caffebench.analysis.output.session_report import clock
 from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
 from caffebench.common.printable import printable
+from caffebench.common.say import say
+from caffebench.common.terminal import Column, progress_bars, table
 
-__all__ = ["overview", "read_with_progress", "remarks"]
-
-NARROW = 12
-"""Columns that the last column has at least where a terminal is narrow."""
+__all__ = ["overview", "read_with_progress", "remarks", "summary_json"]
 
 
 def read_with_progress(
     paths: Sequence[Path], train_size: int | None, named: Mapping[str, Sequence[Path]] | None = None
 ) -> list[Run]:
     """Read runs with as many processes as there are processors, and show on a terminal how far it is."""
-    with _progress() as update:
+    with progress_bars() as update:
         return read_runs(
             paths,
             train_size,
-            progress=update,
+            progress=lambda done, total: update("reading logs", done, total, "logs"),
             workers=os.cpu_count() or 1,
             named=named,
-            unreadable=lambda why: click.echo(printable(f"left out: {why}"), err=True),
+            unreadable=lambda why: say(f"left out: {why}"),
         )
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar where somebody sees it; ``rich`` takes a quarter of a small log's time to be imported."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("reading logs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-TITLES = ("run", "status", "iteration", "accuracy", "loss", "sessions", "crashes", "lost", "time", "why")
-LEFT = {"run", "status", "why"}
-"""Columns that are text."""
+COLUMNS = (
+    Column("run", text=True),
+    Column("status", text=True),
+    Column("iteration"),
+    Column("accuracy"),
+    Column("loss"),
+    Column("sessions", rank=2),
+    Column("crashes", rank=3),
+    Column("lost", rank=4),
+    Column("time", rank=1),
+    Column("why", text=True, wraps=True),
+)
 
 
 def overview(runs: Sequence[Run]) -> str:
-    """A table with a line for each run. Its last column is wrapped where the terminal is too narrow for it."""
-    rows = [TITLES, *map(_row, runs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize  # a pipe has no width
-    room = max(NARROW, room - sum(widths[:-1]) - 2 * (len(widths) - 1))
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if title in LEFT else cell.rjust(width)
-            for title, cell, width in zip(TITLES, row[:-1], widths, strict=False)
-        ]
-        first, *others = textwrap.wrap(row[-1], min(room, 10_000)) or [""]
-        lines.append("  ".join([*cells, first]).rstrip())
-        lines += [" " * (sum(widths[:-1]) + 2 * (len(widths) - 1)) + other for other in others]
-    return "\n".join(lines)
+    """A table with a line for each run."""
+    return table(COLUMNS, [_row(run) for run in runs])
+
+
+def summary_json(runs: Sequence[Run]) -> str:
+    """The rows of ``summary.csv`` as an array of objects; JSON has no NaN and no infinity, which are null there."""
+    rows = [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        for row in summary_rows(runs)
+    ]
+    return json.dumps(rows, indent=1)
 
 
 def _row(run: Run) -> tuple[str, ...]:

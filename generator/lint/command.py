@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.terminal import wrapped
 from caffebench.generator.lint.asking import asking_caffe
 from caffebench.generator.lint.registry import RULES, Finding, lint
 from caffebench.generator.lint.roles import judged, read_as
@@ -40,9 +41,9 @@ def lint_paths(paths: Sequence[Path]) -> int:
         roles.setdefault(read_as(judged(file, files), files), []).append(str(file.path))
     for role, names in roles.items():
         shown = ", ".join(names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"])
-        click.echo(f"{shown}: {role}")
+        click.echo(wrapped(f"{shown}: {role}"))
     for finding in [*unreadable, *findings]:
-        click.echo(finding)
+        click.echo("\n".join(map(wrapped, str(finding).splitlines())))
     found = [one for one in [*unreadable, *findings] if one.severity != "note"]
     notes = len(unreadable) + len(findings) - len(found)
     said = f"{_count(len(found), 'finding')} in {_count(len(paths), 'file')}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from caffebench.common.caffe_facts import SOLVER_HISTORIES
 from caffebench.common.errors import InputError
+from caffebench.common.terminal import Column, table, wrapped
 from caffebench.generator.meaning import PhaseNet, Prototxt
 from caffebench.generator.meaning.forms import pair
 from caffebench.generator.nets.deploy import deployed_layers
@@ -109,17 +110,18 @@ def summary(file: Prototxt) -> str:
         raise InputError(f"{file.path} has no net")
     shapes = _shapes(file, net)
     counts = count(shapes)
-    rows = [("layer", "type", "output", "parameters", "multiply-adds")]
-    for layer in counts.layers:
-        rows.append(
-            (layer.name, layer.type, _shape(layer.shape), _number(layer.parameters), _number(layer.multiply_adds))
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = [
-        "  ".join(cell.rjust(width) if column > 2 else cell.ljust(width)
-                  for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]  # fmt: skip
+    columns = [
+        Column("layer", text=True),
+        Column("type", text=True),
+        Column("output", text=True),
+        Column("parameters", rank=1),
+        Column("multiply-adds", rank=2),
+    ]
+    rows = [
+        (layer.name, layer.type, _shape(layer.shape), _number(layer.parameters), _number(layer.multiply_adds))
+        for layer in counts.layers
+    ]
+    lines = [table(columns, rows)]
     statistics = sum(layer.statistics for layer in counts.layers)
     kept = f", and {statistics:,} running statistics" if statistics else ""
     lines.append(f"{net.name}: {_sums(counts)}{kept}")
@@ -132,7 +134,7 @@ def summary(file: Prototxt) -> str:
         lines.append(f"memory of a training step: {said}")
     if counts.parameters is None:
         lines.append("? is not known without the size of the data: make them, or say crop_size and mean_value")
-    return "\n".join(lines)
+    return "\n".join([lines[0], *map(wrapped, lines[1:])])
 
 
 def _sums(counts: Counts) -> str:

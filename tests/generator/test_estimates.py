@@ -11,7 +11,7 @@ import pytest
 
 from caffebench.engine.speed import images_per_second
 from caffebench.generator.catalog import load_profile, load_sweep
-from caffebench.generator.estimates import estimates, table
+from caffebench.generator.estimates import estimates, estimates_table
 from caffebench.generator.generate import generate
 
 
@@ -47,7 +47,7 @@ def test_what_is_not_known_is_a_question_mark(tmp_path: Path) -> None:
     text = made("batch_size", "bs64")["bs64"].replace("# caffebench: shape: [1, 8, 8]\n", "")
     (one,) = estimates({"bs64": text}, lambda net, batch: 1.0)
     assert (one.speed, one.hours, one.memory, one.disk) == (None, None, None, None)
-    assert table([one]).splitlines()[1].split() == ["bs64", "1280", "57.0", "?", "?", "?", "?"]
+    assert estimates_table([one]).splitlines()[1].split() == ["bs64", "1280", "57.0", "?", "?", "?", "?"]
 
 
 @pytest.mark.caffe

@@ -1,0 +1,43 @@
+"""What a command says beside its results, on stderr: nothing with ``-q`` but errors, more with ``-v``.
+
+Results go to stdout, whatever is asked for here. Nothing heavy is imported: this is on the path of every command.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from caffebench.common.printable import printable
+
+__all__ = ["detail", "is_quiet", "say", "set_verbosity"]
+
+_verbosity = 0
+
+
+def set_verbosity(level: int) -> None:
+    """Say nothing (-1), what a user should know (0), or also what is done on the way (1), from now on."""
+    global _verbosity  # one for the process: its command line says it
+    _verbosity = level
+
+
+def is_quiet() -> bool:
+    """Whether nothing but results and errors is to be shown, no progress either."""
+    return _verbosity < 0
+
+
+def say(line: str) -> None:
+    """What a user should know: a note, a warning, the step that takes a while."""
+    if _verbosity >= 0:
+        _write(line)
+
+
+def detail(line: str) -> None:
+    """What is done on the way, for those who ask with ``-v``."""
+    if _verbosity > 0:
+        _write(line)
+
+
+def _write(line: str) -> None:
+    # Not click.echo, whose stderr a live progress bar cannot stand in for.
+    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.flush()

@@ -1,0 +1,144 @@
+"""Tables, long lines and progress bars that fit the terminal, and are plain whole lines where there is none.
+
+Names are never cut or broken: a terminal that is too narrow for a table is shown fewer of its columns. Colours are
+those of progress bars; red is for errors alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from caffebench.common.say import is_quiet
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["Column", "progress_bars", "table", "terminal_width", "wrapped"]
+
+_NARROW = 12
+"""Columns of a terminal that a text which can be wrapped is given at least."""
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is, None where it is none: a pipe and a file have no width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def wrapped(line: str, indent: str = "    ") -> str:
+    """``line`` with line breaks between words where it is too long for the terminal; words are never broken."""
+    width = terminal_width()
+    if width is None or len(line) <= width:
+        return line
+    start = line[: len(line) - len(line.lstrip())]
+    shown = textwrap.wrap(line, width, subsequent_indent=start + indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(shown)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    text: bool = False
+    """Whether its cells begin at its left side, as text does; numbers end at the right."""
+    wraps: bool = False
+    """Whether its cells may be wrapped between words."""
+    rank: int = 0
+    """Which go where the terminal is too narrow: first the highest; those with 0 stay."""
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """``rows`` of a cell a column under their titles, with the columns that the terminal has room for.
+
+    A last line names those it has no room for. Where it has none for the columns that always stay, each row becomes a
+    few lines, the first cell at the beginning.
+    """
+    from rich.cells import cell_len
+
+    width = terminal_width()
+    needs = [
+        max(cell_len(cell) for cell in (column.title, *cells)) for column, *cells in zip(columns, *rows, strict=True)
+    ]
+    least = list(needs)
+    for at, column in enumerate(columns):
+        if column.wraps:
+            words = [word for cell in (column.title, *(row[at] for row in rows)) for word in cell.split()]
+            least[at] = min(needs[at], max(_NARROW, *map(cell_len, words)))
+    shown = list(range(len(columns)))
+    while width is not None and sum(least[at] for at in shown) + 2 * (len(shown) - 1) > width:
+        last = max(shown, key=lambda at: columns[at].rank)
+        if columns[last].rank == 0:
+            return "\n".join(_as_lines(columns, row, width) for row in rows)
+        shown.remove(last)
+    made = _drawn([columns[at] for at in shown], [[row[at] for at in shown] for row in rows], width)
+    left_out = [column.title for at, column in enumerate(columns) if at not in shown]
+    return made + ("\n" + wrapped(f"no room here for: {', '.join(left_out)}") if left_out else "")
+
+
+def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> str:
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 1))
+    for column in columns:
+        justify: Any = "left" if column.text else "right"
+        drawn.add_column(Text(column.title), justify=justify, no_wrap=not column.wraps, overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    console = Console(file=io.StringIO(), width=width or 1_000_000, color_system=None, legacy_windows=False)
+    console.print(drawn)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+
+
+def _as_lines(columns: Sequence[Column], row: Sequence[str], width: int) -> str:
+    told = ", ".join(f"{column.title} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True) if cell)
+    rest = textwrap.wrap(told, width - 2, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([row[0], *(f"  {line}" for line in rest)])
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[..., None]]:
+    """A bar for each name that ``update(name, done, total, unit="", note="")`` is called with, on stderr's terminal.
+
+    ``total`` is None where it is not known. With a ``unit`` ("images") the bar says how many there are, and how many a
+    second; without one, how many per cent. Nothing is shown where stderr is no terminal, nor with ``-q``.
+    """
+    if is_quiet() or not sys.stderr.isatty():
+        yield lambda *_, **__: None
+        return
+    from rich.console import Console  # a quarter of the time that a small log takes
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        # Rich's own bar is red until it is full; this one takes what room the rest leaves.
+        BarColumn(bar_width=None, complete_style="cyan", finished_style="green", pulse_style="cyan"),
+        TextColumn("{task.fields[state]}", markup=False, style="default"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, expand=True) as progress:
+        yield _updating(progress)
+
+
+def _updating(progress: Progress) -> Callable[..., None]:
+    tasks: dict[str, Any] = {}
+
+    def update(name: str, done: float, total: float | None, unit: str = "", note: str = "") -> None:
+        if name not in tasks:
+            tasks[name] = progress.add_task(name, total=total, state="")
+        speed = next(task.speed for task in progress.tasks if task.id == tasks[name])
+        state = [f"{done / total:.0%}" if total else ""]
+        if unit:
+            state = [f"{done:,.0f}/{total or 0:,.0f} {unit}", f"{speed:,.0f}/s" if speed else "", note]
+        progress.update(tasks[name], completed=done, total=total, state="  ".join(filter(None, state)))
+
+    return update
