@@ -103,6 +103,7 @@ def runs_of(log: bytes, block: int, *, rng: random.Random | None = None, workers
         return make_runs(RunFiles("net", (Path("net.log"),)), [scanner.result()], metrics, 5000)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**9), has=st.frozensets(st.sampled_from(KINDS)), damage=st.integers(0, 20))
 def test_blocks_make_no_difference(seed: int, has: frozenset[str], damage: int) -> None:
@@ -182,6 +183,7 @@ def test_a_line_that_is_longer_than_blocks_is_passed_over() -> None:
         assert found.rows.iteration.tolist() == [10]
 
 
+@pytest.mark.slow
 def test_hundreds_of_resumes_are_stitched_in_one_go(make_session: Callable[..., str]) -> None:
     """Every session rolls back the one before; looking at all before it again each time took 40 s here."""
     start = datetime(2016, 1, 1)

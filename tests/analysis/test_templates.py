@@ -39,6 +39,7 @@ def losses(texts: list[bytes]) -> dict[int, float]:
     return dict(zip(rows.iteration.tolist(), rows.value.tolist(), strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(texts=st.lists(NUMBERS, min_size=1, max_size=20))
 @example(texts=["123456789012345678", "0.123456789012345678", "1e22", "1e-22", "9007199254740993", "1e23", "1e400"])

@@ -32,6 +32,7 @@ def test_what_was_published_as_not_converged_is(shared: Path, name: str) -> None
     assert "guessing (ln 1000 = 6.91)" in run.reason
 
 
+@pytest.mark.slow
 def test_no_healthy_run_is_wherever_its_log_is_cut(shared: Path, tmp_path: Path) -> None:
     logs = shared / "caffenet-benchmark" / "logs"
     healthy = [path for path in logs.rglob("*.log") if str(path.relative_to(logs)) not in FAILED]

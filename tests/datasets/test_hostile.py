@@ -114,6 +114,7 @@ def in_little_memory(*arguments: object) -> tuple[int, str, float]:
     return done.returncode, done.stderr, after.ru_utime - before.ru_utime
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "says"),
     [
@@ -132,6 +133,7 @@ def test_an_archive_that_unpacks_without_end(tmp_path: Path, head: bytes, says: 
     assert seconds < 20
 
 
+@pytest.mark.slow
 def test_an_idx_file_that_unpacks_without_end(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     for part in ("train", "t10k"):

@@ -40,6 +40,7 @@ def write(target: Path, wanted: list[Record], stop_before: int | None = None) ->
         return None
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(stops=st.lists(st.integers(0, 39), max_size=4), commit=st.integers(1, 50))
 def test_however_often_it_is_stopped_the_result_is_the_same(

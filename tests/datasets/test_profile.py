@@ -115,6 +115,7 @@ def test_fashion_mnist_that_cannot_be_had(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_fashion_mnist_from_the_package(tmp_path: Path, have_debian_package) -> None:  # type: ignore[no-untyped-def]
     have_debian_package("dataset-fashion-mnist")
     made = make_fashion(tmp_path / "out")

@@ -113,6 +113,7 @@ def test_libraries_of_packages_are_found_beside_caffe(tmp_path, monkeypatch):
     assert str(packages / "nvidia/cudnn/include") in kit.environment(recipe)["CPATH"].split(":")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("release", "wanted"),
     [

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from acceptance.layers import CASES, TOLERANCE, compare, layer_rows  # noqa: E402

@@ -110,7 +110,7 @@ def count() -> Iterator[list[int]]:
         assert sum(numbers) >= 1000
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow if one != "bs128" else ()) for one in FILES])
 def test_every_change_of_a_line_is_found_and_nothing_else(name: str, count: list[int]) -> None:
     chance = random.Random(name)
     file = load_prototxt(ROOT / "prototxt" / f"{name}.prototxt")
