@@ -20,6 +20,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not stand in docs/."""
     for page, source in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
+        for other, top in PAGES.items():
+            text = text.replace(f"]({top})", f"]({other})")
         files.append(File.generated(config, page, content=text))
     files.append(File.generated(config, "reference/commands.md", content=_commands()))
     for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
