@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from natsort import natsort_keygen, ns
 
 from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
 from caffebench.analysis.read.files import RunFiles, find_runs
@@ -31,6 +31,9 @@ from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.printable import printable
 
 __all__ = ["make_runs", "natural", "read_runs", "read_source"]
+
+natural = natsort_keygen(alg=ns.IGNORECASE)
+"""Sorts names as people do: ``bs32`` before ``bs128``."""
 
 
 def read_source(source: RunFiles, train_size: int | None = None, threads: int | None = None) -> list[Run]:
@@ -141,15 +144,6 @@ def _make_run(
         seconds=joined.seconds,
         bad_lines=bad_lines,
     )
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sorts names as people do: ``bs32`` before ``bs128``."""
-    return [
-        (int(part), "") if part.isdecimal() else (1 << 63, part.lower())
-        for part in re.split(r"(\d{1,18})", name)
-        if part
-    ]
 
 
 def read_runs(

@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from caffebench.analysis.cli import main
+from caffebench.analysis.output import csv_files
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, CHANGED = Path(__file__).parent / "answers/first.txt", Path(__file__).parent / "answers/changed.yaml"
@@ -34,23 +35,11 @@ PLACES = {
     "cases": ROOT / "../shared/cases/logs",
     "own": ROOT / "logs",
 }
+# The answers tell nothing of what runs are called and compared with.
 SUMMARY = [
-    "run",
-    "label",
-    "status",
-    "iteration",
-    "max_iter",
-    "sessions",
-    "crashes",
-    "lost_iterations",
-    "seconds",
-    "epochs",
-    "batch_size",
-    "base_lr",
-    "accuracy",
-    "loss",
-    "best_accuracy",
-    "best_iteration",
+    name
+    for name in csv_files.SUMMARY
+    if name not in ("sweep", "variant", "seed", "published_accuracy", "published_logloss")
 ]
 DIGESTED = ("iteration", "value", "seconds", "epoch", "session", "lr")
 
