@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,8 +23,18 @@ from caffebench.common.terminal import Column, table, wrapped
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(sys.executable).parent
-LOGS, BS128 = str(ROOT / "logs"), str(ROOT / "prototxt" / "bs128.prototxt")
-VARIANTS = [path.name.split(".0")[0] for path in (ROOT / "logs").glob("*.001.log*")]
+CASES = ROOT / "tests" / "analysis" / "cases"
+BS128 = str(ROOT / "prototxt" / "bs128.prototxt")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Path:
+    """Where the commands run: with two logs, of which one tells of a crash, and a file with a mistake."""
+    (tmp_path / "logs").mkdir()
+    shutil.copyfile(CASES / "12-multistep.log", tmp_path / "logs" / "bs1_with_a_name.log")
+    shutil.copyfile(CASES / "45-killed.log", tmp_path / "logs" / "bs128.log")
+    (tmp_path / "bad.prototxt").write_text(f'net: "{BS128}"\nbase_lr: 0.1 momentun: 0.9 lr_policy: "fixed"\n')
+    return tmp_path
 
 
 def on_terminal(width: int, *command: str, cwd: Path) -> tuple[str, str]:
@@ -90,7 +101,7 @@ def test_red_is_seen():
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        (["merge-logs", LOGS], VARIANTS),
+        (["merge-logs", "logs", "--sessions", "--table"], ["bs1_with_a_name", "bs128", "--solver=solver.prototxt"]),
         (["gen-prototxt", "--list"], ["bn_order", "imagenet128", "batch_size_tanh"]),
         (["gen-prototxt", "batch_size"], ["bs1024", "bs32_lr0.00125", "bs1_lr3.9063e-05"]),
         (["gen-prototxt", "--summary", BS128], ["conv5/relu", "SoftmaxWithLoss", "128 x 256 x 15 x 15"]),
@@ -98,9 +109,8 @@ def test_red_is_seen():
         (["make-lmdb", "digits", "data"], ["data/train_lmdb:", "data/test_lmdb:"]),
     ],
 )
-def test_a_command_fits_its_terminal(command, names, width, tmp_path):
-    (tmp_path / "bad.prototxt").write_text(f'net: "{BS128}"\nbase_lr: 0.1 momentun: 0.9 lr_policy: "fixed"\n')
-    shown, beside = on_terminal(width, *command, cwd=tmp_path)
+def test_a_command_fits_its_terminal(command, names, width, folder):
+    shown, beside = on_terminal(width, *command, cwd=folder)
     lines = shown.splitlines()
     assert lines
     assert [line for line in lines if len(line) > width and " " in line.strip()] == []
@@ -118,13 +128,13 @@ def test_the_installed_caffe_is_told_of_on_any_terminal(width, tmp_path):
     assert reds(shown + beside) == []
 
 
-def test_a_wide_terminal_shows_more(tmp_path):
-    narrow, _ = on_terminal(80, "merge-logs", LOGS, cwd=tmp_path)
-    wide, beside = on_terminal(200, "merge-logs", LOGS, cwd=tmp_path)
-    kept = ["run", "status", "iteration", "accuracy", "loss", "sessions", "time", "why"]
-    assert narrow.splitlines()[0].split() == kept
-    assert "no room here for: crashes, lost" in narrow
-    assert wide.splitlines()[0].split() == [*kept[:6], "crashes", "lost", *kept[6:]]
+def test_a_wide_terminal_shows_more(folder):
+    narrow, _ = on_terminal(80, "merge-logs", "logs", cwd=folder)
+    wide, beside = on_terminal(200, "merge-logs", "logs", cwd=folder)
+    assert narrow.splitlines()[0].split() == ["run", "status", "iteration", "accuracy", "loss", "why"]
+    assert "no room here for: sessions, crashes, lost, time" in narrow
+    assert wide.splitlines()[0].split()[4:] == ["loss", "sessions", "crashes", "lost", "time", "why"]
+    assert len(wide.splitlines()[2]) > 80
     # The bar takes the width, and is no wider.
     bars = [len(line) for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", beside).replace("\r", "\n").split("\n")]
     assert "reading logs" in beside
@@ -145,42 +155,41 @@ def test_no_name_is_broken_however_narrow(monkeypatch, width):
     assert name in wrapped(f"there is {name}, there is {name}")
 
 
-def test_a_pipe_has_no_width(tmp_path):
-    done = subprocess.run([HERE / "merge-logs", LOGS], capture_output=True, text=True, cwd=tmp_path)
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([HERE / command[0], *command[1:]], capture_output=True, text=True, cwd=folder)
+
+
+def test_a_pipe_has_no_width(folder):
+    done = run(folder, "merge-logs", "logs")
     assert done.stdout.splitlines()[0].split()[-4:] == ["crashes", "lost", "time", "why"]
     assert done.stderr == ""
 
 
-def test_the_summary_as_json_is_all_of_stdout(tmp_path):
-    done = subprocess.run(
-        [HERE / "merge-logs", LOGS, "--json", "--table"], capture_output=True, text=True, cwd=tmp_path
-    )
-    rows = json.loads(done.stdout)
-    with (tmp_path / "results" / "summary.csv").open() as file:
+def test_the_summary_as_json_is_all_of_stdout(folder):
+    rows = json.loads(run(folder, "merge-logs", "logs", "--json", "--table").stdout)
+    with (folder / "results" / "summary.csv").open() as file:
         written = list(csv.DictReader(file))
-    assert [row["run"] for row in rows] == [row["run"] for row in written]
+    assert [row["run"] for row in rows] == ["bs1_with_a_name", "bs128"]
     for row, cells in zip(rows, written, strict=True):
-        assert {name: "" if value is None else str(value) for name, value in row.items()}.keys() == cells.keys()
-        assert float(cells["accuracy"]) == row["accuracy"]
-        assert (cells["published_accuracy"] or None) == (row["published_accuracy"] or None)
-    refused = subprocess.run([HERE / "merge-logs", LOGS, "--json", "--watch"], capture_output=True, text=True)
-    assert refused.returncode == 2
+        assert row.keys() == cells.keys()
+        for name, cell in cells.items():
+            value = row[name]
+            assert (value is None and cell == "") or value == (float(cell) if isinstance(value, (int, float)) else cell)
+    refused = run(folder, "merge-logs", "logs", "--json", "--watch")
+    assert (refused.returncode, refused.stdout) == (2, "")
 
 
-def test_quiet_and_verbose(tmp_path):
-    log = (ROOT / "logs" / f"{VARIANTS[0]}.001.log").read_text()
-    (tmp_path / "cut.log").write_text(re.sub(r"loss = \d", "loss = x", log))
-    asked = [HERE / "merge-logs", "cut.log"]
-    usual, quiet, verbose = (
-        subprocess.run([*asked, *more], capture_output=True, text=True, cwd=tmp_path) for more in ([], ["-q"], ["-v"])
-    )
-    assert "bad lines" in usual.stderr
+def test_quiet_and_verbose(folder):
+    log = folder / "logs" / "bs128.log"
+    log.write_text(re.sub(r"loss = \d+", "loss = x", log.read_text()))
+    usual, quiet, verbose = (run(folder, "merge-logs", "logs", *more) for more in ([], ["-q"], ["-v"]))
+    assert "bs128: 8 bad lines, cut or garbled" in usual.stderr
     assert quiet.stderr == ""
-    assert "rows survive" in verbose.stderr
-    assert "bad lines" in verbose.stderr
+    assert re.search(r"bs128: from \S*bs128\.log; \d+ rows survive, 8 bad lines\n", verbose.stderr)
+    assert "8 bad lines, cut or garbled" in verbose.stderr
     assert usual.stdout == quiet.stdout == verbose.stdout
-    failed = subprocess.run([HERE / "merge-logs", "-q", "nowhere"], capture_output=True, text=True, cwd=tmp_path)
-    assert failed.stderr.count("\n") == 1
+    failed = run(folder, "merge-logs", "-q", "nowhere")
+    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("name", ["install-caffe", "make-lmdb", "gen-prototxt", "run-caffe", "merge-logs"])
