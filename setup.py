@@ -22,6 +22,8 @@ DATA = [
     "sweeps/*.yaml",
     "profiles/*.yaml",
     "include/*",
+    "include/*/*",
+    "include/*/*/*/*",
     "page/*",
     "*.binpb",
     "*.cpp",

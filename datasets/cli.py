@@ -234,7 +234,7 @@ def _make(
     from caffebench.datasets.images import ImageOptions
 
     if encoded:
-        say("note: encoded images are read only by a Caffe built with OpenCV, which the one of install-caffe is not")
+        say("note: encoded images are read only by a Caffe with OpenCV: install-caffe --opencv builds one")
     options = ImageOptions(small_side, gray, encoded, quality)
     with progress_bars() as update:
 

@@ -78,7 +78,7 @@ def cached_build(
     with lock(cache / f"{recipe.key}.lock", say):
         if is_whole(product) and not fresh:
             return product, False
-        require_system_packages(say, way_out=WITHOUT_ROOT)
+        require_system_packages(say, recipe.packages, WITHOUT_ROOT)
         require_boost_python()
         library = shared_libpython()
         require_space(cache, 500 if kit is None else 1000)
@@ -230,6 +230,8 @@ def _assemble(recipe: Recipe, source: Path, built: Path, folder: Path) -> Path:
         "cudnn": recipe.cudnn,
         "nccl": recipe.nccl,
         "arch": recipe.arch,
+        "opencv": recipe.opencv,
+        "leveldb": recipe.leveldb,
         "files": files,
     }
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")

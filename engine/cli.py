@@ -21,6 +21,7 @@ __all__ = ["main"]
     examples="""
     install-caffe             # build Caffe for the CPU into this Python environment
     install-caffe --cuda --cudnn --arch 90    # for a Hopper card, with cuDNN's convolutions
+    install-caffe --opencv --leveldb    # that reads image files, encoded LMDBs and LevelDB too
     install-caffe --wheel dist    # Caffe for the CPU as a file, for machines without root and compiler
     install-caffe caffebench_caffe-*.whl    # such a file into this Python environment
     install-caffe --check     # what is installed, and whether it works
@@ -34,6 +35,12 @@ __all__ = ["main"]
 @click.option(
     "--arch", metavar="N[,N...]", help="Compute capabilities of the cards, 90 for 9.0.  [default: the cards here]"
 )
+@click.option(
+    "--opencv/--no-opencv",
+    default=None,
+    help="With OpenCV: ImageData, WindowData and LMDBs of JPEG or PNG.  [default: where the system has it]",
+)
+@click.option("--leveldb/--no-leveldb", default=None, help="With LevelDB.  [default: where the system has it]")
 @click.option(
     "--portable",
     is_flag=True,
@@ -55,6 +62,8 @@ def main(
     cudnn: bool,
     nccl: bool,
     arch: str | None,
+    opencv: bool | None,
+    leveldb: bool | None,
     portable: bool,
     wheel_folder: Path | None,
     jobs: int | None,
@@ -74,11 +83,12 @@ def main(
     for one in architectures:
         if not re.fullmatch(r"\d\d+|\d+\.\d", one):
             raise InputError(f"--arch {one}: give compute capabilities separated by commas, as in 90 or 80,90")
-    if wheel_folder is not None and (cuda or wheel is not None or check):
+    if wheel_folder is not None and (cuda or opencv or leveldb or wheel is not None or check):
         raise InputError(
-            "--wheel makes a Caffe for the CPU and installs none: give it without --cuda, --check and a WHEEL"
+            "--wheel makes a plain Caffe for the CPU and installs none: give it without --cuda, --opencv, --leveldb, "
+            "--check and a WHEEL"
         )
-    if wheel is not None and (cuda or portable or check):
+    if wheel is not None and (cuda or opencv or leveldb or portable or check):
         raise InputError(f"{wheel} is built already: give it without options for building, and without --check")
     from caffebench.engine.cards import cards
     from caffebench.engine.probe import Probe, probe
@@ -92,9 +102,9 @@ def main(
             if not found.devices:
                 devices = "the card here needs a newer driver for it" if cards() else "no device here"
             mode = f"built for {' and '.join([f'CUDA {found.cuda}', *libraries])}, {devices}"
-        fast = ", fast CPU layers" if found.fast else ""
-        said = f"Caffe {found.version}, {mode}, BLAS {found.blas}{fast}, {found.layers} layer types: {found.folder}"
-        click.echo(wrapped(said))
+        extras = {"OpenCV": found.opencv, "LevelDB": found.leveldb, "fast CPU layers": found.fast}
+        parts = [f"Caffe {found.version}", mode, f"BLAS {found.blas}", *(name for name in extras if extras[name])]
+        click.echo(wrapped(f"{', '.join(parts)}, {found.layers} layer types: {found.folder}"))
 
     if check:
         found = probe()
@@ -122,5 +132,6 @@ def main(
         if wheel_folder is not None:
             click.echo(make_wheel(Recipe(), wheel_folder, jobs, say, advance, fresh=force))
             return
-        found = install(Asked(cuda, cudnn, nccl, architectures, portable), jobs, say, advance, force=force)
+        asked = Asked(cuda, cudnn, nccl, architectures, portable, opencv, leveldb)
+        found = install(asked, jobs, say, advance, force=force)
     tell(found)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.engine.recipe import Recipe
+from caffebench.engine.recipe import INCLUDE, Recipe
 from caffebench.engine.system import pip_install, require_space
 
 __all__ = ["Kit", "choose_architectures", "find_kit", "require_libraries", "runs_on"]
@@ -26,8 +26,6 @@ _ARCHITECTURES = ("75", "80", "90", "100", "120")
 # The compiler, where the system has none, is that of CUDA 13.0: what the build is verified with.
 _COMPILER = ["nvcc", "crt", "runtime", "cccl"]
 _COMPILER_PACKAGES = [*(f"nvidia-cuda-{part}==13.0.*" for part in _COMPILER), "nvidia-nvvm==13.0.*"]
-
-_INCLUDE = Path(__file__).parent / "include"
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class Kit:
         """Variables for the compilers: every include folder, ours first, ahead of the system's own."""
         includes = [include for include, _ in self._found(recipe)]
         includes.append(includes[0] / "cccl")  # from CUDA 13 on thrust is there: nvcc knows, the host compiler does not
-        paths = dict.fromkeys(str(folder) for folder in (_INCLUDE, *includes))
+        paths = dict.fromkeys(str(folder) for folder in (INCLUDE, *includes))
         return {"CPATH": ":".join([*paths, *filter(None, [os.environ.get("CPATH")])])}
 
     def cmake_arguments(self, recipe: Recipe) -> list[str]:
@@ -121,7 +119,7 @@ class Kit:
             # Without these two FindCUDA takes the root for changed and forgets what is said below.
             f"-DCUDA_TOOLKIT_ROOT_DIR_INTERNAL={self.root}",
             f"-DCUDA_TOOLKIT_TARGET_DIR_INTERNAL={self.root}",
-            f"-DCUDA_TOOLKIT_INCLUDE={include}",
+            f"-DCUDA_TOOLKITINCLUDE={include}",
             f"-DCUDA_NVCC_EXECUTABLE={self.nvcc}",
             f"-DCUDA_CUDART_LIBRARY={files['cudart']}",
             f"-DCUDA_cublas_LIBRARY={files['cublas']}",
@@ -140,10 +138,10 @@ class Kit:
         ]
         if recipe.cudnn:
             # Our cudnn.h, which hands on to the real one (see there).
-            arguments += [f"-DCUDNN_INCLUDE={_INCLUDE}", f"-DCUDNN_LIBRARY={files['cudnn']}"]
+            arguments += [f"-DCUDNNINCLUDE={INCLUDE}", f"-DCUDNN_LIBRARY={files['cudnn']}"]
         if recipe.nccl:
             nccl = self._found(recipe)[-1]
-            arguments += [f"-DNCCL_INCLUDE_DIR={nccl[0]}", f"-DNCCL_LIBRARIES={nccl[1]}"]
+            arguments += [f"-DNCCLINCLUDE_DIR={nccl[0]}", f"-DNCCL_LIBRARIES={nccl[1]}"]
         return arguments
 
     def run_folders(self, recipe: Recipe) -> list[str]:

@@ -18,7 +18,7 @@ from caffebench.engine.cuda import choose_architectures, find_kit, require_libra
 from caffebench.engine.fast import LIBRARY
 from caffebench.engine.fast.build import build_fast_layers
 from caffebench.engine.probe import Probe, probe
-from caffebench.engine.recipe import FAST_PACKAGES, PYTHON_PACKAGES, Recipe
+from caffebench.engine.recipe import FAST_PACKAGES, PYTHON_PACKAGES, Recipe, leveldb_is_here, opencv_is_here
 from caffebench.engine.system import (
     WITHOUT_ROOT,
     pip_install,
@@ -44,6 +44,10 @@ class Asked:
     """The cards' architectures ("90"); empty for those of the cards present."""
     portable: bool = False
     """Whether the fast layers are to run on any processor of this kind, not on this one alone."""
+    opencv: bool | None = None
+    """With OpenCV or without; None as it is in the Caffe that is there, else with it where the system has it."""
+    leveldb: bool | None = None
+    """The same for LevelDB."""
 
 
 def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False) -> Probe:
@@ -58,11 +62,14 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
     found = probe()
     ours = target.is_dir() and (target / MANIFEST).is_file()
     if found.error is None and not ours and not force:
-        if asked.cuda and found.cuda is None:
-            raise CaffebenchError(
-                "a Caffe that is not from here works already and is for the CPU only: replace it with --force"
-            )
         foreign = "the Caffe of a wheel" if wheel_is_installed() else "a Caffe that is not from here"
+        lacks = {
+            "is for the CPU only": asked.cuda and found.cuda is None,
+            "is without OpenCV": asked.opencv and not found.opencv,
+            "is without LevelDB": asked.leveldb and not found.leveldb,
+        }
+        if what := next((what for what, lacking in lacks.items() if lacking), None):
+            raise CaffebenchError(f"{foreign} works already and {what}: replace it with --force")
         say(f"{foreign} works already: it is left alone")
         return found
     if found.error is None and not force and is_whole(target) and _serves(target, asked):
@@ -77,19 +84,18 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
         )
     require_writable(packages)
     require_space(packages, 50)
-    if not asked.cuda and not force and ours:
-        asked = replace(_was(target), portable=asked.portable)  # what is damaged is made again as it was
-    recipe, kit = Recipe(), None
+    asked = _completed(asked, _was(target) if ours and not force else Asked())
+    recipe, kit = Recipe(opencv=bool(asked.opencv), leveldb=bool(asked.leveldb)), None
     if asked.cuda:
         kit = find_kit(say)
         arch = choose_architectures(asked.arch, [card.arch for card in cards()], kit)
-        recipe = Recipe(cuda=kit.release, cudnn=asked.cudnn, nccl=asked.nccl, arch=arch)
+        recipe = replace(recipe, cuda=kit.release, cudnn=asked.cudnn, nccl=asked.nccl, arch=arch)
         require_libraries(recipe, kit, say)
     product, built = cached_build(recipe, kit, jobs, say, advance, fresh=force)
     if not built:
         say(f"taking the Caffe built earlier: {product}")
         # The cache may have come from a machine with more libraries than this one.
-        require_system_packages(say, way_out=WITHOUT_ROOT)
+        require_system_packages(say, recipe.packages, WITHOUT_ROOT)
     require_python_packages(say)
     tried = _publish(product, target, say)
     if tried.error is not None and not built:
@@ -128,14 +134,33 @@ def _was(target: Path) -> Asked:
     try:
         manifest = json.loads((target / MANIFEST).read_text())
         cuda = manifest.get("cuda") is not None
-        return Asked(cuda, manifest.get("cudnn", False), manifest.get("nccl", False), tuple(manifest.get("arch", ())))
+        return Asked(
+            cuda,
+            manifest.get("cudnn", False),
+            manifest.get("nccl", False),
+            tuple(manifest.get("arch", ())),
+            opencv=manifest.get("opencv", False),
+            leveldb=manifest.get("leveldb", False),
+        )
     except (OSError, ValueError, AttributeError, TypeError):
         return Asked()
+
+
+def _completed(asked: Asked, has: Asked) -> Asked:
+    """``asked``, where it says nothing, as in the Caffe that is there: what is damaged is made again as it was."""
+    made = asked if asked.cuda else replace(has, portable=asked.portable)
+    here = {"opencv": opencv_is_here, "leveldb": leveldb_is_here}
+    for name, is_here in here.items():
+        said = next((one for one in (getattr(asked, name), getattr(has, name)) if one is not None), None)
+        made = replace(made, **{name: is_here() if said is None else said})
+    return made
 
 
 def _serves(target: Path, asked: Asked) -> bool:
     """Whether the Caffe of ours in ``target`` gives what is asked, on the cards of this machine too."""
     has = _was(target)
+    if asked.opencv not in (None, has.opencv) or asked.leveldb not in (None, has.leveldb):
+        return False
     if not asked.cuda:
         return True
     libraries = has.cuda and has.cudnn >= asked.cudnn and has.nccl >= asked.nccl

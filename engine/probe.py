@@ -68,11 +68,12 @@ if devices.value:
     caffe.set_device(0)
     caffe.set_mode_gpu()
     works = works and right()
-# NumPy and SciPy bring a BLAS of their own, which is not Caffe's.
+# NumPy and SciPy bring a BLAS of their own, which is not Caffe's; what OpenCV needs may bring the reference BLAS.
 blas = sorted(
-    os.path.basename(name) for name in libraries
-    if re.match(r"lib(open|f77|c|sat)?(blas|mkl_rt|atlas)", os.path.basename(name))
-    and os.path.basename(os.path.dirname(name)) not in ("numpy.libs", "scipy.libs")
+    (os.path.basename(name) for name in libraries
+     if re.match(r"lib(open|f77|c|sat)?(blas|mkl_rt|atlas)", os.path.basename(name))
+     and os.path.basename(os.path.dirname(name)) not in ("numpy.libs", "scipy.libs")),
+    key=lambda name: (name.startswith("libblas."), name),
 )
 json.dump({
     "folder": os.path.dirname(caffe.__file__),
@@ -83,6 +84,8 @@ json.dump({
     "cudnn": cudnn,
     "nccl": caffe.has_nccl(),
     "devices": devices.value,
+    "opencv": "ImageData" in caffe.layer_type_list(),
+    "leveldb": "libleveldb" in named,
     "fast": fast is not None,
     "right": works,
 }, sys.stdout)
@@ -105,6 +108,10 @@ class Probe:
     nccl: bool = False
     devices: int = 0
     """How many cards answer it."""
+    opencv: bool = False
+    """Whether it decodes images."""
+    leveldb: bool = False
+    """Whether it reads LevelDB."""
     fast: bool = False
     """Whether the fast layers for the CPU (`engine.fast`) are beside it and load."""
 

@@ -14,11 +14,16 @@ from caffebench.common.errors import CaffebenchError
 __all__ = [
     "CAFFE_VERSION",
     "FAST_PACKAGES",
+    "INCLUDE",
+    "LEVELDB_PACKAGES",
+    "OPENCV_PACKAGES",
     "PYTHON_PACKAGES",
     "SOURCE",
     "SOURCE_SHA256",
     "Recipe",
     "debian_packages",
+    "leveldb_is_here",
+    "opencv_is_here",
     "shared_libpython",
 ]
 
@@ -51,6 +56,14 @@ _DEBIAN_PACKAGES = [
 # that one is a release of 2023, or wants the compiler runtime of its maker.
 FAST_PACKAGES = ["libdnnl-dev"]
 
+# What Caffe decodes images with, and reads LevelDB with, by Debian's names. OpenCV's other modules are not needed
+# (`include/opencv`).
+OPENCV_PACKAGES = ["libopencv-imgcodecs-dev"]
+LEVELDB_PACKAGES = ["libleveldb-dev", "libsnappy-dev"]
+
+INCLUDE = Path(__file__).resolve().parent / "include"
+"""Headers of ours that stand between Caffe and libraries newer than it."""
+
 # What `import caffe` needs, and SciPy, which the launcher's initialisation calls: import name -> package.
 PYTHON_PACKAGES = {
     "numpy": "numpy",
@@ -73,14 +86,26 @@ class Recipe:
     nccl: bool = False
     arch: tuple[str, ...] = ()
     """The cards' architectures, lowest first, as compute capabilities without the dot: "90" for 9.0."""
+    opencv: bool = False
+    leveldb: bool = False
 
     @property
     def options(self) -> str:
         """The build options in one word, as they stand in the cache's key."""
+        data = ("-opencv" if self.opencv else "") + ("-leveldb" if self.leveldb else "")
         if self.cuda is None:
-            return "cpu"
+            return f"cpu{data}"
         libraries = ("-cudnn" if self.cudnn else "") + ("-nccl" if self.nccl else "")
-        return f"cuda{self.cuda}{libraries}-sm{'.'.join(self.arch)}"
+        return f"cuda{self.cuda}{libraries}{data}-sm{'.'.join(self.arch)}"
+
+    @property
+    def packages(self) -> list[str]:
+        """What the build needs of the system, by Debian's names."""
+        return [
+            *debian_packages(),
+            *(OPENCV_PACKAGES if self.opencv else []),
+            *(LEVELDB_PACKAGES if self.leveldb else []),
+        ]
 
     @property
     def key(self) -> str:
@@ -98,8 +123,9 @@ class Recipe:
             f"-DCMAKE_CXX_STANDARD={14 if self.cuda is None else 17}",  # CUDA 13's own headers want 17
             "-DCMAKE_SKIP_RPATH=ON",
             f"-DCPU_ONLY={'ON' if self.cuda is None else 'OFF'}",
-            "-DUSE_OPENCV=OFF",
-            "-DUSE_LEVELDB=OFF",
+            f"-DUSE_OPENCV={'ON' if self.opencv else 'OFF'}",
+            f"-DOpenCV_DIR={INCLUDE / 'opencv'}",
+            f"-DUSE_LEVELDB={'ON' if self.leveldb else 'OFF'}",
             "-DBUILD_docs=OFF",
             "-DBLAS=Open",
             "-Dpython_version=3",
@@ -114,10 +140,29 @@ class Recipe:
 
 
 def debian_packages() -> list[str]:
-    """Debian's names of what the build needs; for Debian's own Python, its headers and shared library too."""
+    """Debian's names of what every build needs; for Debian's own Python, its headers and shared library too."""
     if sys.base_prefix != "/usr":
         return _DEBIAN_PACKAGES
     return [*_DEBIAN_PACKAGES, f"libpython{sys.version_info.major}.{sys.version_info.minor}-dev"]
+
+
+def opencv_is_here() -> bool:
+    """Whether the system has what a build with OpenCV needs."""
+    return _has("opencv4/opencv2/imgcodecs.hpp", "opencv_imgcodecs")
+
+
+def leveldb_is_here() -> bool:
+    """Whether the system has what a build with LevelDB needs."""
+    return _has("leveldb/db.h", "leveldb") and _has("snappy.h", "snappy")
+
+
+def _has(header: str, library: str) -> bool:
+    """Whether the compiler finds ``header`` and the linker ``library``."""
+    prefixes = [Path(folder) for folder in ("/usr", "/usr/local", sys.base_prefix)]
+    folders = [f"lib/{sysconfig.get_config_var('MULTIARCH')}", "lib64", "lib"]
+    return any((prefix / "include" / header).is_file() for prefix in prefixes) and any(
+        (prefix / folder / f"lib{library}.so").exists() for prefix in prefixes for folder in folders
+    )
 
 
 def shared_libpython() -> Path:

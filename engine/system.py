@@ -14,7 +14,6 @@ from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.isolated import module_command
-from caffebench.engine.recipe import debian_packages
 from caffebench.engine.wheel import DISTRIBUTION
 
 __all__ = [
@@ -36,14 +35,12 @@ WITHOUT_ROOT = (
 """What a user does who may not install the system packages of Caffe."""
 
 
-def require_system_packages(say: Say, packages: Sequence[str] | None = None, way_out: str = "") -> None:
+def require_system_packages(say: Say, packages: Sequence[str], way_out: str = "") -> None:
     """Install the missing ones of ``packages`` when root on a Debian-like system, else say how.
 
-    They are `debian_packages` unless given. On a system without dpkg only the tools can be checked; CMake names a
-    missing library there. Raises ``CaffebenchError`` with the one line for the administrator, and
-    ``way_out`` behind it.
+    On a system without dpkg only the tools can be checked; CMake names a missing library there. Raises
+    ``CaffebenchError`` with the one line for the administrator, and ``way_out`` behind it.
     """
-    packages = debian_packages() if packages is None else packages
     if shutil.which("dpkg-query") is None:
         tools = [tool for tool in ("g++", "make", "cmake", "protoc") if shutil.which(tool) is None]
         if tools:

@@ -49,7 +49,7 @@ def make_wheel(
     caffe, built = cached_build(recipe, None, jobs, say, advance, fresh=fresh)
     if not built:
         say(f"taking the Caffe built earlier: {caffe}")
-        require_system_packages(say)  # its libraries are taken from here
+        require_system_packages(say, recipe.packages)  # its libraries are taken from here
     fast = _fast_layers(caffe, jobs, say)
     with tempfile.TemporaryDirectory(prefix="caffebench-") as place:
         work = Path(place)

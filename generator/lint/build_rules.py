@@ -11,7 +11,7 @@ from caffebench.generator.meaning import Layer, Prototxt
 
 _NO_LAYER = "Caffe refuses the net: 'Unknown layer type', as this one was built without OpenCV"
 _NO_DECODING = "Caffe stops at the first record: this one was built without OpenCV, which decodes images"
-_IMAGES = "make an LMDB of the images with make-lmdb, or install a Caffe with OpenCV"
+_IMAGES = "make an LMDB of the images with make-lmdb, or build OpenCV in: install-caffe --opencv"
 
 
 @rule("caffe-without", "error", why="Caffe stops when it opens the database: this one was built without LevelDB")
@@ -37,11 +37,11 @@ def caffe_without(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             holds = "LMDB"
         if data.backend == type(data).LEVELDB and holds != "LMDB" and not leveldb:  # else `backend` tells
             written = "backend LEVELDB" if data.HasField("backend") else "no backend, which is LEVELDB"
-            fix = "make an LMDB of the images with make-lmdb, and set backend: LMDB"
+            fix = "build it in: install-caffe --leveldb; or make an LMDB with make-lmdb, and set backend: LMDB"
             yield of_layer(layer, written, fix, "data_param", severity=severity)
         if place is not None and not opencv and is_encoded(place) and not _decoded_by_loader(file, layer):
             what = f"the images in {data.source} are stored as files (JPEG, PNG)"
-            fix = "make the LMDB again with raw pixels, or install a Caffe with OpenCV"
+            fix = "make the LMDB again with raw pixels, or build OpenCV in: install-caffe --opencv"
             yield of_layer(layer, what, fix, "data_param.source", severity=severity, why=_NO_DECODING)
 
 

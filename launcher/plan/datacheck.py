@@ -87,7 +87,8 @@ def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, in
         if not caffe_has_opencv() and not (phase == "TRAIN" and file.header.get("loader")):
             raise InputError(
                 f"the images in {source} are stored as files (JPEG, PNG), which this Caffe, built without OpenCV, "
-                f"cannot decode: make the LMDB again with {_how_to_make(source, file)} and raw pixels"
+                f"cannot decode: install-caffe --opencv builds one that can; or make the LMDB again with "
+                f"{_how_to_make(source, file)} and raw pixels"
                 + (', or let "# caffebench: loader: {workers: 2}" decode them' if phase == "TRAIN" else "")
             )
         return count, 0, 0, 0  # only decoding tells the size

@@ -16,7 +16,7 @@ __all__ = ["check_feasible"]
 IMAGE_LAYERS = ("ImageData", "WindowData", "VideoData")
 OPENCV = (
     "and this Caffe was built without OpenCV: make an LMDB of the images with make-lmdb folder SRC OUT, "
-    "or install a Caffe with OpenCV"
+    "or build OpenCV in: install-caffe --opencv"
 )
 
 
@@ -55,9 +55,10 @@ def _check_layer(layer: Any, file: SolverFile) -> None:
         if not layer.data_param.HasField("backend"):
             raise InputError(
                 f"layer {layer.name} of {file.path} has no backend, so Caffe takes {layer.data_param.source} for a "
-                "LevelDB, and this Caffe was built without: for an LMDB add backend: LMDB"
+                "LevelDB, and this Caffe was built without: for an LMDB add backend: LMDB, for a LevelDB "
+                "install-caffe --leveldb"
             )
         raise InputError(
             f"layer {layer.name} of {file.path} reads a LevelDB ({layer.data_param.source}), and this Caffe was built "
-            "without: make an LMDB of the images with make-lmdb, and set backend: LMDB"
+            "without: build it in with install-caffe --leveldb, or make an LMDB with make-lmdb and set backend: LMDB"
         )
