@@ -1,7 +1,8 @@
 """Layers that compute what Caffe's own compute, faster, on the CPU: a library loaded beside Caffe.
 
 ``install-caffe`` builds it from the C++ files of this folder. Convolution and InnerProduct run on oneDNN; Pooling,
-LRN, BatchNorm, Scale, ReLU and Clip on loops that the compiler turns into vector code for this processor.
+LRN, BatchNorm, Scale, ReLU, Clip and SGD's update of the weights on loops that the compiler turns into vector code for
+this processor.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def is_built() -> bool:
 
 
 def load(*, on: bool = True) -> None:
-    """From now on, build nets of these layers; with ``on=False`` of Caffe's own again.
+    """From now on, build nets of these layers, and solvers of this update; with ``on=False`` of Caffe's own again.
 
-    Nets that are built already keep the layers that they have. The library is for float, which pycaffe's nets are,
+    Nets and solvers that are there already keep what they have. The library is for float, which pycaffe's nets are,
     and for the CPU: on a GPU its layers compute what Caffe's own do there, without cuDNN.
 
     Raises ``CaffebenchError`` where Caffe is not installed, or where it has no such library.

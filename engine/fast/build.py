@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,14 +24,14 @@ Say = Callable[[str], None]
 _COMPILE = ["g++", "-std=c++14", "-O3", "-fno-math-errno", "-fPIC", "-fopenmp", "-DCPU_ONLY", "-DUSE_LMDB"]
 
 
-def build_fast_layers(caffe: Path, jobs: int, say: Say, *, portable: bool = False) -> Path:
+def build_fast_layers(caffe: Path, jobs: int, say: Say, *, portable: bool = False, options: Sequence[str] = ()) -> Path:
     """The library for the Caffe in ``caffe``, a folder of ours for the CPU; from the cache where it has been built.
 
-    Built for this processor, or with ``portable`` for any of its kind. Returns the file in the cache. Raises
-    ``CaffebenchError`` with the compiler's first error.
+    Built for this processor, or with ``portable`` for any of its kind; ``options`` are further ones of the compiler's.
+    Returns the file in the cache. Raises ``CaffebenchError`` with the compiler's first error.
     """
     sources = sorted(Path(__file__).parent.glob("*.[ch]pp"))
-    processor = [] if portable else ["-march=native"]
+    processor = [*([] if portable else ["-march=native"]), *options]
     cache = cache_folder()
     library = cache / f"fast-{_key(caffe, sources, processor)}" / LIBRARY
     with lock(cache / "fast.lock", say):
@@ -51,7 +51,8 @@ def build_fast_layers(caffe: Path, jobs: int, say: Say, *, portable: bool = Fals
                 objects = list(pool.map(compiled, (one for one in sources if one.suffix == ".cpp")))
             linked = work / LIBRARY
             libraries = [str(next(caffe.glob("libcaffe.so*"))), "-ldnnl", "-lglog"]
-            run_compiler(["g++", "-shared", "-fopenmp", "-o", str(linked), *objects, *libraries, "-Wl,-rpath,$ORIGIN"])
+            shared = ["-shared", "-fopenmp", "-Wl,-rpath,$ORIGIN", *options]
+            run_compiler(["g++", *shared, "-o", str(linked), *objects, *libraries])
             library.parent.mkdir(exist_ok=True)
             shutil.move(linked, library.with_suffix(".arriving"))
             library.with_suffix(".arriving").replace(library)
@@ -76,6 +77,7 @@ def _key(caffe: Path, sources: list[Path], processor: list[str]) -> str:
         found.update(source.read_bytes())
     version = Path("/usr/include/oneapi/dnnl/dnnl_version.h")
     found.update(version.read_bytes() if version.is_file() else b"")
+    found.update(" ".join(processor).encode())
     if processor:
         # What -march=native comes to on this machine.
         asked = ["g++", *processor, "-Q", "--help=target"]

@@ -13,6 +13,7 @@
 #include "caffe/blob.hpp"
 #include "caffe/layer.hpp"
 #include "caffe/layer_factory.hpp"
+#include "caffe/solver_factory.hpp"
 
 namespace fast {
 
@@ -25,6 +26,9 @@ using Creator = caffe::LayerRegistry<float>::Creator;
 
 // Puts `creator` in the place of Caffe's own for layers of `type`; see registry.cpp.
 void take_over(const std::string& type, Creator creator);
+
+// The same for solvers of `type`.
+void take_over_solver(const std::string& type, caffe::SolverRegistry<float>::Creator creator);
 
 // One for each layer class of this library, made when it is loaded.
 template <typename L>

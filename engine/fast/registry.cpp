@@ -1,4 +1,4 @@
-// Which layers are Caffe's and which are ours: the creators in Caffe's registry, exchanged.
+// Which layers and solvers are Caffe's and which are ours: the creators in Caffe's registries, exchanged.
 #include <map>
 
 #include "fast.hpp"
@@ -6,12 +6,20 @@
 namespace fast {
 namespace {
 
+using SolverCreator = caffe::SolverRegistry<float>::Creator;
+
+template <typename C>
 struct Creators {
-  Creator caffes, ours;
+  C caffes, ours;
 };
 
-std::map<std::string, Creators>& known() {
-  static std::map<std::string, Creators> types;
+std::map<std::string, Creators<Creator>>& known() {
+  static std::map<std::string, Creators<Creator>> types;
+  return types;
+}
+
+std::map<std::string, Creators<SolverCreator>>& known_solvers() {
+  static std::map<std::string, Creators<SolverCreator>> types;
   return types;
 }
 
@@ -23,11 +31,20 @@ void take_over(const std::string& type, Creator creator) {
   current = creator;
 }
 
+void take_over_solver(const std::string& type, SolverCreator creator) {
+  SolverCreator& current = caffe::SolverRegistry<float>::Registry()[type];
+  known_solvers()[type] = {current, creator};
+  current = creator;
+}
+
 }  // namespace fast
 
-// Nets that are built from now on have our layers (on), or Caffe's own.
+// Nets and solvers that are made from now on are of our layers and updates (on), or Caffe's own.
 extern "C" void caffebench_fast_layers(int on) {
   for (const auto& one : fast::known()) {
     caffe::LayerRegistry<float>::Registry()[one.first] = on ? one.second.ours : one.second.caffes;
+  }
+  for (const auto& one : fast::known_solvers()) {
+    caffe::SolverRegistry<float>::Registry()[one.first] = on ? one.second.ours : one.second.caffes;
   }
 }
