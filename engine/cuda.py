@@ -119,7 +119,7 @@ class Kit:
             # Without these two FindCUDA takes the root for changed and forgets what is said below.
             f"-DCUDA_TOOLKIT_ROOT_DIR_INTERNAL={self.root}",
             f"-DCUDA_TOOLKIT_TARGET_DIR_INTERNAL={self.root}",
-            f"-DCUDA_TOOLKITINCLUDE={include}",
+            f"-DCUDA_TOOLKIT_INCLUDE={include}",
             f"-DCUDA_NVCC_EXECUTABLE={self.nvcc}",
             f"-DCUDA_CUDART_LIBRARY={files['cudart']}",
             f"-DCUDA_cublas_LIBRARY={files['cublas']}",
@@ -138,10 +138,10 @@ class Kit:
         ]
         if recipe.cudnn:
             # Our cudnn.h, which hands on to the real one (see there).
-            arguments += [f"-DCUDNNINCLUDE={INCLUDE}", f"-DCUDNN_LIBRARY={files['cudnn']}"]
+            arguments += [f"-DCUDNN_INCLUDE={INCLUDE}", f"-DCUDNN_LIBRARY={files['cudnn']}"]
         if recipe.nccl:
             nccl = self._found(recipe)[-1]
-            arguments += [f"-DNCCLINCLUDE_DIR={nccl[0]}", f"-DNCCL_LIBRARIES={nccl[1]}"]
+            arguments += [f"-DNCCL_INCLUDE_DIR={nccl[0]}", f"-DNCCL_LIBRARIES={nccl[1]}"]
         return arguments
 
     def run_folders(self, recipe: Recipe) -> list[str]:
