@@ -3,13 +3,14 @@
 # make studies  published claims tried, with several seeds each, and docs/studies/ written from the logs
 # make bench  the speed claims, measured side by side; make soak: the long versions of some
 #             tests, and runs of every kind killed 126 times (docs/reliability.md)
+# make test-caffe  Caffe's own tests on our build, plain and over the fast layers: a quarter of an hour the first time
 # make test-cuda-build   Caffe for CUDA built and tried without a card: a quarter of an hour and more
 # Each sets up what it needs: virtual environment, system packages (as root), Caffe (cached).
 PYTHON ?= python3
 VENV ?= .venv
 export CAFFEBENCH_VENV = $(abspath $(VENV))
 
-.PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel caffe-wheel bench studies matrix soak test-cuda-build test-debian test-wheel
+.PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel caffe-wheel bench studies matrix soak test-caffe test-cuda-build test-debian test-wheel
 test: lint types docs tests
 
 setup: $(VENV)/.caffe
@@ -81,6 +82,12 @@ studies: setup
 
 bench: setup
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(VENV)/bin/python $$file || exit 1; done
+
+# Caffe's own tests, whole, on our build, with plain Caffe and over the fast layers, these with sanitizers too.
+test-caffe: setup
+	$(VENV)/bin/python scripts/test-caffe
+	$(VENV)/bin/python scripts/test-caffe --fast
+	$(VENV)/bin/python scripts/test-caffe --sanitize
 
 test-cuda-build: setup setup-tests
 	$(VENV)/bin/pytest tests/engine/cuda_build.py

@@ -43,7 +43,7 @@ def test_what_is_not_said_stays_as_it_is(monkeypatch, here):
 def with_opencv(environment):
     """An environment with the Caffe that has both, from the cache."""
     if not (BUILT / "caffe" / build.MANIFEST).is_file():
-        pytest.skip("no Caffe with OpenCV and LevelDB is in the cache: make test-caffe builds one")
+        pytest.skip("no Caffe with OpenCV and LevelDB is in the cache: install-caffe --opencv --leveldb builds one")
     done = environment.run("install-caffe", *OPTIONS)
     assert done.returncode == 0, done.stderr
     return environment
