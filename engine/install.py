@@ -149,11 +149,17 @@ def _was(target: Path) -> Asked:
 def _completed(asked: Asked, has: Asked) -> Asked:
     """``asked``, where it says nothing, as in the Caffe that is there: what is damaged is made again as it was."""
     made = asked if asked.cuda else replace(has, portable=asked.portable)
-    here = {"opencv": opencv_is_here, "leveldb": leveldb_is_here}
-    for name, is_here in here.items():
-        said = next((one for one in (getattr(asked, name), getattr(has, name)) if one is not None), None)
-        made = replace(made, **{name: is_here() if said is None else said})
-    return made
+    return replace(
+        made,
+        opencv=_said(asked.opencv, has.opencv, opencv_is_here),
+        leveldb=_said(asked.leveldb, has.leveldb, leveldb_is_here),
+    )
+
+
+def _said(asked: bool | None, has: bool | None, is_here: Callable[[], bool]) -> bool:
+    if asked is not None:
+        return asked
+    return is_here() if has is None else has
 
 
 def _serves(target: Path, asked: Asked) -> bool:
