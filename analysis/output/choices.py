@@ -27,6 +27,8 @@ def with_names(runs: Sequence[Run], accuracy: str | None, loss: str | None) -> l
             there = dict.fromkeys(output.name for run in runs for output in run.test_outputs)
             have = f"choose from {', '.join(there)}" if there else "there is no test in the logs"
             raise InputError(f"{option} {name}: no test net has an output of that name: {have}")
+    if accuracy is None and loss is None:
+        return list(runs)
     return [replace(run, accuracy_name=accuracy, loss_name=loss) for run in runs]
 
 

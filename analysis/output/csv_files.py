@@ -8,7 +8,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,16 @@ from caffebench.common.printable import csv_text
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["GROUPS", "SUMMARY", "summary", "summary_rows", "write_curves", "write_groups", "write_summary"]
+__all__ = [
+    "GROUPS",
+    "SUMMARY",
+    "summary",
+    "summary_rows",
+    "with_lines",
+    "write_curves",
+    "write_groups",
+    "write_summary",
+]
 
 SUMMARY = (
     "run",
@@ -118,9 +129,10 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
     try:
         with temporary.open("wb", buffering=0) as file:
             file.write((",".join(COLUMNS) + "\n").encode())
-            for text in _in_turn(_lines_of_all(runs)):
-                while text:
-                    text = text[file.write(text) :]
+            for printed, some in groupby(runs, lambda run: run.csv_lines is not None):
+                for text in _batches(some) if printed else _in_turn(_jobs(some)):
+                    while text:
+                        text = text[file.write(text) :]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -130,7 +142,30 @@ Job = Callable[[bytearray], tuple[bytearray, int]]
 """Prints into the buffer, or into a larger one, and says which and how much."""
 
 
-def _lines_of_all(runs: Sequence[Run]) -> Iterator[Job]:
+FEW = 4096
+"""Rows of a run whose lines are printed where it is read."""
+
+
+def with_lines(run: Run) -> Run:
+    """The run with its lines of ``curves.csv`` and with what its rows say of its scores, where it has few rows.
+
+    Of thousands of small runs all that is done so by the several processes that read them, not by one that waits.
+    """
+    if len(run.stitched) > FEW:
+        return run
+    pieces = (job(bytearray()) for job in _jobs([run]))
+    done = replace(run, csv_lines=b"".join([bytes(memoryview(buffer)[:end]) for buffer, end in pieces]))
+    _ = done.accuracy_choice, done.loss_choice, done.iteration, done.config.but_for_seed
+    return done
+
+
+def _batches(runs: Iterator[Run]) -> Iterator[memoryview]:
+    """The lines of runs that have them, many runs at a time."""
+    while some := [run.csv_lines or b"" for run in islice(runs, 100)]:
+        yield memoryview(b"".join(some))
+
+
+def _jobs(runs: Iterable[Run]) -> Iterator[Job]:
     """What makes the lines of all rows, in order, many rows at a time."""
     for run in runs:
         curves = run.stitched
@@ -162,8 +197,13 @@ def _lines(
 
 
 def _line(*fields: object) -> bytes:
+    return _table([fields])[:-1]
+
+
+def _table(rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([csv_text(one) if isinstance(one, str) else one for one in fields])
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([csv_text(one) if isinstance(one, str) else one for one in row] for row in rows)
     return text.getvalue().encode()
 
 
@@ -186,20 +226,18 @@ def _in_turn(jobs: Iterable[Job]) -> Iterator[memoryview]:
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:
     """Write a row a run."""
-    rows = [
-        _line(*(row[name] for name in SUMMARY)) for row in summary_rows(runs)
-    ]  # without polars, which takes its time
-    write_whole(path, b"".join(row + b"\n" for row in (_line(*SUMMARY), *rows)))
+    rows = [tuple(row.values()) for row in summary_rows(runs)]
+    write_whole(path, _table([SUMMARY, *rows]))  # without polars, which takes its time
 
 
 def write_groups(groups: Sequence[Group], path: Path) -> None:
     """Write a row a group: figures of the runs that converged, standard deviations of the sample."""
-    rows = [_line(*GROUPS)]
+    rows: list[tuple[object, ...]] = [GROUPS]
     for group in groups:
         accuracy, loss, best = group.accuracy(), group.loss(), group.best_accuracy()
         figures = [(one.mean, one.std) if one else (None, None) for one in (accuracy, loss)]
         counts = (len(group.runs), len(group.converged))
         means = [None if value is None else round(value, 6) for pair in figures for value in pair]
         most = None if best is None else round(best.mean, 6)
-        rows.append(_line(group.runs[0].sweep, group.variant, group.label, *counts, *means, most))
-    write_whole(path, b"".join(row + b"\n" for row in rows))
+        rows.append((group.runs[0].sweep, group.variant, group.label, *counts, *means, most))
+    write_whole(path, _table(rows))

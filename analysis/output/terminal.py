@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from caffebench.analysis.output.csv_files import summary_rows
+from caffebench.analysis.output.csv_files import summary_rows, with_lines
 from caffebench.analysis.output.session_report import clock
 from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss
 from caffebench.analysis.runs.model import Run
@@ -31,6 +31,7 @@ def read_with_progress(
             progress=lambda done, total: update("reading logs", done, total, "logs"),
             workers=os.cpu_count() or 1,
             named=named,
+            finish=with_lines,
             unreadable=lambda why: say(f"left out: {why}"),
         )
 

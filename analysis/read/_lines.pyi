@@ -9,6 +9,7 @@ class TemplateTable:
     count: int
     def add(self, text: bytes, kind: int, metric: int, tail: bytes) -> bool: ...
 
+def next_stamp(data: bytearray, begin: int, end: int) -> int: ...
 def read(
     data: bytearray,
     begin: int,

@@ -345,6 +345,40 @@ cdef int parse_line(
     return kind
 
 
+def next_stamp(const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end):
+    """Offset of the next line, behind the one of ``begin``, that may end a configuration; ``end`` without one.
+
+    A time may stand in its first bytes, or ``Initializing `` anywhere.
+    """
+    cdef const char* base = <const char*>&data[0]
+    cdef const char* last = base + end
+    cdef const char* at = base + begin
+    cdef const char* colon
+    cdef const char* stop
+    with nogil:
+        while True:
+            at = <const char*>memchr(at, 10, last - at)
+            if at == NULL or at + 1 >= last:
+                at = last
+                break
+            at += 1
+            if digit(at) >= 0 and last - at > 9 and digit(at + 8) >= 0:  # seconds since 1970
+                break
+            colon = at
+            stop = at + 76 if last - at > 76 else last
+            while True:
+                colon = <const char*>memchr(colon, 58, stop - colon)
+                if colon == NULL or (colon - at > 6 and digit(colon - 1) >= 0 and colon[-3] == 32 and colon[3] == 58):
+                    break
+                colon += 1
+            if colon != NULL:
+                break
+            stop = <const char*>memchr(at, 10, last - at)
+            if after(at, stop if stop != NULL else last, b"Initializing ", 13) != NULL:
+                break
+    return at - base
+
+
 def read(
     const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t line, bint teach, int unknown_year,
     TemplateTable table, Words words, bint every_line,

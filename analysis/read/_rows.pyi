@@ -1,6 +1,11 @@
 from typing import Any
 
-def settle(
+class Heads:
+    def copy(self) -> Heads: ...
+
+def append(
+    heads: Heads,
+    count: int,
     base: int,
     index_of: Any,
     starts: Any,
@@ -11,7 +16,25 @@ def settle(
     pids: Any,
     metrics: Any,
     nets: Any,
-    rates: Any,
+    row_iteration: Any,
+    row_value: Any,
+    row_metric: Any,
+    row_net: Any,
+    row_kind: Any,
+    row_offset: Any,
+    row_time: Any,
+    row_pid: Any,
 ) -> tuple[int, int]: ...
+def settle_rates(
+    iterations: Any,
+    values: Any,
+    rates: Any,
+    metrics: Any,
+    nets: Any,
+    kinds: Any,
+    offsets: Any,
+    times: Any,
+    pids: Any,
+) -> int: ...
 def unique(iterations: Any, kinds: Any, metrics: Any, nets: Any) -> bool: ...
 def pairs(kinds: Any, metrics: Any, nets: Any) -> list[tuple[int, int, int]]: ...

@@ -11,108 +11,130 @@ cdef enum:  # kinds, as in rows
     TESTING = 4
     ODD = 254
     NONE = 255
-    SPEAKERS = 16  # processes whose last heads are kept apart
+    SPEAKERS = 16  # processes whose last lines with an iteration are kept apart
 
 cdef double NAN = float("nan")
 
 
-def settle(
-    int64_t base, const int32_t[::1] index_of,
-    int64_t[::1] starts, uint8_t[::1] kinds, int64_t[::1] times, int64_t[::1] iterations,
-    double[::1] values, int32_t[::1] pids, int16_t[::1] metrics, int16_t[::1] nets, double[::1] rates,
+cdef class Heads:
+    """The last line with an iteration that each process wrote: outputs belong to those. Goes on from block to block."""
+
+    cdef int used, here, last
+    cdef int64_t[SPEAKERS] speaker, iteration, time
+    cdef int[SPEAKERS] net, kind, index
+    cdef bint[SPEAKERS] fallen
+
+    def __cinit__(self):
+        self.used, self.here, self.last = 0, -1, -1
+
+    def copy(self):
+        """Another that goes on from here."""
+        cdef Heads other = Heads()
+        other.used, other.here, other.last = self.used, self.here, self.last
+        other.speaker, other.iteration, other.time = self.speaker, self.iteration, self.time
+        other.net, other.kind, other.index, other.fallen = self.net, self.kind, self.index, self.fallen
+        return other
+
+
+def append(
+    Heads heads, Py_ssize_t count, int64_t base, const int32_t[::1] index_of,
+    const int64_t[::1] starts, const uint8_t[::1] kinds, const int64_t[::1] times, const int64_t[::1] iterations,
+    const double[::1] values, const int32_t[::1] pids, const int16_t[::1] metrics, const int16_t[::1] nets,
+    int64_t[::1] row_iteration, double[::1] row_value, int16_t[::1] row_metric, int16_t[::1] row_net,
+    uint8_t[::1] row_kind, int64_t[::1] row_offset, int64_t[::1] row_time, int32_t[::1] row_pid,
 ):
-    """Lines to rows, in place: outputs get iteration, time and net of the line above them, every row its learning rate.
+    """Lines to rows, behind the ``count`` rows there are: outputs get iteration, time and net of the line above them.
 
     ``index_of`` is the number among the outputs of each metric, -1 without one; ``base`` is added to the offsets.
-    Returns the number of rows and of outputs that have lost the line that says their iteration.
+    Returns the number of rows there are then, and of outputs that have lost the line that says their iteration. The
+    columns of rows must have space for every line that is a row.
     """
-    cdef Py_ssize_t lines = len(kinds), count = 0, bad = 0, head = -1, k, near, kept
-    cdef int kind, slot, used = 0, here = -1, last = -1
-    cdef int64_t[SPEAKERS] speaker
-    cdef Py_ssize_t[SPEAKERS] heads
-    cdef int[SPEAKERS] last_index
-    cdef bint[SPEAKERS] fallen
-    cdef double value
+    cdef Py_ssize_t bad = 0, room = len(row_kind), k
+    cdef int kind, slot
     with nogil:
-        # Only the lines that say something; outputs under their heads.
-        for k in range(lines):
+        for k in range(len(kinds)):
             kind = kinds[k]
-            if kind == NONE or kind == ODD:
+            if kind > TESTING:
                 continue
-            if kind == LOSS or kind == TESTING or ((kind == TRAIN or kind == TEST) and iterations[k] < 0):
-                if here < 0 or speaker[here] != pids[k]:
-                    here = -1
-                    for slot in range(used if used < SPEAKERS else SPEAKERS):
-                        if speaker[slot] == pids[k]:
-                            here = slot
+            if kind != LR and (kind == LOSS or kind == TESTING or iterations[k] < 0):
+                if heads.here < 0 or heads.speaker[heads.here] != pids[k]:
+                    heads.here = -1
+                    for slot in range(heads.used if heads.used < SPEAKERS else SPEAKERS):
+                        if heads.speaker[slot] == pids[k]:
+                            heads.here = slot
                             break
             if kind == LOSS or kind == TESTING:
-                if here < 0:
-                    here = used % SPEAKERS
-                    used += 1
-                last = here
-                speaker[here], heads[here], last_index[here], fallen[here] = pids[k], count, -1, False
-            elif (kind == TRAIN or kind == TEST) and iterations[k] < 0:
-                here = last if here < 0 else here
-                head = heads[here] if here >= 0 else -1
-                if here >= 0:
+                if heads.here < 0:
+                    heads.here = heads.used % SPEAKERS
+                    heads.used += 1
+                slot = heads.last = heads.here
+                heads.speaker[slot], heads.kind[slot], heads.net[slot] = pids[k], kind, nets[k]
+                heads.iteration[slot], heads.time[slot] = iterations[k], times[k]
+                heads.index[slot], heads.fallen[slot] = -1, False
+                if kind == TESTING:
+                    continue
+            if count == room:
+                break
+            row_iteration[count], row_time[count], row_net[count] = iterations[k], times[k], nets[k]
+            if kind != LR and kind != LOSS and iterations[k] < 0:
+                slot = heads.here = heads.last if heads.here < 0 else heads.here
+                if slot >= 0:
                     # Numbers of outputs rise from line to line; where not, a line that says an iteration is missing.
-                    if 0 <= index_of[metrics[k]] <= last_index[here]:
-                        fallen[here] = True
-                    last_index[here] = index_of[metrics[k]]
-                if head < 0 or fallen[here] or (kinds[head] == TESTING) != (kind == TEST):
+                    if 0 <= index_of[metrics[k]] <= heads.index[slot]:
+                        heads.fallen[slot] = True
+                    heads.index[slot] = index_of[metrics[k]]
+                if slot < 0 or heads.fallen[slot] or (heads.kind[slot] == TESTING) != (kind == TEST):
                     bad += 1
-                    kind = NONE
-            kinds[count] = kind
-            starts[count] = starts[k] + base
-            values[count] = values[k]
-            pids[count] = pids[k]
-            metrics[count] = metrics[k]
-            if (kind == TRAIN or kind == TEST) and iterations[k] < 0:
-                iterations[count], times[count] = iterations[head], times[head]
-                nets[count] = nets[head] if kind == TEST else -1
-            else:
-                iterations[count], times[count], nets[count] = iterations[k], times[k], nets[k]
+                    continue
+                row_iteration[count], row_time[count] = heads.iteration[slot], heads.time[slot]
+                row_net[count] = heads.net[slot] if kind == TEST else -1
+            row_kind[count], row_value[count], row_metric[count] = kind, values[k], metrics[k]
+            row_offset[count], row_pid[count] = starts[k] + base, pids[k]
             count += 1
-        # The learning rate is said next for its iteration, else before; NaN where the next block may say it.
-        near, value = -1, NAN
-        for k in range(count):
-            if kinds[k] == LR:
-                near, value = k, values[k]
+    return count, bad
+
+
+def settle_rates(
+    int64_t[::1] iterations, double[::1] values, double[::1] rates, int16_t[::1] metrics, int16_t[::1] nets,
+    uint8_t[::1] kinds, int64_t[::1] offsets, int64_t[::1] times, int32_t[::1] pids,
+):
+    """Give every row its learning rate, and drop the rows of learning rates that another row tells; all in place.
+
+    The learning rate is said next for its iteration, else before; of the first rows without one, next. It is a row of
+    its own only where no other line of its iteration is near. Returns the number of rows that stay.
+    """
+    cdef Py_ssize_t rows = len(kinds), kept = 0, near = -1, other = -1, first = -1, k
+    cdef double value = NAN
+    with nogil:
+        for k in range(rows):
+            if kinds[k] == LR and values[k] == values[k]:
+                value = values[k]
+                if first < 0:
+                    first = k
             rates[k] = value
-        kept = near
-        near = -1
-        for k in range(count - 1, -1, -1):
-            if kinds[k] == LR:
+        for k in range(rows - 1, -1, -1):
+            if kinds[k] != LR:
+                other = k
+            elif values[k] == values[k]:
                 near = k
             if near >= 0 and iterations[near] == iterations[k]:
                 rates[k] = values[near]
-            elif near < 0 and (kept < 0 or iterations[kept] != iterations[k]):
-                rates[k] = NAN
-        # A learning rate is a row of its own only where no other line of its iteration is near.
-        near = -1
-        for k in range(count - 1, -1, -1):
-            kind = kinds[k]
-            if kind == LR:
-                if near >= 0 and iterations[near] == iterations[k]:
-                    kinds[k] = NONE
-            elif kind != NONE and kind != TESTING:
-                near = k
-        near = -1
-        kept = 0
-        for k in range(count):
-            kind = kinds[k]
-            if kind == LR and near >= 0 and iterations[near] == iterations[k]:
+            elif k < first:
+                rates[k] = rates[k + 1]
+            if kinds[k] == LR and other >= 0 and iterations[other] == iterations[k]:
+                kinds[k] = NONE
+        other = -1
+        for k in range(rows):
+            if kinds[k] == NONE or (kinds[k] == LR and other >= 0 and iterations[other] == iterations[k]):
                 continue
-            if kind == NONE or kind == TESTING:
-                continue
-            if kind != LR:
-                near = kept
-            starts[kept], kinds[kept], times[kept], iterations[kept] = starts[k], kind, times[k], iterations[k]
-            values[kept], pids[kept], metrics[kept], nets[kept] = values[k], pids[k], metrics[k], nets[k]
-            rates[kept] = rates[k]
+            if kinds[k] != LR:
+                other = kept
+            if kept < k:
+                iterations[kept], values[kept], rates[kept] = iterations[k], values[k], rates[k]
+                metrics[kept], nets[kept], kinds[kept] = metrics[k], nets[k], kinds[k]
+                offsets[kept], times[kept], pids[kept] = offsets[k], times[k], pids[k]
             kept += 1
-    return kept, bad
+    return kept
 
 
 def unique(

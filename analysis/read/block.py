@@ -1,4 +1,4 @@
-"""One stretch of whole lines to rows and events."""
+"""One stretch of whole lines to what each says, and to events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis.read._rows import settle
-from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, LogEvent, Metric, ParsedRows
+from caffebench.analysis.read._lines import next_stamp
+from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, LogEvent, Metric
 from caffebench.analysis.read.lines import FORMATS, LABEL, PREFIX, LineFormat, microseconds, to_number
-from caffebench.analysis.read.templates import ODD, PAD, LineTemplates, output_metric, read_lines
+from caffebench.analysis.read.templates import ODD, PAD, LineColumns, LineTemplates, output_metric, read_lines
 from caffebench.common.glog import STAMP
 
 __all__ = ["Block", "parse_block"]
@@ -22,7 +22,7 @@ __all__ = ["Block", "parse_block"]
 class Block:
     """What some lines say."""
 
-    rows: ParsedRows
+    lines: LineColumns
     events: tuple[LogEvent, ...]
     bad_lines: int
     is_caffe: bool
@@ -30,13 +30,12 @@ class Block:
 
 _NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r(?=\n)")
 _PREFIXED = re.compile(rb"^" + STAMP, re.MULTILINE)
-# Where a configuration ends, and where what follows it does; the next attempt of a start that failed ends both.
+# The line behind a configuration; the next attempt of a start that failed ends it, and what follows it, too.
 _CONFIG_END = re.compile(
-    rb"^[^\n]{0,60}?(?<![A-Za-z0-9])" + STAMP + rb"|"
-    rb"^\d{9,11} +(?:INFO|WARNING|ERROR|FATAL): |Initializing (?:solver|net) from",
-    re.MULTILINE,
+    rb"[^\n]{0,60}?(?<![A-Za-z0-9])" + STAMP + rb"|"
+    rb"\d{9,11} +(?:INFO|WARNING|ERROR|FATAL): |[^\n]*?(?P<again>Initializing (?:solver|net) from)"
 )
-_NET_INIT_END = re.compile(rb"Network initialization done|Initializing (?:solver|net) from")
+_NET_INIT_END = (b"Network initialization done", b"Initializing solver from", b"Initializing net from")
 _GARBLED = re.compile(rb"Iteration \d+.{0,99}, (?:loss|lr)|Testing net|net output #")
 _CONTINUED = re.compile(rb"(?:(?:\d[\d.]*|\.\d*|#[A-Z]+\d*)(?:[eE][-+]?\d+)?|[eE][-+]?\d+)(?=$|[\s,(])", re.MULTILINE)
 _TIME_IN_LABEL = re.compile(rb"\d\d:\d\d")
@@ -61,18 +60,28 @@ class _BlockParser:
         self.data = data
         # The last line of a file that ends without a line's end may be cut in the middle of a number.
         stop = size if ended else data.rfind(b"\n", 0, size) + 1
-        test = data.find(b"] Running for ", 0, size) >= 0
-        self.columns = read_lines(data, size, stop, templates, every_line=test)
+        self.columns = read_lines(data, size, stop, templates)
         self.starts = self.columns.start
+        odd = self._odd_lines()
+        if any(b"] Running for " in line for _, _, line in odd):  # a test of finished weights: any line may be a value
+            self.columns = read_lines(data, size, stop, templates, every_line=True)
+            odd = self._odd_lines()
         self.open_end = len(self.starts) - (stop < size)
         self.is_caffe = self.columns.prefixed
         self._head()
-        for number in np.flatnonzero(self.columns.kind == ODD).tolist():
-            begin = int(self.starts[number])
-            end = int(self.starts[number + 1]) if number + 1 < len(self.starts) else size
-            self._line(number, begin, bytes(data[begin:end]).removesuffix(b"\n"))
+        for number, begin, line in odd:
+            self._line(number, begin, line)
         self._clock_falls()
-        self.rows = self._rows()
+
+    def _odd_lines(self) -> list[tuple[int, int, bytes]]:
+        """Number, offset and text of the lines that are left to the patterns."""
+        numbers = np.flatnonzero(self.columns.kind == ODD)
+        begins = self.starts[numbers].tolist()
+        ends = np.append(self.starts[1:], self.size)[numbers].tolist()
+        return [
+            (number, begin, bytes(self.data[begin:end]).removesuffix(b"\n"))
+            for number, begin, end in zip(numbers.tolist(), begins, ends, strict=True)
+        ]
 
     def _head(self) -> None:
         """What stands before the first line of Caffe may be a configuration that lost its line."""
@@ -202,16 +211,34 @@ class _BlockParser:
             if label.strip():
                 text, stop = self._labelled(end, label, rank)
             else:
-                found = _CONFIG_END.search(self.data, end, self.size)
-                stop = found.start() if found else self.size
+                stop = self._config_end(end)
                 text = self.data[end : min(stop, end + _LONGEST)].decode(errors="replace")
             if kind == "net":
-                ready = _NET_INIT_END.search(self.data, stop, min(self.size, stop + _LONGEST))
-                content = {
-                    "wiring": bytes(self.data[stop : min(ready.start() if ready else self.size, stop + _LONGEST)])
-                }
+                ready = self._net_init_end(stop, min(self.size, stop + _LONGEST))
+                content = {"wiring": bytes(self.data[stop:ready])}
         self.events.append(LogEvent(self.base + at, kind, pid, time, text, content, rank))
         return True
+
+    def _config_end(self, begin: int) -> int:
+        """Where a configuration ends that begins at the line's end ``begin``."""
+        at = next_stamp(self.data, begin, self.size)
+        while at < self.size:
+            found = _CONFIG_END.match(self.data, at, self.size)
+            if found is not None:
+                return found.start("again") if found["again"] else at
+            at = next_stamp(self.data, at, self.size)
+        return self.size
+
+    def _net_init_end(self, begin: int, stop: int) -> int:
+        """Where what Caffe says while it sets up a net ends, at ``stop`` at the latest."""
+        width = 1 << 12  # not the whole of a log where the end is near
+        while begin < stop:
+            window = min(begin + width, stop)
+            found = [self.data.find(word, begin, min(window + 32, stop)) for word in _NET_INIT_END]
+            if ends := [one for one in found if one >= 0]:
+                return min(ends)
+            begin, width = window, 2 * width
+        return stop
 
     def _labelled(self, begin: int, label: bytes, rank: int) -> tuple[str, int]:
         """A configuration whose every line has a label in front, and where it ends."""
@@ -247,15 +274,6 @@ class _BlockParser:
                 where = self.base + begin
                 self.events.append(LogEvent(where, "pace", int(c.pid[number]), NO_TIME, "", content))
 
-    def _rows(self) -> ParsedRows:
-        c = self.columns
-        indexes = np.array([one.index for one in self.metrics.known], "i4")
-        rates = np.empty(len(c.kind))
-        count, bad = settle(self.base, indexes, *c.all(), rates)
-        self.bad += bad
-        columns = (c.iteration, c.value, rates, c.metric, c.net, c.kind, c.start, c.time, c.pid)
-        return ParsedRows(*(one[:count].copy() for one in columns))
-
 
 def _printable(value: Any) -> Any:
     """The same without lone surrogates, which no file can hold."""
@@ -267,10 +285,10 @@ def _printable(value: Any) -> Any:
 
 
 def parse_block(data: bytearray, size: int, base: int, templates: LineTemplates, *, ended: bool) -> Block:
-    """Rows and events of the first ``size`` bytes of ``data``, behind which ``PAD`` or more text must follow.
+    """Lines and events of the first ``size`` bytes of ``data``, behind which ``PAD`` or more text must follow.
 
     ``base`` is their offset in the log; ``ended`` says that more of the log follows, so the last line is whole.
     """
     parsed = _BlockParser(data, size, base, templates, ended=ended)
     events = sorted(parsed.events, key=lambda one: one.byte_offset)
-    return Block(parsed.rows, tuple(events), parsed.bad, parsed.is_caffe)
+    return Block(parsed.columns, tuple(events), parsed.bad, parsed.is_caffe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "LR",
     "NO_TIME",
     "TEST",
+    "TESTING",
     "TRAIN",
     "ColumnTable",
     "CurveRows",
@@ -28,6 +30,8 @@ __all__ = [
     "MetricRegistry",
     "ParsedLog",
     "ParsedRows",
+    "empty_column",
+    "names_of",
 ]
 
 LOSS, LR, TRAIN, TEST, TESTING = range(5)
@@ -38,22 +42,41 @@ NO_TIME = -(2**63)
 Array = npt.NDArray[Any]
 
 
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def names_of(table: type[ColumnTable]) -> tuple[str, ...]:
+    """The names of a table's columns, in order."""
+    names = _NAMES.get(table)
+    if names is None:
+        names = _NAMES[table] = tuple(one.name for one in fields(table))
+    return names
+
+
 @dataclass(frozen=True)
 class ColumnTable:
     """Columns of equal length, the fields of a subclass; they are not to be changed."""
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(getattr(self, fields(self)[0].name))
+        return len(getattr(self, names_of(type(self))[0]))
 
     def __getitem__(self, chosen: Any) -> Self:
         """The rows at a slice, a mask or indexes."""
-        return type(self)(*(getattr(self, one.name)[chosen] for one in fields(self)))
+        return type(self)(*[getattr(self, name)[chosen] for name in names_of(type(self))])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As one piece where there are few rows: an array each costs more than what is in it."""
+        names, rows = names_of(type(self)), len(self)
+        columns = [getattr(self, name) for name in names]
+        if rows > _FEW:
+            return type(self), tuple(columns)
+        return _unpacked, (type(self), rows, b"".join([one.tobytes() for one in columns]))
 
     @classmethod
     def none(cls) -> Self:
         """No rows."""
-        return cls(*(np.empty(0, _TYPES.get(one.name, "f8")) for one in fields(cls)))
+        return cls(*(empty_column(name) for name in names_of(cls)))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -62,7 +85,18 @@ class ColumnTable:
             return cls.none()
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names_of(cls)))
+
+
+_FEW = 4096
+
+
+def _unpacked(table: type[ColumnTable], rows: int, packed: bytes) -> ColumnTable:
+    columns, at = list[Array](), 0
+    for name in names_of(table):
+        columns.append(np.frombuffer(packed, _TYPES.get(name, "f8"), rows, at))
+        at += columns[-1].nbytes
+    return table(*columns)
 
 
 @dataclass(frozen=True)
@@ -112,6 +146,11 @@ _TYPES = {
 }
 
 
+def empty_column(name: str) -> Array:
+    """A column of that name without rows, of its type."""
+    return np.empty(0, _TYPES.get(name, "f8"))
+
+
 @dataclass(frozen=True)
 class Metric:
     """What a value is called: its name, its number among the outputs, and its weight in the loss if it has one."""
@@ -119,6 +158,12 @@ class Metric:
     name: str
     index: int = -1
     weight: float | None = None
+
+
+@lru_cache(maxsize=1024)
+def _one_object(metric: Metric) -> Metric:
+    """The same for equal ones: of many runs that are handed over together each is packed once."""
+    return metric
 
 
 class MetricRegistry:
@@ -138,7 +183,7 @@ class MetricRegistry:
             found = self._ids.get(metric)
             if found is None and len(self.known) < self.MOST:
                 found = self._ids[metric] = len(self.known)
-                self.known.append(metric)
+                self.known.append(_one_object(metric))
             return found
 
     def __getitem__(self, number: int) -> Metric:

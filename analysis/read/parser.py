@@ -7,14 +7,12 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-
 from caffebench.analysis.read.block import Block, parse_block
-from caffebench.analysis.read.columns import LR, MetricRegistry, ParsedLog, ParsedRows
+from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
 from caffebench.analysis.read.files import read_into
+from caffebench.analysis.read.growing import GrowingRows
 from caffebench.analysis.read.speakers import first_rank
 from caffebench.analysis.read.templates import PAD, LineTemplates
 
@@ -29,11 +27,14 @@ class LogParser:
     def __init__(self, metrics: MetricRegistry, workers: int = 1, size: int = _BLOCK) -> None:
         """``workers`` is the number of threads, ``size`` that of the log where it is known: of many a small one is."""
         self._templates = LineTemplates(metrics)
-        self._done: list[Block] = []
+        self._rows = GrowingRows(metrics)
+        self._events: list[LogEvent] = []
+        self._bad = 0
+        self._is_caffe = False
         self._buffer = bytearray(min(_BLOCK, size + 64) + len(PAD))
         self._size = self._base = 0
         self._spare: list[bytearray] = []  # fresh memory costs as much as the parsing itself
-        self._waiting: deque[tuple[Future[Block], bytearray]] = deque()
+        self._waiting: deque[tuple[int, Future[Block], bytearray]] = deque()
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
         self._encoding = ""  # not known before the first bytes
@@ -114,55 +115,47 @@ class LogParser:
         ended = data[size - 1] == 10  # or a line is longer than any of Caffe
         if self._workers == 1 or not self._base:
             # The first block is parsed here: it teaches the templates that the others are of.
-            self._done.append(parse_block(data, size, self._base, self._templates, ended=ended))
+            self._take(self._base, parse_block(data, size, self._base, self._templates, ended=ended))
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers)
         future = self._pool.submit(parse_block, data, size, self._base, self._templates, ended=ended)
-        self._waiting.append((future, data))
+        self._waiting.append((self._base, future, data))
         if len(self._waiting) > 2 * self._workers:
             self._next()
 
     def _next(self) -> None:
-        future, data = self._waiting.popleft()
-        self._done.append(future.result())
+        base, future, data = self._waiting.popleft()
+        self._take(base, future.result())
         if len(data) == _BLOCK + len(PAD):
             self._spare.append(data)
 
+    def _take(self, base: int, block: Block) -> None:
+        self._bad += block.bad_lines + self._rows.add(base, block.lines)
+        self._events += block.events
+        self._is_caffe |= block.is_caffe
+
     def result(self) -> ParsedLog:
         """What the log says so far; more may be fed afterwards."""
+        while self._waiting:
+            self._next()
+        before = self._rows, self._bad, self._is_caffe, len(self._events)
+        self._rows = self._rows.copy()
+        log = self.finish()
+        self._rows, self._bad, self._is_caffe, events = before
+        del self._events[events:]
+        return log
+
+    def finish(self) -> ParsedLog:
+        """What the log says; nothing may be fed then."""
         while self._waiting:
             self._next()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
         self._buffer[self._size : self._size + len(PAD)] = PAD
-        rest = parse_block(self._buffer, self._size, self._base, self._templates, ended=False)
-        whole = self._join_done(rest.rows)
-        blocks = [*self._done, rest]
-        rows = _drop_orphan_rates(_with_rates(whole))
-        bad = sum(one.bad_lines for one in blocks)
-        log = ParsedLog(
-            rows,
-            tuple(event for one in blocks for event in one.events),
-            bad,
-            any(one.is_caffe for one in blocks),
-        )
-        return first_rank(log)
-
-    def _join_done(self, rest: ParsedRows) -> ParsedRows:
-        """All rows; the blocks that are done become one, column by column, so that no two copies of all are held."""
-        count = sum(len(one.rows) for one in self._done)
-        events = tuple(event for one in self._done for event in one.events)
-        bad, is_caffe = sum(one.bad_lines for one in self._done), any(one.is_caffe for one in self._done)
-        columns = {
-            one.name: [getattr(block.rows, one.name) for block in self._done if len(block.rows)]
-            for one in fields(ParsedRows)
-        }
-        self._done = []
-        rows = ParsedRows(*(np.concatenate([*columns.pop(name), getattr(rest, name)]) for name in list(columns)))
-        self._done = [Block(rows[:count], events, bad, is_caffe)] if self._base else []
-        return rows
+        self._take(self._base, parse_block(self._buffer, self._size, self._base, self._templates, ended=False))
+        return first_rank(ParsedLog(self._rows.finish(), tuple(self._events), self._bad, self._is_caffe))
 
 
 def parse_bytes(pieces: Iterable[bytes], metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
@@ -170,14 +163,14 @@ def parse_bytes(pieces: Iterable[bytes], metrics: MetricRegistry, workers: int |
     parser = LogParser(metrics, workers or os.cpu_count() or 1)
     for piece in pieces:
         parser.feed(piece)
-    return parser.result()
+    return parser.finish()
 
 
 def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
     """The same of a file, compressed or not. Raises ``OSError`` where it cannot be read."""
     parser = LogParser(metrics, workers or os.cpu_count() or 1, max(1 << 16, os.stat(path).st_size))
     read_into(path, parser)
-    return parser.result()
+    return parser.finish()
 
 
 def _encoding(head: bytearray) -> str:
@@ -187,32 +180,3 @@ def _encoding(head: bytearray) -> str:
     if head[1] == 0 == head[3] and head[0] and head[2]:
         return "utf-16-le"
     return "utf-16-be" if head[0] == 0 == head[2] and head[1] and head[3] else "utf-8"
-
-
-def _with_rates(rows: ParsedRows) -> ParsedRows:
-    """Fill in the learning rates that a block left to its neighbours."""
-    unknown = np.isnan(rows.lr)
-    open_ones = np.flatnonzero(unknown)
-    if not len(open_ones) or len(open_ones) == len(rows):
-        return rows
-    known = np.flatnonzero(~unknown)
-    after = np.searchsorted(known, open_ones)
-    following = known[np.minimum(after, len(known) - 1)]
-    before = known[np.maximum(after - 1, 0)]
-    same = (rows.iteration[following] == rows.iteration[open_ones]) | (after == 0)
-    rates = rows.lr.copy()
-    rates[open_ones] = np.where(same, rows.lr[following], rows.lr[before])
-    return ParsedRows(*(rates if one.name == "lr" else getattr(rows, one.name) for one in fields(rows)))
-
-
-def _drop_orphan_rates(rows: ParsedRows) -> ParsedRows:
-    """Without the learning rates whose train line is in the block before or after: they are no rows of their own."""
-    lone = np.flatnonzero(rows.kind == LR)
-    if not len(lone) or len(lone) == len(rows):
-        return rows
-    others = np.flatnonzero(rows.kind != LR)
-    after = np.searchsorted(others, lone)
-    near = (others[np.minimum(after, len(others) - 1)], others[np.maximum(after - 1, 0)])
-    keep = np.ones(len(rows), bool)
-    keep[lone] = np.all([rows.iteration[one] != rows.iteration[lone] for one in near], axis=0)
-    return rows[keep]

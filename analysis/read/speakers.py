@@ -16,6 +16,8 @@ def first_rank(log: ParsedLog) -> ParsedLog:
 
     A rank is told by what stands before (or after) the prefix of its lines; such lines have the process id -1 - rank.
     """
+    if log.rows.pid.min(initial=0) >= 0:
+        return log
     ranks = -1 - log.rows.pid
     trained = ranks[(log.rows.kind == LOSS) & (ranks >= 0)]
     found, counts = np.unique(trained, return_counts=True)

@@ -118,7 +118,9 @@ def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
     return Metric(name.decode(errors="replace"), int(index) if len(index) < 7 else 999_999, factor)
 
 
-def read_lines(data: bytearray, size: int, stop: int, templates: LineTemplates, *, every_line: bool) -> LineColumns:
+def read_lines(
+    data: bytearray, size: int, stop: int, templates: LineTemplates, *, every_line: bool = False
+) -> LineColumns:
     """The ``size`` bytes of ``data`` (``PAD`` behind them) as lines; those before ``stop`` of a template are read.
 
     ``every_line`` leaves all others to the patterns, not only those with one of ``WORDS`` in them.

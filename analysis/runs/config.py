@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 from caffebench.analysis.runs.text_format import Message, first, parse
@@ -13,6 +15,10 @@ __all__ = ["TRAIN_SIZES", "Config", "read_config"]
 
 TRAIN_SIZES = {IMAGENET_CLASSES: IMAGENET_TRAIN}
 """Number of classes -> training images, where the number of classes says it: ILSVRC 2012 only."""
+
+
+_OF_ONE_RUN = ("random_seed", "snapshot_prefix", "net_param")
+"""Fields of the solver that differ between runs of one group, and the net, which is looked at apart."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,12 @@ class Config:
     """Every field of the solver block (``net_param`` included where the log has it)."""
     net: Message = field(default_factory=dict)
     """The net: ``net_param``, or the block after ``Initializing net from parameters``."""
+
+    @cached_property
+    def but_for_seed(self) -> str:
+        """Solver and net as one text, without the fields in which runs with different seeds differ."""
+        solver = {key: some for key, some in self.solver.items() if key not in _OF_ONE_RUN}
+        return json.dumps([solver, self.net], sort_keys=True, default=str)
 
     @property
     def test_images(self) -> int | None:
@@ -154,6 +166,19 @@ def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus:
     ``wiring`` are the lines that Caffe writes while it sets up the training net: they tell the number of classes
     where the printed net is cut (glog cuts a message at 30,000 characters).
     """
+    config = _printed(solver_text, net_text, gpus)
+    if config.batch_size is not None and config.classes is not None:
+        return config
+    classes, images = _wired(wiring)
+    if classes is None or images is None:
+        return config
+    batch_size = config.batch_size or images * config.iter_size * gpus or None
+    return replace(config, batch_size=batch_size, classes=config.classes or classes)
+
+
+@lru_cache(maxsize=16)
+def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
+    """What the texts say; what several sessions or runs have in common is read once."""
     solver = parse(solver_text)
     net = first(solver, "net_param") or first(solver, "train_net_param")
     if not isinstance(net, dict) or not _layers(net):
@@ -163,8 +188,6 @@ def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus:
     test_images, _ = _batch_and_source([one for one in layers if one.get("include")], "TEST")
     if test_images is None:
         test_images, _ = _batch_and_source(layers, "TEST")
-    classes, images_set_up = _wired(wiring)
-    images = images_set_up if images is None else images
     iter_size = max(1, _whole(first(solver, "iter_size")) or 1)
     prefix = first(solver, "snapshot_prefix")
     return Config(
@@ -179,7 +202,7 @@ def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus:
         test_interval=_whole(first(solver, "test_interval")),
         test_batch_size=test_images,
         snapshot_prefix=prefix if isinstance(prefix, str) else None,
-        classes=_fed_classes(layers) or classes,
+        classes=_fed_classes(layers),
         train_source=source,
         solver=solver,
         net=net,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,18 +63,19 @@ def _not_converged(stitched: RunCurves, classes: int | None, stopped: bool, max_
     shown, losses = stitched.points("loss", "train")
     if not len(losses):
         return ""
-    end = losses[-LAST:]
-    if not np.isfinite(end[-1]) or np.isfinite(end).mean() < 0.5:
+    end = losses[-LAST:].tolist()
+    finite = [loss for loss in end if math.isfinite(loss)]
+    if not math.isfinite(end[-1]) or len(finite) < 0.5 * len(end):
         return "the loss became NaN or infinite"
     scale = sum(metric.weight or 0.0 for _, metric in stitched.named("train") if metric.index >= 0) or 1.0
-    if abs(np.median(end) - DEAD_SOFTMAX * scale) < 0.01:
+    if not any(map(math.isnan, end)) and abs(statistics.median(end) - DEAD_SOFTMAX * scale) < 0.01:
         return f"the loss stayed at {DEAD_SOFTMAX * scale:g}, a dead softmax"
     if classes is None:
         return ""
     # With several losses (GoogLeNet) Caffe shows their weighted sum.
     chance = math.log(classes) * scale
     guessing = f"guessing ({'' if scale == 1 else f'{scale:g} x '}ln {classes} = {chance:.3g})"
-    final = float(np.median(end[np.isfinite(end)]))
+    final = statistics.median(finite)
     iterations = int(shown[-1] - shown[0])
     if final > chance * FAR and iterations >= FAR_PATIENCE:
         return f"the loss ended at {final:.4g}, far above {guessing}"

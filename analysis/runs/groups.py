@@ -16,8 +16,6 @@ from caffebench.analysis.runs.model import Run
 __all__ = ["Group", "Spread", "group_runs"]
 
 _SEED = re.compile(r"[-_. ]*(?:seed|rep|repeat|trial|run)?[-_. =]*$", re.IGNORECASE)
-_OWN = ("random_seed", "snapshot_prefix")
-"""Fields of the solver in which runs of one group differ."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,7 @@ def _kind(run: Run) -> str | None:
         return json.dumps(asked, default=str)
     if not config.solver or not config.net:
         return None
-    solver = {key: value for key, value in config.solver.items() if key not in (*_OWN, "net_param")}
-    return json.dumps([solver, config.net, run.sessions[0].weights], sort_keys=True, default=str)
+    return f"{run.sessions[0].weights} {config.but_for_seed}"
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:

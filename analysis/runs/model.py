@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,12 @@ class Session:
         return self.first_iteration is not None
 
 
+@lru_cache(maxsize=64)
+def _chosen(outputs: tuple[TestOutput, ...]) -> tuple[Choice | None, Choice | None]:
+    """Accuracy and loss among test outputs; most runs of a folder have the same."""
+    return choose_accuracy(outputs), choose_loss(outputs)
+
+
 @dataclass(frozen=True)
 class Run:
     """One training run: all its sessions, stitched."""
@@ -89,6 +95,8 @@ class Run:
     """The test output that the user calls the accuracy; None for the one that its name says (``common.scores``)."""
     loss_name: str | None = None
     """The test output that the user calls the loss."""
+    csv_lines: bytes | None = None
+    """Its lines of ``curves.csv``, where the process that read it printed them already (``csv_files.with_lines``)."""
 
     @cached_property
     def curves(self) -> pl.DataFrame:
@@ -180,28 +188,28 @@ class Run:
             return None
         return added([(self.drawn(name, "test", choice.net), factor) for name, factor in choice.terms])
 
-    @cached_property
-    def test_outputs(self) -> list[TestOutput]:
+    @property
+    def test_outputs(self) -> tuple[TestOutput, ...]:
         """The outputs of all test nets, in the order in which the log names them."""
-        return [
+        return tuple(
             TestOutput(name, net, metric.weight if metric.index >= 0 else None)
             for net in sorted({net for _, net in self.stitched.scores})
             for name, metric in self.stitched.named("test", net)
-        ]
+        )
 
     @cached_property
     def accuracy_choice(self) -> Choice | None:
         """Which test output is the accuracy; None where there is none."""
         if self.accuracy_name:
             return find_output(self.test_outputs, self.accuracy_name)
-        return choose_accuracy(self.test_outputs)
+        return _chosen(self.test_outputs)[0]
 
     @cached_property
     def loss_choice(self) -> Choice | None:
         """Which test output is the loss, or which sum of outputs; None where there is none."""
         if self.loss_name:
             return find_output(self.test_outputs, self.loss_name)
-        return choose_loss(self.test_outputs)
+        return _chosen(self.test_outputs)[1]
 
     @property
     def accuracy(self) -> float | None:

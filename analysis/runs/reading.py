@@ -153,20 +153,22 @@ def read_runs(
     workers: int = 1,
     unreadable: Callable[[str], None] | None = None,
     named: Mapping[str, Sequence[Path]] | None = None,
+    finish: Callable[[Run], Run] | None = None,
 ) -> list[Run]:
     """Read every run in ``paths`` (files, folders), in the natural order of names.
 
     ``progress`` is called with the sources read and their number. ``workers`` processes share many; one large log is
-    read by several threads in any case. ``named`` gives runs by name whose files the user knows. A file that cannot be
-    read is left out, and ``unreadable`` is told why, as of one of ``paths`` that is no log of Caffe. Raises
-    ``InputError`` where there is no Caffe log, ``CaffebenchError`` where one of the processes is killed.
+    read by several threads in any case. ``named`` gives runs by name whose files the user knows. ``finish`` is
+    called with each run in the process that read it, and what it returns is taken; pickle must know it by name. A file
+    that cannot be read is left out, and ``unreadable`` is told why, as of one of ``paths`` that is no log of Caffe.
+    Raises ``InputError`` where there is no Caffe log, ``CaffebenchError`` where one of the processes is killed.
     """
     given = [Path(path) for path in paths]
     sources = sorted(find_runs(given, named), key=lambda one: natural(one.name))
     runs: list[Run] = []
     refused = ""
     asked = {*given, *(one for some in (named or {}).values() for one in some)}
-    for done, found in enumerate(_each(sources, train_size, workers), 1):
+    for done, found in enumerate(_each(sources, train_size, workers, finish), 1):
         if isinstance(found, str):
             refused = found
             if unreadable is not None:
@@ -189,24 +191,30 @@ def read_runs(
 _MANY = 16  # runs from which on processes are worth their start
 
 
-def _each(sources: Sequence[RunFiles], train_size: int | None, workers: int) -> Iterator[list[Run] | str]:
+def _each(
+    sources: Sequence[RunFiles], train_size: int | None, workers: int, finish: Callable[[Run], Run] | None
+) -> Iterator[list[Run] | str]:
+    alone = partial(_alone, train_size=train_size, finish=finish)
     if workers == 1 or len(sources) < _MANY:
-        yield from (_alone(source, train_size, None) for source in sources)
+        yield from (alone(source, threads=None) for source in sources)
         return
     # Not forked: the caller may have threads (those of polars are never idle for sure).
-    few = max(1, min(8, len(sources) // (8 * workers)))  # no process is left with many when others are done
+    few = max(1, min(64, len(sources) // (8 * workers)))  # no process is left with many when others are done
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            yield from pool.map(partial(_alone, train_size=train_size, threads=1), sources, chunksize=few)
+            yield from pool.map(partial(alone, threads=1), sources, chunksize=few)
         except BrokenProcessPool as error:
             why = "a process that read logs was killed, perhaps for want of memory: merge fewer logs at a time"
             raise CaffebenchError(why) from error
 
 
-def _alone(source: RunFiles, train_size: int | None, threads: int | None) -> list[Run] | str:
+def _alone(
+    source: RunFiles, train_size: int | None, threads: int | None, finish: Callable[[Run], Run] | None
+) -> list[Run] | str:
     """The runs of some files, or why one of them could not be read."""
     try:
-        return read_source(source, train_size, threads)
+        runs = read_source(source, train_size, threads)
+        return runs if finish is None else [finish(run) for run in runs]
     except OSError as error:
         return f"{error.filename or source.name} cannot be read: {error.strerror or error}"
     except Exception as error:  # one hostile log does not end the others

@@ -7,6 +7,7 @@ depends on field definitions, and what is unbalanced ends where the text ends.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["Message", "first", "parse"]
@@ -22,6 +23,8 @@ _DEEPEST = 64  # levels; Caffe needs 6, and a hostile log shall not build a towe
 
 
 def _scalar(word: str) -> Any:
+    if word[0].isalpha() and word.lower() not in ("nan", "inf", "infinity"):
+        return {"true": True, "false": False}.get(word, word)
     try:
         return int(word)
     except ValueError:
@@ -29,30 +32,33 @@ def _scalar(word: str) -> Any:
     try:
         return float(word)
     except ValueError:
-        return {"true": True, "false": False}.get(word, word)
+        return word
 
 
+@lru_cache(maxsize=16)
 def parse(text: str) -> Message:
-    """Read ``text`` (any text: what is no field is passed over) into nested lists by field name."""
+    """Read ``text`` (any text: what is no field is passed over) into nested lists by field name.
+
+    What it returns is not to be changed: sessions and runs that were configured alike get the same.
+    """
     root: Message = {}
     stack = [root]
     too_deep = 0
-    for token in _TOKEN.finditer(text):
-        if token["close"]:
+    for name, opening, quoted, word, closing in _TOKEN.findall(text):
+        if closing:
             if too_deep:
                 too_deep -= 1
             elif len(stack) > 1:
                 stack.pop()
-        elif token["open"]:
+        elif opening:
             if too_deep or len(stack) > _DEEPEST:
                 too_deep += 1
                 continue
             inner: Message = {}
-            stack[-1].setdefault(token["name"], []).append(inner)
+            stack[-1].setdefault(name, []).append(inner)
             stack.append(inner)
         elif not too_deep:
-            value = token["text"] if token["text"] is not None else _scalar(token["word"])
-            stack[-1].setdefault(token["name"], []).append(value)
+            stack[-1].setdefault(name, []).append(_scalar(word) if word else quoted)
     return root
 
 

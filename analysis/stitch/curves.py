@@ -78,7 +78,7 @@ class RunCurves:
         """The last iteration; None where there is no row."""
         return max((int(one.rows.iteration.max()) for one in self.parts), default=None)
 
-    @property
+    @cached_property
     def epochs(self) -> float | None:
         """Epochs at the last row; None where that is not known."""
         if not self.parts:
@@ -114,12 +114,17 @@ class RunCurves:
 
     def _together(self, kind: int, codes: Sequence[int]) -> bool:
         """Whether several of these are said at one iteration."""
-        for chunk in self._chunks(lambda rows: (rows.kind == kind) & np.isin(rows.metric, codes)):
-            rows = chunk.rows
+        for rows in self._rows(lambda rows: (rows.kind == kind) & np.isin(rows.metric, codes)):
             mine = [np.unique(rows.iteration[rows.metric == one]) for one in codes]
             if len(np.unique(np.concatenate(mine))) < sum(map(len, mine)):
                 return True
         return False
+
+    def _rows(self, chosen: Chosen) -> Iterator[CurveRows]:
+        for part in self.parts:
+            for begin in range(0, len(part.rows), CHUNK):
+                rows = part.rows[begin : begin + CHUNK]
+                yield rows[chosen(rows)]
 
     def _chunks(self, chosen: Chosen | None = None) -> Iterator[Chunk]:
         for part in self.parts:
@@ -137,13 +142,13 @@ class RunCurves:
     def scores(self) -> dict[tuple[str, int], Score]:
         """What the tests say, by metric and net."""
         found: dict[tuple[str, int], Score] = {}
-        for chunk in self._chunks(lambda rows: rows.kind == TEST):
-            rows = chunk.rows
+        for rows in self._rows(lambda rows: rows.kind == TEST):
             named: dict[tuple[str, int], list[int]] = {}
             for kind, code, net in rows.pairs():
                 named.setdefault((self.labels[kind, code], net), []).append(code)
             for key, codes in named.items():
-                mine = np.isin(rows.metric, codes) & (rows.net == key[1])
+                mine = rows.metric == codes[0] if len(codes) == 1 else np.isin(rows.metric, codes)
+                mine &= rows.net == key[1]
                 values, shown = rows.value[mine], rows.iteration[mine]
                 score = found.get(key, Score(np.nan, np.nan, -1, -1))
                 best, at = score.best, score.best_iteration
@@ -178,7 +183,7 @@ class RunCurves:
 
     def points(self, metric: str, phase: str) -> tuple[Ints, Floats]:
         """Iterations and values of one metric of all nets, in order."""
-        rows = CurveRows.joined([chunk.rows for chunk in self._chunks(self.chosen(metric, phase, None))])
+        rows = CurveRows.joined(list(self._rows(self.chosen(metric, phase, None))))
         return rows.iteration, rows.value
 
     def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:

@@ -27,13 +27,16 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     Threads of one training are told from several trainings by what they say: those never say an iteration twice.
     """
     losses = loss_lines(log.rows)
+    if not len(losses) or (losses.pid == losses.pid[0]).all():
+        return [log]
     changes = losses.pid[1:] != losses.pid[:-1]
     again = losses.iteration[1:] <= losses.iteration[:-1]
-    pids, counts = np.unique(losses.pid, return_counts=True)
-    pids = pids[(counts > 2) & (counts * 5 >= counts.max(initial=0))]  # a flipped bit makes no training
+    pids, firsts, counts = np.unique(losses.pid, return_index=True, return_counts=True)
+    many = (counts > 2) & (counts * 5 >= counts.max())  # a flipped bit makes no training
+    pids = pids[many][np.argsort(firsts[many])]
     if len(pids) < 2 or changes.sum() < 3 * len(pids) - 2 or again.sum() * 4 < changes.sum():
         return [log]
-    order = [int(one) for one in dict.fromkeys(losses.pid.tolist()) if one in pids]
+    order = pids.tolist()
     owner = np.full(len(log.rows), -1, "i8")
     for number, pid in enumerate(order):
         owner[log.rows.pid == pid] = number
@@ -98,6 +101,8 @@ def _changes(losses: LossLines, own_start: set[int]) -> list[int]:
     if len(losses) < 3:
         return []
     pid, iteration, time = losses.pid, losses.iteration, losses.time
+    if (pid[1:] == pid[:-1]).all() and (iteration[1:] >= iteration[:-1]).all():
+        return []
     before, here, after = slice(0, -2), slice(1, -1), slice(2, None)
     other = (pid[here] != pid[before]) & (pid[here] == pid[after])
     if other.any():

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 import zstandard
 from click.testing import CliRunner
+from polars.testing import assert_frame_equal
 
 from caffebench.analysis import read, read_runs
 from caffebench.analysis.cli import main
+from caffebench.analysis.output.csv_files import with_lines, write_curves, write_summary
 from caffebench.analysis.read.files import find_runs
 from caffebench.common.errors import InputError
 
@@ -137,6 +139,27 @@ def test_many_runs_are_shared_among_processes(make_session: Session, write: Writ
     assert done.exit_code == 0, done.output
     names = [line.split(",")[0] for line in (tmp_path / "summary.csv").read_text().splitlines()[1:]]
     assert names == [f"net{number}" for number in range(20)]
+
+
+def test_what_reading_processes_print_is_what_is_printed_alone(
+    make_session: Session, write: Write, tmp_path: Path
+) -> None:
+    """Small runs come with their lines, large ones as columns; a run of both kinds of logs has the same files."""
+    for number in range(18):
+        write(f"run{number}.log", make_session(0, 100 + 40 * number), make_session(100, 300, pid=7, resume=True))
+    write("long.log", make_session(0, 60_000))
+    folder = tmp_path / "logs"
+    several = read_runs([folder], workers=2, finish=with_lines)
+    alone = read_runs([folder])
+    assert [run.csv_lines is None for run in several] == [run.name == "long" for run in several]
+    for place, runs in (("several", several), ("alone", alone)):
+        write_curves(runs, tmp_path / place / "curves.csv")
+        write_summary(runs, tmp_path / place / "summary.csv")
+    for name in ("curves.csv", "summary.csv"):
+        assert (tmp_path / "several" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    for one, other in zip(several, alone, strict=True):
+        assert_frame_equal(one.curves, other.curves)
+        assert (one.sessions, one.config, one.status) == (other.sessions, other.config, other.status)
 
 
 def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) -> None:

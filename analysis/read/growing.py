@@ -1,0 +1,50 @@
+"""The rows of a log while it is read: lines are taken block by block, each column grows where it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffebench.analysis.read._rows import Heads, append, settle_rates
+from caffebench.analysis.read.columns import TESTING, MetricRegistry, ParsedRows, empty_column
+from caffebench.analysis.read.templates import LineColumns
+
+__all__ = ["GrowingRows"]
+
+_ORDER = ("iteration", "value", "metric", "net", "kind", "byte_offset", "time", "pid")
+
+
+class GrowingRows:
+    """Takes the lines of a log in their order; what one block leaves open, the next one closes."""
+
+    def __init__(self, metrics: MetricRegistry) -> None:
+        """No row yet; ``metrics`` gave the ids."""
+        self._metrics = metrics
+        self._columns = [empty_column(name) for name in _ORDER]
+        self._count = 0
+        self._heads = Heads()
+
+    def copy(self) -> GrowingRows:
+        """Another that goes on from here."""
+        other = GrowingRows(self._metrics)
+        other._columns = [column[: self._count].copy() for column in self._columns]
+        other._count, other._heads = self._count, self._heads.copy()
+        return other
+
+    def add(self, base: int, lines: LineColumns) -> int:
+        """Take the lines of a block that begins at byte ``base``; returns how many had lost what they belong to."""
+        need = self._count + int(np.count_nonzero(lines.kind <= TESTING))
+        if need > len(self._columns[0]):
+            # In place where the system can move pages: two copies of a long log would be too much.
+            for column in self._columns:
+                column.resize(max(need, len(column) * 9 // 8), refcheck=False)
+        indexes = np.array([one.index for one in self._metrics.known], "i4")
+        self._count, bad = append(self._heads, self._count, base, indexes, *lines.all(), *self._columns)
+        return bad
+
+    def finish(self) -> ParsedRows:
+        """All rows, with their learning rates; nothing can be added then."""
+        iteration, value, metric, net, kind, offset, time, pid = (one[: self._count] for one in self._columns)
+        rates = np.empty(self._count)
+        kept = settle_rates(iteration, value, rates, metric, net, kind, offset, time, pid)
+        rows = ParsedRows(iteration, value, rates, metric, net, kind, offset, time, pid)
+        return rows if kept == len(rates) else rows[:kept]
