@@ -79,7 +79,12 @@ GROUPS = (
 
 
 def summary(runs: Sequence[Run]) -> pl.DataFrame:
-    """A row a run, columns ``SUMMARY``; null where a run has no such value."""
+    """One row for each run, columns ``SUMMARY``; null where a run has no such value.
+
+    Text: ``run``, ``sweep``, ``label``, ``status``, ``published_accuracy``, ``published_logloss``, ``variant``.
+    Float64: ``seconds`` (of training), ``epochs``, ``base_lr``, ``accuracy`` and ``loss`` (of the last test),
+    ``best_accuracy``. Int64, counts and iterations: all others. Raises ``InputError`` where Polars is missing.
+    """
     with needs_extra("frames", "tables in Python need Polars"):
         import polars as pl
 
@@ -123,7 +128,10 @@ def summary_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def write_curves(runs: Sequence[Run], path: Path) -> None:
-    """Write the long table of all runs."""
+    """Write the long table of all ``runs`` (``COLUMNS``) to ``path``; its folder is made.
+
+    Raises ``OSError`` where it cannot be written; an earlier file then stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -225,13 +233,16 @@ def _in_turn(jobs: Iterable[Job]) -> Iterator[memoryview]:
 
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:
-    """Write a row a run."""
+    """Write one row for each of ``runs`` (``SUMMARY``) to ``path``. Raises ``OSError`` where it cannot be written."""
     rows = [tuple(row.values()) for row in summary_rows(runs)]
     write_whole(path, _table([SUMMARY, *rows]))  # without polars, which takes its time
 
 
 def write_groups(groups: Sequence[Group], path: Path) -> None:
-    """Write a row a group: figures of the runs that converged, standard deviations of the sample."""
+    """Write one row for each of ``groups`` (``GROUPS``) to ``path``. Raises ``OSError`` where it cannot be written.
+
+    Figures are those of the runs that converged, standard deviations those of the sample.
+    """
     rows: list[tuple[object, ...]] = [GROUPS]
     for group in groups:
         accuracy, loss, best = group.accuracy(), group.loss(), group.best_accuracy()

@@ -287,7 +287,8 @@ def _printable(value: Any) -> Any:
 def parse_block(data: bytearray, size: int, base: int, templates: LineTemplates, *, ended: bool) -> Block:
     """Lines and events of the first ``size`` bytes of ``data``, behind which ``PAD`` or more text must follow.
 
-    ``base`` is their offset in the log; ``ended`` says that more of the log follows, so the last line is whole.
+    ``base`` is their offset in the log, in bytes; ``templates`` grow by what the block teaches; ``ended`` says that
+    more of the log follows, so the last line is whole. Any bytes are taken: nothing is raised for what they are.
     """
     parsed = _BlockParser(data, size, base, templates, ended=ended)
     events = sorted(parsed.events, key=lambda one: one.byte_offset)

@@ -91,9 +91,12 @@ _NO_LOGS = (
 def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None = None) -> list[RunFiles]:
     """Group files and folders into runs: part files of one folder, glog's own files of one snapshot prefix, or a file.
 
-    In a folder files are taken that are called like logs, or begin like one, and only once where links lead to them
-    again. ``named`` gives runs by name whose files the user knows. Raises ``InputError`` for a path that does not
-    exist, a folder that cannot be read, and what is neither a file nor a folder.
+    ``paths`` are files and folders: in a folder files are taken that are called like logs, or begin like one, and only
+    once where links lead to them again. ``named`` gives runs by name whose files the user knows. Returns the runs in
+    the order in which their files were found, those of ``named`` last; no two have the same name.
+
+    Raises ``InputError`` for a path that does not exist, a folder that cannot be read, and what is neither a file nor
+    a folder.
     """
     files: dict[str, Path] = {}
     known = {name: tuple(some) for name, some in (named or {}).items()}
@@ -133,7 +136,7 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
 
 
 def distinct_names(prefixes: Sequence[str]) -> list[str]:
-    """The last parts of prefixes, as many as tell different ones apart: ``lr001/net`` and ``lr01/net``."""
+    """The last parts of ``prefixes``, in their order, as many as tell different ones apart: ``lr1/net``."""
     distinct, depth = set(prefixes), 1
     while depth < 8 and len({"/".join(PurePath(one).parts[-depth:]) for one in distinct}) < len(distinct):
         depth += 1
@@ -213,9 +216,10 @@ class Sink(Protocol):
 
 
 def read_into(path: Path, sink: Sink, start: int = 0) -> int:
-    """Read the uncompressed bytes of a log from ``start`` on into ``sink``; returns how many they were.
+    """Read the bytes of the log at ``path`` into ``sink``, uncompressed, from byte ``start`` on; returns how many.
 
-    A compressed file that is cut gives what there is. Raises ``OSError`` where the file cannot be read.
+    A compressed file that is cut gives what there is. Raises ``OSError`` where the file cannot be read, or expands to
+    far more than a log does.
     """
     done = 0
     with _opened(path) as file:

@@ -229,7 +229,7 @@ UNKNOWN_YEAR = 1600
 
 
 def to_number(text: bytes) -> float:
-    """The value of what ``VALUE`` matches."""
+    """The number that ``text`` gives, which ``VALUE`` matches; NaN or infinite where it says so."""
     low = text.lower().replace(b",", b".")
     if b"#" in low or b"(" in low:
         size = float("inf") if b"inf" in low else float("nan")
@@ -238,7 +238,10 @@ def to_number(text: bytes) -> float:
 
 
 def microseconds(prefix: re.Match[bytes]) -> int | None:
-    """The time of a prefix in microseconds since 1970 (local time), or None where it is no time at all."""
+    """The time of a line in microseconds since 1970, local time, from the match of ``PREFIX``.
+
+    The year is ``UNKNOWN_YEAR`` where the prefix has none. None where there is no such day or hour.
+    """
     if prefix["unix"]:
         return int(prefix["unix"]) * 10**6
     try:
@@ -257,12 +260,12 @@ def microseconds(prefix: re.Match[bytes]) -> int | None:
 
 
 def since_1970(at: datetime) -> int:
-    """Microseconds from 1970 to a local time."""
+    """Microseconds from 1970 to ``at``, a local time without a zone."""
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def to_datetime(time: int) -> datetime:
-    """The reverse of ``since_1970``; the first or the last moment that a calendar has for what is beyond."""
+    """The local time that is ``time`` microseconds after 1970; the first or last of the calendar for what is beyond."""
     try:
         return _EPOCH + timedelta(microseconds=time)
     except OverflowError:

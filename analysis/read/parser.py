@@ -159,7 +159,11 @@ class LogParser:
 
 
 def parse_bytes(pieces: Iterable[bytes], metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
-    """Parse a log from pieces of any size. Any bytes at all are taken; what is no line of Caffe is passed over."""
+    """Parse a log from ``pieces`` of any size, in order.
+
+    ``metrics`` gives the ids of metrics, and is the same for all files of a run; ``workers`` is the number of threads,
+    all processors without it. Any bytes at all are taken; what is no line of Caffe is passed over.
+    """
     parser = LogParser(metrics, workers or os.cpu_count() or 1)
     for piece in pieces:
         parser.feed(piece)
@@ -167,7 +171,10 @@ def parse_bytes(pieces: Iterable[bytes], metrics: MetricRegistry, workers: int |
 
 
 def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
-    """The same of a file, compressed or not. Raises ``OSError`` where it cannot be read."""
+    """Parse the log at ``path``, compressed or not; ``metrics`` and ``workers`` are those of ``parse_bytes``.
+
+    Raises ``OSError`` where it cannot be read.
+    """
     parser = LogParser(metrics, workers or os.cpu_count() or 1, max(1 << 16, os.stat(path).st_size))
     read_into(path, parser)
     return parser.finish()

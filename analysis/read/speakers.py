@@ -12,7 +12,7 @@ _UNNAMED = 10_000  # numbers of labels from there on tell no rank
 
 
 def first_rank(log: ParsedLog) -> ParsedLog:
-    """The log without what other ranks than the first say, where several do; a note says who was left out.
+    """``log`` without what other ranks than the first say, where several do; a note says who was left out.
 
     A rank is told by what stands before (or after) the prefix of its lines; such lines have the process id -1 - rank.
     """

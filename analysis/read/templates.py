@@ -108,7 +108,10 @@ class LineTemplates:
 
 
 def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
-    """The metric of an output line."""
+    """The metric of an output line, from the texts of its name, its number and its weight (None without one).
+
+    A weight that is no number counts as none.
+    """
     try:
         factor = None if weight is None else float(weight)
     except ValueError:
@@ -121,9 +124,11 @@ def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
 def read_lines(
     data: bytearray, size: int, stop: int, templates: LineTemplates, *, every_line: bool = False
 ) -> LineColumns:
-    """The ``size`` bytes of ``data`` (``PAD`` behind them) as lines; those before ``stop`` of a template are read.
+    """Cut a block into lines, and read those that are of a template.
 
-    ``every_line`` leaves all others to the patterns, not only those with one of ``WORDS`` in them.
+    The first ``size`` bytes of ``data`` are the block, and ``PAD`` must follow them; from ``stop`` on there is at most
+    one line, which is still open. ``templates`` grow by what the block teaches. Lines of no template are ``ODD``, to
+    be read by the patterns, where they hold one of ``WORDS``; with ``every_line`` all of them.
     """
     columns = LineColumns(size // 48 + 16)
     line = at = 0

@@ -163,8 +163,9 @@ def _wired(wiring: bytes) -> tuple[int | None, int | None]:
 def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus: int = 1) -> Config:
     """Recover the configuration from the solver block of a log, and from its net block where that is apart.
 
+    ``solver_text`` and ``net_text`` are protobuf text, whole or cut; ``gpus`` is the number of GPUs of the session.
     ``wiring`` are the lines that Caffe writes while it sets up the training net: they tell the number of classes
-    where the printed net is cut (glog cuts a message at 30,000 characters).
+    where the printed net is cut (glog cuts a message at 30,000 characters). Any text is taken.
     """
     config = _printed(solver_text, net_text, gpus)
     if config.batch_size is not None and config.classes is not None:

@@ -37,7 +37,11 @@ FAR, FAR_PATIENCE = 1.3, 100
 
 
 def verdict(sessions: Sequence[Session], stitched: RunCurves, config: Config, classes: int | None) -> tuple[str, str]:
-    """Status and reason of a run."""
+    """The status of a run (``Run.status``, but for ``tested``), and why, in words.
+
+    ``sessions`` in true order, ``stitched`` the rows that survive of them, ``config`` the configuration of the run,
+    ``classes`` its number of classes, None where not known: then nothing is compared with guessing.
+    """
     if not len(stitched):
         crashed = [one for one in sessions if one.ended == "crashed"]
         return ("crashed", crashed[-1].reason) if crashed else ("empty", "no iteration in the log")

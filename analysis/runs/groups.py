@@ -101,7 +101,9 @@ def _kind(run: Run) -> str | None:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Groups in the order of their first runs. Of runs that have the same seed, too, only one is of a group.
+    """Group ``runs`` that differ in their seed at most; groups come in the order of their first runs.
+
+    Of runs that have the same seed, too, only one is of a group.
 
     Runs with a header are of one variant; others must have the same solver, net and first weights in their logs, but
     for seed and snapshot prefix. Where no seed is said, Caffe takes one by the clock.

@@ -37,7 +37,11 @@ natural = natsort_keygen(alg=ns.IGNORECASE)
 
 
 def read_source(source: RunFiles, train_size: int | None = None, threads: int | None = None) -> list[Run]:
-    """Read the runs that some files hold; none where not one of them is a Caffe log."""
+    """Read the runs that the files of ``source`` hold; none where not one of them is a Caffe log.
+
+    ``train_size`` is the number of images of an epoch, where the logs do not tell it; ``threads`` read a large file,
+    as many as there are processors without it. Raises ``OSError`` where a file cannot be read.
+    """
     metrics = MetricRegistry()
     return make_runs(source, [parse_file(path, metrics, threads) for path in source.files], metrics, train_size)
 
@@ -47,7 +51,9 @@ def make_runs(
 ) -> list[Run]:
     """Stitch the runs of files that are parsed; none where not one of these is a Caffe log.
 
-    That is one run, unless several trainings are in them: one after the other, or at once.
+    ``logs`` are what the files of ``source`` hold, in their order, and ``metrics`` what gave the ids in them;
+    ``train_size`` is as of ``read_source``. That is one run, unless several trainings are in them: one after the
+    other, or at once.
     """
     if not any(one.is_caffe for one in logs):
         return []
@@ -157,7 +163,8 @@ def read_runs(
 ) -> list[Run]:
     """Read every run in ``paths`` (files, folders), in the natural order of names.
 
-    ``progress`` is called with the sources read and their number. ``workers`` processes share many; one large log is
+    ``train_size`` is the number of images of an epoch, where the logs do not tell it. ``progress`` is called with the
+    sources read and their number. ``workers`` processes share many; one large log is
     read by several threads in any case. ``named`` gives runs by name whose files the user knows. ``finish`` is
     called with each run in the process that read it, and what it returns is taken; pickle must know it by name. A file
     that cannot be read is left out, and ``unreadable`` is told why, as of one of ``paths`` that is no log of Caffe.

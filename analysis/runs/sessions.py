@@ -51,7 +51,10 @@ def _config(session: SessionRows) -> Config:
 
 
 def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionRows:
-    """The session with the scores that another program printed after it, at its last iteration."""
+    """``session`` with the scores that another program printed after it, as rows at its last iteration.
+
+    ``metrics`` gives ids to their names.
+    """
     scores: list[tuple[LogEvent, int]] = []
     for event in session.events:
         number = metrics.id_for(Metric(event.text)) if event.kind == "ap" else None

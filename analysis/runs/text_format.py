@@ -37,7 +37,7 @@ def _scalar(word: str) -> Any:
 
 @lru_cache(maxsize=16)
 def parse(text: str) -> Message:
-    """Read ``text`` (any text: what is no field is passed over) into nested lists by field name.
+    """Read ``text`` into nested lists by field name; any text is taken, and what is no field is passed over.
 
     What it returns is not to be changed: sessions and runs that were configured alike get the same.
     """
@@ -63,7 +63,7 @@ def parse(text: str) -> Message:
 
 
 def first(message: Message, *path: str) -> Any:
-    """The first value at ``path`` of nested fields, or None where one of them is missing."""
+    """The first value in ``message`` at ``path``, names of nested fields; None where one of them is missing."""
     here: Any = message
     for name in path:
         values = here.get(name) if isinstance(here, dict) else None

@@ -51,7 +51,7 @@ class _Start:
 
 
 def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
-    """Group sessions, given in true order, by the training that they are of.
+    """Group ``sessions``, given in true order, by the training that they are of; in the order in which these began.
 
     A session that resumes is of the training whose snapshot it names, else of the one before. One that begins anew is
     of a new training where it has another snapshot prefix or another net, where it begins with the weights of the one

@@ -52,7 +52,10 @@ class SessionClock:
 
 
 def images_between(batch_size: int | None, header: Mapping[str, Any], iterations: Ints, start: int) -> Floats:
-    """Images seen between ``start`` and each iteration, of the header's ``phases`` where it has some."""
+    """Images seen between iteration ``start`` and each of ``iterations`` (n): float64 (n), NaN where not known.
+
+    ``batch_size`` is that of an iteration, None where not known; a ``header`` with ``phases`` overrules it.
+    """
     phases = header.get("phases")
     edges, sizes = list[int](), list[float]()
     for phase in phases if isinstance(phases, list) else ():
@@ -85,9 +88,10 @@ class Trace:
 
 
 def between(traces: list[Trace], rolled_back: Trace | None, iteration: int) -> tuple[float, float]:
-    """Seconds and images at ``iteration``: of the last point there, else in a line between its neighbours.
+    """Training seconds and images at ``iteration``: of the last point there, else in a line between its neighbours.
 
-    ``traces`` follow each other; ``rolled_back`` begins at or behind ``iteration``. What a log lacks counts as none.
+    ``traces`` follow each other, with iterations that rise; ``rolled_back``, the one that was thrown away last (or
+    None), begins at or behind ``iteration``. 0 and 0 where there is no point at all.
     """
     points: list[tuple[int, float, float]] = []
     if traces:

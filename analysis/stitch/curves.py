@@ -40,7 +40,7 @@ Chosen = Callable[[CurveRows], npt.NDArray[np.bool_]]
 
 
 def chunk_of(part: Survivors, begin: int, chosen: Chosen | None = None) -> Chunk:
-    """The ``CHUNK`` rows of a part from ``begin`` on, or the chosen ones of them."""
+    """The ``CHUNK`` rows of ``part`` from row ``begin`` on, or those of them that ``chosen`` (rows -> mask) takes."""
     rows, seconds = part.rows[begin : begin + CHUNK], part.seconds[begin : begin + CHUNK]
     if chosen is not None:
         keep = chosen(rows)
@@ -131,7 +131,10 @@ class RunCurves:
             yield from (chunk_of(part, begin, chosen) for begin in range(0, len(part.rows), CHUNK))
 
     def named(self, phase: str, net: int | None = None) -> list[tuple[str, Metric]]:
-        """Metrics of a phase in the order in which the log first says them, with what is known of each."""
+        """Names of the metrics of ``phase`` (train or test), in the order of the log, with what is known of each.
+
+        ``net`` is the number of a test net; None for all.
+        """
         found: dict[str, Metric] = {}
         for kind, code, of in self.pairs:
             if (kind == TEST) == (phase == "test") and net in (None, of):
@@ -160,7 +163,7 @@ class RunCurves:
         return found
 
     def chosen(self, metric: str, phase: str, net: int | None) -> Chosen:
-        """Which rows are of one metric."""
+        """A function rows -> mask, of the rows of ``metric`` in ``phase``; of all nets where ``net`` is None."""
         codes = [
             (kind, code)
             for (kind, code), name in self.labels.items()
@@ -178,23 +181,23 @@ class RunCurves:
         return mine
 
     def drawn(self, metric: str, phase: str, net: int | None = None) -> Drawn:
-        """What is drawn of one metric."""
+        """The curve of ``metric`` in ``phase`` (train or test) for pictures; of all nets where ``net`` is None."""
         return drawn(self._chunks(self.chosen(metric, phase, net)), len(self))
 
     def points(self, metric: str, phase: str) -> tuple[Ints, Floats]:
-        """Iterations and values of one metric of all nets, in order."""
+        """Iterations (int64, n) and values (float64, n) of ``metric`` in ``phase``, of all nets, in order."""
         rows = CurveRows.joined(list(self._rows(self.chosen(metric, phase, None))))
         return rows.iteration, rows.value
 
     def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
-        """The rows of one metric."""
+        """The rows of ``metric`` in ``phase``, columns as of ``frame``; of all nets where ``net`` is None."""
         with needs_extra("frames", "tables in Python need Polars"):
             import polars as pl
 
         return pl.concat([empty_frame(), *self.frames(self.chosen(metric, phase, net))])
 
     def frames(self, chosen: Chosen | None = None) -> Iterator[pl.DataFrame]:
-        """The long table some rows at a time."""
+        """The long table some rows at a time, or those that ``chosen`` (rows -> mask) takes; columns as of ``frame``."""
         for part in self.parts:
             for begin in range(0, len(part.rows), CHUNK):
                 chunk = chunk_of(part, begin, chosen)
@@ -202,7 +205,11 @@ class RunCurves:
                     yield _frame(self.name, part.session, chunk, self.labels)
 
     def frame(self) -> pl.DataFrame:
-        """The long table whole."""
+        """The long table whole, the columns of ``curves.csv``.
+
+        ``run``, ``phase``, ``metric`` (text), ``net``, ``session`` (int32), ``iteration`` (int64), ``epoch``,
+        ``seconds``, ``lr``, ``value`` (float64). Raises ``InputError`` where Polars is missing.
+        """
         with needs_extra("frames", "tables in Python need Polars"):
             import polars as pl
 

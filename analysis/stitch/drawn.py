@@ -50,7 +50,10 @@ class Drawn:
 
 
 def drawn(chunks: Iterable[Chunk], rows: int) -> Drawn:
-    """What to draw of the curve that ``chunks`` are of; ``rows`` is the number of rows of its run."""
+    """What to draw of the curve whose points are in ``chunks``, in order.
+
+    ``rows`` is the number of rows of its run, of all metrics: from ``MANY`` on the curve is made smaller.
+    """
     group = 1 if rows <= MANY else -(-rows // GROUPS)
     raw, even, count = list[Curve](), list[Curve](), 0
     for chunk in chunks:
@@ -67,7 +70,10 @@ def drawn(chunks: Iterable[Chunk], rows: int) -> Drawn:
 
 
 def added(curves: Sequence[tuple[Drawn, float]]) -> Drawn | None:
-    """The sum of curves, each times a factor, at the points that all have; None where they have none in common."""
+    """The sum of ``curves``, each times the factor beside it, at the iterations that all have.
+
+    None where they have none in common, or several points at one.
+    """
     first = curves[0][0]
     if len(curves) == 1:
         return first

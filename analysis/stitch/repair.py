@@ -23,12 +23,12 @@ Times = npt.NDArray[np.int64]
 
 
 def repaired(session: SessionRows) -> SessionRows:
-    """Without garbled lines, with times that rise over New Year, and in their year where the log tells it."""
+    """``session`` without garbled lines, with times that rise over New Year, in their year where the log tells it."""
     return _in_told_year(_with_true_times(_without_garbled(session)))
 
 
 def shifted(session: SessionRows, time: int) -> SessionRows:
-    """The session so many microseconds later."""
+    """``session`` with all its times ``time`` microseconds later."""
     times = np.where(session.rows.time == NO_TIME, NO_TIME, session.rows.time + time)
     events = tuple(one if one.time == NO_TIME else replace(one, time=one.time + time) for one in session.events)
     return replace(session, rows=replace(session.rows, time=times), events=events)
@@ -64,7 +64,10 @@ def _in_told_year(session: SessionRows) -> SessionRows:
 
 
 def into_year(session: SessionRows, years: Sequence[int], near: int) -> SessionRows:
-    """Move times without a year into the one of ``years`` in which they end nearest to ``near``."""
+    """``session`` with times without a year moved into the one of ``years`` in which they end nearest to ``near``.
+
+    ``near`` is in microseconds since 1970. Times that have their year stay.
+    """
     times = session.times()
     years = [year for year in years if 1 <= year <= 9999]
     if not len(times) or not years or to_datetime(int(times.min())).year != UNKNOWN_YEAR:

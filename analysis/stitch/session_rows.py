@@ -86,12 +86,12 @@ class LossLines:
 
 
 def loss_lines(rows: ParsedRows) -> LossLines:
-    """The train lines among rows."""
+    """The train lines (``Iteration N, loss = ...``) among ``rows``, in the order of the log."""
     losses = np.flatnonzero(rows.kind == LOSS)
     return LossLines(rows.byte_offset[losses], rows.pid[losses], rows.iteration[losses], rows.time[losses])
 
 
 def snapshots(session: SessionRows) -> dict[int, int]:
-    """Iteration -> time of the snapshots that were written; ``NO_TIME`` where a line tells none."""
+    """The snapshots that ``session`` wrote: iteration -> time in microseconds since 1970, ``NO_TIME`` without one."""
     found = ((_ITERATION.search(one.text), one.time) for one in session.events if one.kind == "snapshot")
     return {int(match[1]): time for match, time in found if match}

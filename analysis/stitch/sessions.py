@@ -22,7 +22,7 @@ _END = 2**62
 
 
 def voices(log: ParsedLog) -> list[ParsedLog]:
-    """The log, or one for each of several trainings whose lines stand between each other's.
+    """``log`` itself, or one for each of several trainings whose lines stand between each other's.
 
     Threads of one training are told from several trainings by what they say: those never say an iteration twice.
     """
@@ -129,7 +129,11 @@ def _beginning(rows: ParsedRows, losses: LossLines, index: int) -> int:
 
 
 def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRows]:
-    """Cut one log where another process begins, and join what one process wrote in several places."""
+    """Cut ``log`` where another process begins, and join what one process wrote in several places.
+
+    ``source`` is the name of the file and ``part`` its number among those of the run; both are kept in the sessions,
+    which come in the order of the log.
+    """
     starts = dict.fromkeys(_starts(log), True)
     starts.setdefault(0, False)
     losses = loss_lines(log.rows)
@@ -189,7 +193,7 @@ def _most(rows: ParsedRows, events: Sequence[LogEvent]) -> int:
 
 
 def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
-    """True order: of the part files; within a file, of the clock.
+    """``sessions`` of one run in true order: of the part files; within a file, of the clock.
 
     A log without years says only month and day. Its sessions lie on a circle; the longest stretch without any is
     the one before the first session, so that a turn of the year and pieces in the wrong order are told apart.

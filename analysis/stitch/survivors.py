@@ -62,7 +62,11 @@ def join_sessions(
     header: Mapping[str, Any],
     train_size: int | None,
 ) -> Joined:
-    """Join sessions in true order; each has a batch size (images of an iteration). Time is linear in their rows."""
+    """Join ``sessions``, given in true order, to the rows that survive. Time is linear in their rows.
+
+    ``batch_sizes`` has one for each session: images of an iteration, None where not known. ``header`` is that of the
+    run, whose ``phases`` overrule them. ``train_size`` is the number of images of an epoch, None where not known.
+    """
     rows = [_once(one.rows) for one in sessions]
     starts = [_start(session, own) for session, own in zip(sessions, rows, strict=True)]
     limits = _limits(sessions, rows, starts)
