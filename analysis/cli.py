@@ -227,5 +227,5 @@ def main(
         if table:
             click.echo(f"\n{written.table}")
         click.echo("\n".join(printable(str(path)) for path in written.paths))
-    for note in (*terminal.remarks(runs), *choices.said(runs), *written.notes):
+    for note in (*terminal.remarks(runs), *choices.choice_remarks(runs), *written.notes):
         say(note)

@@ -9,7 +9,7 @@ from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.scores import Choice, find_output
 
-__all__ = ["said", "with_names"]
+__all__ = ["choice_remarks", "with_names"]
 
 USUAL = {"accuracy": ("accuracy", "acc"), "loss": ("loss",)}
 """Names of which nothing needs to be said."""
@@ -32,13 +32,13 @@ def with_names(runs: Sequence[Run], accuracy: str | None, loss: str | None) -> l
     return [replace(run, accuracy_name=accuracy, loss_name=loss) for run in runs]
 
 
-def said(runs: Sequence[Run]) -> Iterator[str]:
+def choice_remarks(runs: Sequence[Run]) -> Iterator[str]:
     """Which outputs are the accuracy and the loss, wherever their names do not say it, and how to overrule that."""
-    yield from _said(runs, "accuracy", lambda run: run.accuracy_choice, lambda run: run.accuracy_name)
-    yield from _said(runs, "loss", lambda run: run.loss_choice, lambda run: run.loss_name)
+    yield from _remarks(runs, "accuracy", lambda run: run.accuracy_choice, lambda run: run.accuracy_name)
+    yield from _remarks(runs, "loss", lambda run: run.loss_choice, lambda run: run.loss_name)
 
 
-def _said(
+def _remarks(
     runs: Sequence[Run], what: str, choice_of: Callable[[Run], Choice | None], name_of: Callable[[Run], str | None]
 ) -> Iterator[str]:
     alike: dict[Choice | None, list[str]] = {}

@@ -30,7 +30,7 @@ class _Growing:
     seen: tuple[int, int, int] = (0, 0, 0)
     """Inode, size and time of change (ns) when it was last looked at."""
 
-    def look(self) -> tuple[int, int, int]:
+    def state(self) -> tuple[int, int, int]:
         state = os.stat(self.path)
         return state.st_ino, state.st_size, state.st_mtime_ns
 
@@ -40,7 +40,7 @@ class _Growing:
             return False
         return now[0] != self.seen[0] or now[1] < self.read or (self.path.suffix in _COMPRESSED and now != self.seen)
 
-    def go_on(self, now: tuple[int, int, int]) -> int:
+    def read_new(self, now: tuple[int, int, int]) -> int:
         """Read what is new; returns how many bytes that were."""
         self.seen = now
         start = 0 if self.path.suffix in _COMPRESSED else self.read
@@ -96,7 +96,7 @@ class Watcher:
 
     def _refresh(self, source: RunFiles, kept: _Kept) -> bool:
         try:
-            now = [_Growing(path, LogParser(kept.metrics)).look() for path in source.files]
+            now = [_Growing(path, LogParser(kept.metrics)).state() for path in source.files]
         except OSError:
             return False  # a log that is just being moved away: the next look tells
         if any(one.replaced(state) for one, state in zip(kept.files, now, strict=False)):
@@ -107,7 +107,7 @@ class Watcher:
             return False
         try:
             for one, state in stale:
-                self.bytes_read += one.go_on(state)
+                self.bytes_read += one.read_new(state)
         except OSError:  # not ours to read, or just being moved away: the next look reads it from its beginning
             kept.metrics, kept.files = MetricRegistry(), []
             return False
@@ -117,9 +117,9 @@ class Watcher:
 
 
 def watch(
-    watcher: Watcher, every: float, write: Callable[[list[Run]], object], say: Callable[[str], object] = print
+    watcher: Watcher, every: float, write: Callable[[list[Run]], object], report: Callable[[str], object] = print
 ) -> None:
-    """Look every so many seconds, ``write`` the runs where there is news and ``say`` so; for ever, until Ctrl-C."""
+    """Look every so many seconds, ``write`` the runs where there is news and ``report`` it; for ever, until Ctrl-C."""
     waiting = False
     while True:
         runs = watcher.update()
@@ -127,8 +127,8 @@ def watch(
             write(runs)
             under_way = [run for run in runs if run.iteration is not None and run.iteration < (run.max_iter or 0)]
             where = ", ".join(f"{run.name} at {run.iteration:,}" for run in under_way[:4] if run.status == "stopped")
-            say(f"{time.strftime('%H:%M:%S')}  {len(runs)} run(s) written{f'; {where}' if where else ''}")
+            report(f"{time.strftime('%H:%M:%S')}  {len(runs)} run(s) written{f'; {where}' if where else ''}")
         elif not waiting and runs is not None:
-            say(f"no Caffe log in {', '.join(map(str, watcher.paths))} yet: waiting")
+            report(f"no Caffe log in {', '.join(map(str, watcher.paths))} yet: waiting")
             waiting = True
         time.sleep(every)

@@ -73,7 +73,7 @@ class LineColumns:
 
 
 _BEGIN = re.compile(
-    rb"(?:Iteration (?=\d+[ ,][^\n]*?\b(?P<said>loss = |lr = |Testing net \())"
+    rb"(?:Iteration (?=\d+[ ,][^\n]*?\b(?P<value>loss = |lr = |Testing net \())"
     rb"|(?P<phase>Train|Test) net output #(?P<index>\d+): (?P<name>\S[^\n]*?) = "
     rb"(?=\S+(?P<tail> \(\* (?P<weight>\S+) = )?))"
 )
@@ -96,8 +96,8 @@ class LineTemplates:
         if prefix is None or not prefix["pid"] or found is None or b"rank" in line[prefix.end() : found.start()]:
             return False
         number: int | None
-        if found["said"]:
-            kind = {b"loss = ": LOSS, b"lr = ": LR}.get(found["said"], TESTING)
+        if found["value"]:
+            kind = {b"loss = ": LOSS, b"lr = ": LR}.get(found["value"], TESTING)
             number = -1 if kind == TESTING else self.metrics.id_for(Metric("loss" if kind == LOSS else "lr"))
         else:
             kind = TRAIN if found["phase"] == b"Train" else TEST

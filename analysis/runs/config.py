@@ -65,7 +65,7 @@ def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _whole(value: Any) -> int | None:
+def _integer(value: Any) -> int | None:
     number = _number(value)
     return int(number) if number is not None and number == number and abs(number) < 2**53 else None
 
@@ -76,8 +76,8 @@ def _layers(net: Message) -> list[Message]:
 
 
 def _in_phase(layer: Message, phase: str) -> bool:
-    said = [first(rule, "phase") for rule in layer.get("include", []) if isinstance(rule, dict)]
-    return not said or phase in said
+    phases = [first(rule, "phase") for rule in layer.get("include", []) if isinstance(rule, dict)]
+    return not phases or phase in phases
 
 
 def _batch_and_source(layers: list[Message], phase: str) -> tuple[int | None, str | None]:
@@ -89,7 +89,7 @@ def _batch_and_source(layers: list[Message], phase: str) -> tuple[int | None, st
             for value in values:
                 if name.endswith("_param") and isinstance(value, dict) and "batch_size" in value:
                     source = first(value, "source")
-                    return _whole(first(value, "batch_size")), source if isinstance(source, str) else None
+                    return _integer(first(value, "batch_size")), source if isinstance(source, str) else None
     return None, None
 
 
@@ -103,7 +103,7 @@ def _fed_classes(layers: list[Message]) -> int | None:
             maker, seen = makers.get(first(layer, "bottom")), 0
             while maker is not None and seen < len(layers):
                 for param in ("inner_product_param", "convolution_param"):
-                    count = _whole(first(maker, param, "num_output"))
+                    count = _integer(first(maker, param, "num_output"))
                     if count is not None and count > 1:
                         found = count
                         break
@@ -189,18 +189,18 @@ def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
     test_images, _ = _batch_and_source([one for one in layers if one.get("include")], "TEST")
     if test_images is None:
         test_images, _ = _batch_and_source(layers, "TEST")
-    iter_size = max(1, _whole(first(solver, "iter_size")) or 1)
+    iter_size = max(1, _integer(first(solver, "iter_size")) or 1)
     prefix = first(solver, "snapshot_prefix")
     return Config(
         batch_size=images * iter_size * gpus if images is not None and images > 0 else None,
         iter_size=iter_size,
         gpus=gpus,
-        max_iter=_whole(first(solver, "max_iter")),
+        max_iter=_integer(first(solver, "max_iter")),
         base_lr=_number(first(solver, "base_lr")),
-        display=_whole(first(solver, "display")),
-        average_loss=_whole(first(solver, "average_loss")) or 1,
-        test_iter=tuple(n for n in map(_whole, solver.get("test_iter", [])) if n is not None),
-        test_interval=_whole(first(solver, "test_interval")),
+        display=_integer(first(solver, "display")),
+        average_loss=_integer(first(solver, "average_loss")) or 1,
+        test_iter=tuple(n for n in map(_integer, solver.get("test_iter", [])) if n is not None),
+        test_interval=_integer(first(solver, "test_interval")),
         test_batch_size=test_images,
         snapshot_prefix=prefix if isinstance(prefix, str) else None,
         classes=_fed_classes(layers),

@@ -52,8 +52,8 @@ class Group:
     @property
     def variant(self) -> str:
         """Of the header; else what the names of the runs have in common; empty for a single run without a header."""
-        said = self.runs[0].variant
-        return said or (_common(self.runs) if len(self.runs) > 1 else "")
+        variant = self.runs[0].variant
+        return variant or (_common(self.runs) if len(self.runs) > 1 else "")
 
     @property
     def label(self) -> str:
@@ -106,7 +106,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     Of runs that have the same seed, too, only one is of a group.
 
     Runs with a header are of one variant; others must have the same solver, net and first weights in their logs, but
-    for seed and snapshot prefix. Where no seed is said, Caffe takes one by the clock.
+    for seed and snapshot prefix. Where no seed is given, Caffe takes one from the clock.
     """
     if len(runs) == 1:
         return [Group((runs[0],))]

@@ -148,8 +148,8 @@ class Run:
     @property
     def classes(self) -> int | None:
         """Number of classes, from the header or the net."""
-        said = self.header.get("classes")
-        return said if isinstance(said, int) and said > 1 else self.config.classes
+        classes = self.header.get("classes")
+        return classes if isinstance(classes, int) and classes > 1 else self.config.classes
 
     @property
     def sweep(self) -> str:
@@ -163,9 +163,9 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """The seed of the solver; None where it is not said or taken by the clock."""
-        said = self.config.solver.get("random_seed", [None])[-1]
-        return said if isinstance(said, int) and said >= 0 else None
+        """The seed of the solver; None where it is not given, or taken from the clock."""
+        seed = self.config.solver.get("random_seed", [None])[-1]
+        return seed if isinstance(seed, int) and seed >= 0 else None
 
     @property
     def label(self) -> str:

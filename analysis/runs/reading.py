@@ -101,8 +101,8 @@ def _believed(log: ParsedLog) -> tuple[LogEvent, ...]:
 
 def _same_training(runs: Sequence[Run], sessions: Sequence[SessionRows]) -> bool:
     """Whether sessions are of a rank of a training that is read already: they have its solver, word for word."""
-    said = [one.event("solver") for one in sessions]
-    first = next((one.text for one in said if one is not None), "")
+    solvers = [one.event("solver") for one in sessions]
+    first = next((one.text for one in solvers if one is not None), "")
     return bool(first) and any(parse(first) == run.config.solver for run in runs)
 
 
@@ -115,14 +115,18 @@ def _make_run(
     for event in (event for one in rows for event in one.events):
         if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
             header = event.content["header"]
-    told = [one.config for one in described if one.trained and one.config.solver]
-    told = told or [one.config for one in described if one.config.solver] or [Config()]
-    config = told[-1]
+    configs = [one.config for one in described if one.trained and one.config.solver]
+    configs = configs or [one.config for one in described if one.config.solver] or [Config()]
+    config = configs[-1]
     described = [one if one.config.solver else replace(one, config=config) for one in described]
     classes = header.get("classes") or config.classes
     classes = classes if isinstance(classes, int) and classes > 1 else None
-    said = header.get("train_size")
-    size = train_size or (said if isinstance(said, int) and said > 0 else None) or TRAIN_SIZES.get(classes or 0)
+    header_size = header.get("train_size")
+    size = (
+        train_size
+        or (header_size if isinstance(header_size, int) and header_size > 0 else None)
+        or TRAIN_SIZES.get(classes or 0)
+    )
     joined = join_sessions(rows, [one.config.batch_size for one in described], header, size)
     sessions = tuple(
         replace(one, lost_iterations=lost, seconds=seconds)

@@ -87,7 +87,7 @@ def describe(session: SessionRows, number: int) -> Session:
     ends = session.ends()
     weights = session.event("finetune")
     resume = next((one for one in session.events if one.kind == "event" and one.text == "resume"), None)
-    said = resume.content if resume is not None else {}
+    resumed = resume.content if resume is not None else {}
     return Session(
         number=number,
         source=session.source,
@@ -101,8 +101,8 @@ def describe(session: SessionRows, number: int) -> Session:
         ended=ended,
         reason=reason,
         config=_config(session),
-        restored=_words(said.get("restored")),
-        not_restored=_words(said.get("not_restored")),
+        restored=_words(resumed.get("restored")),
+        not_restored=_words(resumed.get("not_restored")),
     )
 
 

@@ -155,8 +155,8 @@ class RunCurves:
                 values, shown = rows.value[mine], rows.iteration[mine]
                 score = found.get(key, Score(np.nan, np.nan, -1, -1))
                 best, at = score.best, score.best_iteration
-                told = np.flatnonzero(~np.isnan(values))
-                top = told[values[told].argmax()] if len(told) else None
+                known = np.flatnonzero(~np.isnan(values))
+                top = known[values[known].argmax()] if len(known) else None
                 if top is not None and not values[top] <= best:
                     best, at = float(values[top]), int(shown[top])
                 found[key] = Score(float(values[-1]), best, at, int(shown[-1]))
@@ -197,7 +197,7 @@ class RunCurves:
         return pl.concat([empty_frame(), *self.frames(self.chosen(metric, phase, net))])
 
     def frames(self, chosen: Chosen | None = None) -> Iterator[pl.DataFrame]:
-        """The long table some rows at a time, or those that ``chosen`` (rows -> mask) takes; columns as of ``frame``."""
+        """The long table some rows at a time, or those that ``chosen`` (rows -> mask) takes; columns of ``frame``."""
         for part in self.parts:
             for begin in range(0, len(part.rows), CHUNK):
                 chunk = chunk_of(part, begin, chosen)
@@ -228,7 +228,7 @@ def _frame(name: str, session: int, chunk: Chunk, labels: Mapping[tuple[int, int
     rows = chunk.rows
     count = len(rows)
     codes = (rows.kind.astype("i4") << 16) | rows.metric.astype("i4")
-    said = pl.Series("code", codes)
+    of_rows = pl.Series("code", codes)
     names = {(kind << 16) | code: label for (kind, code), label in labels.items()}
     phase = pl.Series("kind", rows.kind == TEST)
     return pl.DataFrame(
@@ -241,7 +241,7 @@ def _frame(name: str, session: int, chunk: Chunk, labels: Mapping[tuple[int, int
             "seconds": pl.Series(np.round(chunk.seconds, 3), nan_to_null=True),
             "session": pl.repeat(session, count, dtype=pl.Int32, eager=True),
             "lr": pl.Series(rows.lr, nan_to_null=True),
-            "metric": said.replace_strict(names, return_dtype=pl.String) if names else said.cast(pl.String),
+            "metric": of_rows.replace_strict(names, return_dtype=pl.String) if names else of_rows.cast(pl.String),
             "value": pl.Series(rows.value),
         }
     ).select(

@@ -88,10 +88,10 @@ def added(curves: Sequence[tuple[Drawn, float]]) -> Drawn | None:
 
 
 def rates_of(losses: Drawn) -> Drawn:
-    """The learning rate where the train loss was said."""
-    told = losses.envelope[~np.isnan(losses.envelope.lr)]
-    told = replace(told, value=told.lr)
-    return Drawn(told, told, losses.group, losses.count)
+    """The learning rate at the points of the train loss."""
+    known = losses.envelope[~np.isnan(losses.envelope.lr)]
+    known = replace(known, value=known.lr)
+    return Drawn(known, known, losses.group, losses.count)
 
 
 def binned(curve: Curve, bins: int) -> Curve:

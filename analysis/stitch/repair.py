@@ -143,9 +143,9 @@ def _let_rise(session: SessionRows, places: Times, times: Times) -> None:
         at = int(np.searchsorted(losses.byte_offset, places[fall]))
         if not 0 < at < len(losses) or losses.pid[at] != losses.pid[at - 1]:
             continue
-        said = measured.get(int(losses.byte_offset[at]))
+        paced = measured.get(int(losses.byte_offset[at]))
         since = int(losses.iteration[at] - losses.iteration[at - 1])
-        took = said["seconds"] * 1e6 * since / said["iterations"] if said and said["iterations"] else pace * since
+        took = paced["seconds"] * 1e6 * since / paced["iterations"] if paced and paced["iterations"] else pace * since
         shown, there = (int(np.searchsorted(places, losses.byte_offset[one])) for one in (at - 1, at))
         if there >= len(times):
             continue

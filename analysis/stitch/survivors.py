@@ -67,7 +67,7 @@ def join_sessions(
     ``batch_sizes`` has one for each session: images of an iteration, None where not known. ``header`` is that of the
     run, whose ``phases`` overrule them. ``train_size`` is the number of images of an epoch, None where not known.
     """
-    rows = [_once(one.rows) for one in sessions]
+    rows = [_last_of_duplicates(one.rows) for one in sessions]
     starts = [_start(session, own) for session, own in zip(sessions, rows, strict=True)]
     limits = _limits(sessions, rows, starts)
     lost, spent = [0] * len(sessions), [0.0] * len(sessions)
@@ -123,7 +123,7 @@ def join_sessions(
     return Joined(tuple(parts), total, tuple(lost), tuple(spent))
 
 
-def _once(rows: ParsedRows) -> ParsedRows:
+def _last_of_duplicates(rows: ParsedRows) -> ParsedRows:
     """Without what one process said before of the same iteration (several GPUs do): the last of each counts."""
     if unique(rows.iteration, rows.kind, rows.metric, rows.net):
         return rows
@@ -157,10 +157,10 @@ def _limits(sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts:
             limit = _Limit(-1)
             continue
         there = np.flatnonzero(rows[number].iteration == starts[number])
-        said = frozenset(
+        there_too = frozenset(
             zip(*(getattr(rows[number], one)[there].tolist() for one in ("kind", "metric", "net")), strict=True)
         )
-        limit = _Limit(starts[number], said | limit.again if starts[number] == limit.iteration else said)
+        limit = _Limit(starts[number], there_too | limit.again if starts[number] == limit.iteration else there_too)
     return limits
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from caffebench.analysis import Run, read_runs
-from caffebench.analysis.output.choices import said, with_names
+from caffebench.analysis.output.choices import choice_remarks, with_names
 from caffebench.analysis.output.report import report_data
 from caffebench.common.errors import InputError
 
@@ -54,8 +54,8 @@ def test_the_rule_is_used_and_said(runs: list[Run]) -> None:
         ("heads", pytest.approx(0.5), pytest.approx(3.0)),
         ("tasks", pytest.approx(0.3), pytest.approx(9.0)),
     ]
-    assert list(said([plain])) == []
-    assert list(said(runs)) == [
+    assert list(choice_remarks([plain])) == []
+    assert list(choice_remarks(runs)) == [
         "accuracy of heads is loss3/top-1 (--accuracy NAME chooses)",
         "accuracy of tasks is age_acc; sex_acc could be meant as well (--accuracy NAME chooses)",
         "loss of tasks is 2 box + cover (--loss NAME chooses)",
@@ -78,7 +78,7 @@ def test_the_user_chooses(runs: list[Run]) -> None:
     chosen = with_names(runs, "sex_acc", "cover")
     assert [run.accuracy for run in chosen] == [None, None, pytest.approx(0.4)]
     assert [run.loss for run in chosen] == [None, None, pytest.approx(3.0)]
-    assert list(said(chosen)) == [
+    assert list(choice_remarks(chosen)) == [
         "accuracy of heads, plain: no test output of that name",
         "loss of heads, plain: no test output of that name",
     ]
