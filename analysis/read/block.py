@@ -263,9 +263,10 @@ class _BlockParser:
         """Where the clock of a process falls back, what Caffe measured itself is kept."""
         c = self.columns
         shown = np.flatnonzero(c.kind == LOSS)
-        if not len(shown):
+        times = c.time[shown]
+        if not len(shown) or not (self.base or (times[1:] < times[:-1]).any()):
             return
-        falls = np.flatnonzero((np.diff(c.time[shown]) < 0) & (np.diff(c.pid[shown]) == 0)) + 1
+        falls = np.flatnonzero((np.diff(times) < 0) & (np.diff(c.pid[shown]) == 0)) + 1
         for number in shown[np.concatenate([[0], falls])].tolist() if self.base else shown[falls].tolist():
             begin = int(self.starts[number])
             pace = _PACE.search(self.data, begin, self.data.index(b"\n", begin))

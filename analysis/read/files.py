@@ -48,8 +48,11 @@ def _plain(path: Path) -> str:
     return path.name[: -len(path.suffix)] if path.suffix in _COMPRESSED else path.name
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files below ``folder`` in order of names; links to folders are not followed, so loops end nowhere."""
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files below ``folder`` in order of names, each with what it is behind all links.
+
+    Links to folders are not followed, so loops end nowhere.
+    """
 
     def refuse(error: OSError) -> None:
         if error.filename == str(folder):
@@ -57,9 +60,11 @@ def _walk(folder: Path) -> Iterator[Path]:
 
     for here, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
+        real = os.path.realpath(here)
         for name in sorted(names):
             if not name.startswith("."):
-                yield Path(here, name)
+                path = os.path.join(here, name)
+                yield os.path.realpath(path) if os.path.islink(path) else os.path.join(real, name), Path(path)
 
 
 def _looks_like_log(path: Path) -> bool:
@@ -102,9 +107,9 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
     known = {name: tuple(some) for name, some in (named or {}).items()}
     for path in (*paths, *(one for some in known.values() for one in some)):
         if path.is_dir():
-            for one in _walk(path):
+            for real, one in _walk(path):
                 if _looks_like_log(one):
-                    files.setdefault(os.path.realpath(one), one)
+                    files.setdefault(real, one)
         elif path.is_file():
             files.setdefault(os.path.realpath(path), path)
         elif path.exists():

@@ -16,9 +16,10 @@ _ORDER = ("iteration", "value", "metric", "net", "kind", "byte_offset", "time", 
 class GrowingRows:
     """Takes the lines of a log in their order; what one block leaves open, the next one closes."""
 
-    def __init__(self, metrics: MetricRegistry) -> None:
-        """No row yet; ``metrics`` gave the ids."""
+    def __init__(self, metrics: MetricRegistry, size: int = 0) -> None:
+        """No row yet; ``metrics`` gave the ids, ``size`` is that of the log in bytes, as far as it is known."""
         self._metrics = metrics
+        self._size = size
         self._columns = [empty_column(name) for name in _ORDER]
         self._count = 0
         self._heads = Heads()
@@ -34,9 +35,13 @@ class GrowingRows:
         """Take the lines of a block that begins at byte ``base``; returns how many had lost what they belong to."""
         need = self._count + int(np.count_nonzero(lines.kind <= TESTING))
         if need > len(self._columns[0]):
-            # In place where the system can move pages: two copies of a long log would be too much.
-            for column in self._columns:
-                column.resize(max(need, len(column) * 9 // 8), refcheck=False)
+            # As many as the rest of the log is likely to have: memory that is never written to costs nothing. Column by
+            # column, as two copies of a long log would be too much.
+            done = base + int(lines.start[-1])
+            rows = max(need, int(1.05 * need * self._size / (done + 1)), 2 * self._count if self._count else 0)
+            for number, column in enumerate(self._columns):
+                self._columns[number] = np.empty(rows, column.dtype)
+                self._columns[number][: self._count] = column[: self._count]
         indexes = np.array([one.index for one in self._metrics.known], "i4")
         self._count, bad = append(self._heads, self._count, base, indexes, *lines.all(), *self._columns)
         return bad

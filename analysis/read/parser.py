@@ -27,11 +27,11 @@ class LogParser:
     def __init__(self, metrics: MetricRegistry, workers: int = 1, size: int = _BLOCK) -> None:
         """``workers`` is the number of threads, ``size`` that of the log where it is known: of many a small one is."""
         self._templates = LineTemplates(metrics)
-        self._rows = GrowingRows(metrics)
+        self._rows = GrowingRows(metrics, size)
         self._events: list[LogEvent] = []
         self._bad = 0
         self._is_caffe = False
-        self._buffer = bytearray(min(_BLOCK, size + 64) + len(PAD))
+        self._buffer = bytearray(min(_BLOCK, max(size, 1 << 16) + 64) + len(PAD))
         self._size = self._base = 0
         self._spare: list[bytearray] = []  # fresh memory costs as much as the parsing itself
         self._waiting: deque[tuple[int, Future[Block], bytearray]] = deque()
@@ -175,7 +175,7 @@ def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) 
 
     Raises ``OSError`` where it cannot be read.
     """
-    parser = LogParser(metrics, workers or os.cpu_count() or 1, max(1 << 16, os.stat(path).st_size))
+    parser = LogParser(metrics, workers or os.cpu_count() or 1, os.stat(path).st_size)
     read_into(path, parser)
     return parser.finish()
 

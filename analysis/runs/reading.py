@@ -80,12 +80,13 @@ def make_runs(
             runs.append(_make_run(source, training, metrics, train_size, bad + garbled))
             bad = garbled = 0  # they are the file's, not of each of its runs
     names = [run.name for run in runs]
-    runs = [
-        replace(run, name=name if names.count(name) == 1 else f"{name}~{names[:at].count(name) + 1}")
-        for at, (run, name) in enumerate(zip(runs, names, strict=True))
-    ]
-    runs = [replace(run, stitched=replace(run.stitched, name=run.name)) for run in runs]
-    return [replace(runs[0], notes=notes), *runs[1:]] if runs else runs
+    seen: dict[str, int] = {}
+    for at, name in enumerate(names if len(set(names)) < len(names) else ()):
+        seen[name] = seen.get(name, 0) + 1
+        if names.count(name) > 1:
+            name = f"{name}~{seen[name]}"
+            runs[at] = replace(runs[at], name=name, stitched=replace(runs[at].stitched, name=name))
+    return [replace(runs[0], notes=notes), *runs[1:]] if notes and runs else runs
 
 
 def _believed(log: ParsedLog) -> tuple[LogEvent, ...]:
@@ -94,6 +95,8 @@ def _believed(log: ParsedLog) -> tuple[LogEvent, ...]:
     The name of a layer may hold a line break, and behind it what looks like a line of ours. What cannot be known when a
     net is written is the number of the process: it must be one that trains, or that of the log's first line.
     """
+    if all(one.kind != "event" for one in log.events):
+        return log.events
     speakers = {one.pid for one in log.events if one.kind in ("solver", "net", "start", "resume")}
     speakers |= set(np.unique(log.rows.pid).tolist()) | {one.pid for one in log.events[:1]}
     return tuple(one for one in log.events if one.kind != "event" or one.pid in speakers or one.rank >= 0)

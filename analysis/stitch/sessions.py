@@ -200,7 +200,7 @@ def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
     """
     for part in sorted({one.part for one in sessions}):
         mine = [one for one in sessions if one.part == part]
-        times = [one.times() for one in mine]
+        times = [one.times() for one in mine] if len(mine) > 1 else []
         if len(mine) < 2 or any(not len(one) for one in times):
             yield from mine
             continue
