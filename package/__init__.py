@@ -5,4 +5,4 @@ The rooms of the repository are the packages in here: ``caffebench.analysis`` is
 
 __all__ = ["__version__"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

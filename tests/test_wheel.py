@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+VERSION = re.findall(r'^__version__ = "(.+)"$', (ROOT / "package" / "__init__.py").read_text(), re.MULTILINE)[0]
 ROOMS = ("common", "engine", "datasets", "generator", "templates", "launcher", "analysis")
 
 
@@ -68,7 +69,25 @@ def test_it_merges_logs_with_its_compiled_loops(environment, wheel, tmp_path):
 
 @pytest.mark.parametrize("name", ["install-caffe", "make-lmdb", "gen-prototxt", "run-caffe", "merge-logs"])
 def test_every_command_is_there(environment, name):
-    assert environment.run(name, "--version").stdout == f"{name} 0.1.0\n"
+    assert environment.run(name, "--version").stdout == f"{name} {VERSION}\n"
     helped = environment.run(name, "--help")
     assert helped.returncode == 0
     assert "Examples:" in helped.stdout
+
+
+def test_the_package_knows_its_version(environment):
+    asked = (
+        "import caffebench, importlib.metadata; print(caffebench.__version__, importlib.metadata.version('caffebench'))"
+    )
+    assert environment.run("python", "-c", asked).stdout.split() == [VERSION, VERSION]
+
+
+def test_tables_for_pandas_come_with_the_extra_of_everything(environment, wheel):
+    """Last, because it fills the environment that the tests above have bare."""
+    done = environment.run("python", "-m", "pip", "install", "--quiet", f"{wheel}[frames]")
+    assert done.returncode == 0, done.stderr
+    code = "import sys; from caffebench.analysis import read; print(len(read(sys.argv[1]).to_pandas()) > 1000)"
+    done = environment.run("python", "-c", code, str(ROOT / "logs"))
+    assert done.stdout == "True\n", done.stderr
+    asked = "from importlib.metadata import requires; print([one for one in requires('caffebench') if 'all' in one])"
+    assert "frames" in environment.run("python", "-c", asked).stdout

@@ -39,6 +39,10 @@ class Orthonormal:
     arXiv:1511.06422, section 3), but no matrix is decomposed: the Householder vectors of that decomposition are
     independent and Gaussian themselves (Stewart 1980, "The efficient generation of random orthogonal matrices"),
     so draw those and let LAPACK multiply their reflections: half the work of a QR, a twelfth of an SVD.
+
+    That one call is why SciPy is needed, and only here: NumPy's ``qr`` would have to decompose a Gaussian matrix, takes
+    no reflections, and works in float64. SciPy is no dependency of ours for it: pycaffe imports scikit-image,
+    which needs SciPy, so it is there wherever a net can be initialised (``engine.recipe`` installs it with Caffe).
     """
 
     def __init__(self, weights: FloatArray, generator: np.random.Generator, *, groups: int = 1) -> None:

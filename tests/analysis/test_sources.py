@@ -132,6 +132,7 @@ def test_a_named_pipe_in_a_folder_is_passed_over(make_session: Session, write: W
     assert [run.name for run in read_runs([path.parent])] == ["net"]
 
 
+@pytest.mark.slow
 def test_many_runs_are_shared_among_processes(make_session: Session, write: Write, tmp_path: Path) -> None:
     for number in range(20):
         folder = write(f"net{number}.log", make_session(0, 200)).parent

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sklearn.datasets import load_digits as load
 
 from caffebench.datasets.cli import main
 from caffebench.datasets.datum import raw_record, read_record
@@ -33,6 +32,8 @@ def test_caffe_reads_all_records_as_they_were_scanned(
 
 
 def test_the_two_parts_are_all_digits_once_and_stratified() -> None:
+    from sklearn.datasets import load_digits as load
+
     parts = load_digits()
     both = np.concatenate([images for images, _ in parts.values()])
     scans = np.round(load().images * 255 / 16).astype(np.uint8)
