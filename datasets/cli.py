@@ -10,7 +10,7 @@ import click
 
 from caffebench.common.cli import command, group
 from caffebench.common.errors import CaffebenchError
-from caffebench.common.say import say
+from caffebench.common.say import detail, say
 from caffebench.common.terminal import progress_bars, wrapped
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def _tell(out: Path, made: Sequence[Made]) -> None:
         click.echo(
             wrapped(f"{one.path}: {already}{found.records} images, {found.source['classes']} classes, {size}, {mean}")
         )
+        stored = sum(file.stat().st_size for file in one.path.iterdir())
+        detail(f"{one.path}: {stored / 1e6:,.1f} MB; counts and means are in {one.path}/summary.json")
         if found.damaged:
             say(f"{one.path}: left out {len(found.damaged)} damaged:")
             for line in found.damaged[:_NAMED]:

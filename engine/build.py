@@ -18,6 +18,7 @@ from typing import TextIO
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.files import write_whole
 from caffebench.common.isolated import module_command
+from caffebench.common.say import detail
 from caffebench.engine.cuda import Kit
 from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
 from caffebench.engine.system import WITHOUT_ROOT, require_boost_python, require_space, require_system_packages
@@ -173,6 +174,7 @@ def _configure(
 
 
 def _run(command: list[str], build: Path, environment: dict[str, str], log: TextIO, advance: Advance) -> None:
+    detail(f"running {' '.join(command)}")
     # A process group of its own, so that an interruption ends every compiler and not only make.
     process = subprocess.Popen(
         command, cwd=build, env=environment, text=True, errors="replace",

@@ -10,7 +10,7 @@ import click
 
 from caffebench.common.cli import command
 from caffebench.common.errors import InputError
-from caffebench.common.say import say
+from caffebench.common.say import detail, say
 from caffebench.common.terminal import wrapped
 
 if TYPE_CHECKING:
@@ -188,6 +188,8 @@ def _hand_over(texts: dict[str, str], out: Path, check: bool, apart: bool, whole
         else:
             click.echo(f"{len(texts)} files in {out} are what would be written")
         return int(bool(wrong))
+    for line in outdated(texts, out, every=False):
+        detail(f"{line}: written")
     changed = write(texts, out)
     click.echo(wrapped(f"{len(texts)} files in {out}, {changed} of them new or changed: {_some(names)}"))
     return 0

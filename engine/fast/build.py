@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.say import detail
 from caffebench.engine.build import cache_folder, lock, source_package, unpack
 from caffebench.engine.fast import LIBRARY
 
@@ -87,6 +88,7 @@ def _key(caffe: Path, sources: list[Path], processor: list[str]) -> str:
 
 def run_compiler(command: list[str], what: str = "the fast layers") -> None:
     """Run a compiler or linker; ``CaffebenchError`` with its first error where ``what`` cannot be built."""
+    detail(f"running {' '.join(command)}")
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"})
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no word"]

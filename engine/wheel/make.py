@@ -17,6 +17,7 @@ from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
+from caffebench.common.say import detail
 from caffebench.engine.build import MANIFEST, cached_build
 from caffebench.engine.fast.build import build_fast_layers, caffe_headers, run_compiler
 from caffebench.engine.recipe import CAFFE_VERSION, FAST_PACKAGES, PYTHON_PACKAGES, Recipe
@@ -159,6 +160,7 @@ def _repair(bare: Path, folder: Path) -> Path:
     """``bare`` with the libraries in it that it needs, in ``folder``; libpython is none of them."""
     made = bare.parent / "made"
     command = module_command("auditwheel", "repair", "--wheel-dir", str(made), str(bare))
+    detail(f"running {' '.join(command)}")
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": _search_path()})
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["no word"]

@@ -192,6 +192,20 @@ def test_quiet_and_verbose(folder):
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["gen-prototxt", "batch_size", "--only", "bs64"], r"prototxt/bs64\.prototxt is missing: written\n"),
+        (["make-lmdb", "digits", "data"], r"data/train_lmdb: \d\.\d MB; .*\n.*\n"),
+    ],
+)
+def test_what_is_done_on_the_way_is_told_if_asked(command, told, folder):
+    verbose = run(folder, *command, "-v")
+    assert re.fullmatch(told, verbose.stderr)
+    again = run(folder, *command)
+    assert (again.returncode, again.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["install-caffe", "make-lmdb", "gen-prototxt", "run-caffe", "merge-logs"])
 def test_every_command_takes_them_and_completes(name, tmp_path):
     helped = subprocess.run([HERE / name, "--help"], capture_output=True, text=True)
