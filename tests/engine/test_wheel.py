@@ -171,8 +171,8 @@ def test_without_root_the_wheel_is_named(monkeypatch):
     assert str(caught.value).endswith('"install-caffe WHEEL" here')
 
 
-@pytest.mark.parametrize("more", [["--cuda"], ["--check"], ["some.whl"]])
+@pytest.mark.parametrize("more", [["--cuda"], ["--opencv"], ["--check"], ["some.whl"]])
 def test_making_a_wheel_is_one_thing(more, tmp_path):
     done = subprocess.run([HERE / "install-caffe", "--wheel", tmp_path, *more], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "--wheel makes a Caffe for the CPU" in done.stderr
+    assert "--wheel makes a plain Caffe for the CPU" in done.stderr
