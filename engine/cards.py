@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-__all__ = ["Card", "cards"]
+__all__ = ["Card", "cards", "cuda_driver"]
 
 # CUdevice_attribute of cuda.h
 _MAJOR, _MINOR = 75, 76
@@ -22,14 +22,20 @@ class Card:
     """Bytes in all."""
 
 
-def cards() -> list[Card]:
-    """The cards that answer, in the driver's order; none without a driver."""
+def cuda_driver() -> ctypes.CDLL | None:
+    """CUDA's driver library, ready to be called; None without a driver or a card."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return []
+        return None
+    return driver if driver.cuInit(0) == 0 else None
+
+
+def cards() -> list[Card]:
+    """The cards that answer, in the driver's order; none without a driver."""
+    driver = cuda_driver()
     count = ctypes.c_int()
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return []
     found = []
     for number in range(count.value):

@@ -14,7 +14,7 @@ from caffebench.launcher.estimate.measured import Measured, measure
 from caffebench.launcher.plan.plan import Batch, Plan
 from caffebench.launcher.run.finished import finished_before
 from caffebench.launcher.run.resources import child_environment, share_out
-from caffebench.launcher.show.progress import duration
+from caffebench.launcher.show.row import duration
 from caffebench.launcher.solver.solverfile import data_layers, parse_solver
 from caffebench.launcher.state.snapshots import newest_whole
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import ctypes
 
 from caffebench.common.errors import InputError
+from caffebench.engine.cards import cuda_driver
 
 __all__ = ["choose_gpus", "count_gpus"]
 
 
 def count_gpus() -> int:
     """The number of GPUs that answer, after ``CUDA_VISIBLE_DEVICES``; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    driver, count = cuda_driver(), ctypes.c_int(0)
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
 

@@ -1,45 +1,54 @@
-"""How busy GPUs are while runs train on them."""
+"""How busy GPUs are while runs train on them, as NVIDIA's management library (NVML) knows it."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
+
+from caffebench.engine.cards import cuda_driver
 
 __all__ = ["GpuLoad"]
 
 
 class GpuLoad:
-    """How busy some GPUs are, as NVIDIA's management library says; says nothing where there is none."""
+    """The load of some GPUs; unknown without the package nvidia-ml-py (``caffebench[gpu]``) or without a driver."""
 
     def __init__(self, gpus: Sequence[int]) -> None:
-        """Find the cards: that library numbers them all, CUDA only the visible ones, so they are matched by bus id."""
-        self._handles: list[tuple[int, ctypes.c_void_p]] = []
-        try:
-            self._library = ctypes.CDLL("libnvidia-ml.so.1") if gpus else None
-            driver = ctypes.CDLL("libcuda.so.1") if gpus else None
-        except OSError:
+        """Find the cards: NVML numbers them all, CUDA only the visible ones, so they are matched by bus id."""
+        self._handles: list[tuple[int, Any]] = []
+        driver = cuda_driver() if gpus else None
+        if driver is None:
             return
-        if self._library is None or driver is None or self._library.nvmlInit_v2() != 0 or driver.cuInit(0) != 0:
+        try:
+            import pynvml
+        except ImportError:
+            return
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError:
             return
         for gpu in gpus:
-            name, device, handle = ctypes.create_string_buffer(32), ctypes.c_int(), ctypes.c_void_p()
-            failed = (
-                driver.cuDeviceGet(ctypes.byref(device), gpu)
-                or driver.cuDeviceGetPCIBusId(name, len(name), device)
-                or self._library.nvmlDeviceGetHandleByPciBusId_v2(name, ctypes.byref(handle))
-            )
-            if not failed:
-                self._handles.append((gpu, handle))
+            name, device = ctypes.create_string_buffer(32), ctypes.c_int()
+            if driver.cuDeviceGet(ctypes.byref(device), gpu) or driver.cuDeviceGetPCIBusId(name, len(name), device):
+                continue
+            try:
+                self._handles.append((gpu, pynvml.nvmlDeviceGetHandleByPciBusId(name.value)))
+            except pynvml.NVMLError:
+                continue
 
     def line(self) -> str:
         """As in ``GPU 0 87 %, 3.1 of 139.8 GiB``; empty where nothing is known."""
-        told = []
+        if not self._handles:
+            return ""
+        import pynvml
+
+        found = []
         for gpu, handle in self._handles:
-            rates, memory = (ctypes.c_uint * 2)(), (ctypes.c_ulonglong * 3)()  # gpu, memory; total, free, used
-            assert self._library is not None  # noqa: S101 - for the type checker: there is no handle without it
-            if self._library.nvmlDeviceGetUtilizationRates(handle, rates) != 0:
+            try:
+                busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
+                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            except pynvml.NVMLError:
                 continue
-            if self._library.nvmlDeviceGetMemoryInfo(handle, memory) != 0:
-                continue
-            told.append(f"GPU {gpu} {rates[0]} %, {memory[2] / 2**30:.1f} of {memory[0] / 2**30:.1f} GiB")
-        return "; ".join(told)
+            found.append(f"GPU {gpu} {busy} %, {memory.used / 2**30:.1f} of {memory.total / 2**30:.1f} GiB")
+        return "; ".join(found)

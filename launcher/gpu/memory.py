@@ -20,6 +20,7 @@ from typing import Any
 
 from caffebench.common.caffe_facts import PREFETCHING_LAYERS, SOLVER_HISTORIES
 from caffebench.common.isolated import module_command
+from caffebench.engine.cards import cuda_driver
 from caffebench.launcher.solver.solverfile import data_layers, parse_solver
 
 __all__ = ["MemoryNeed", "free_bytes", "memory_note", "training_bytes"]
@@ -196,15 +197,13 @@ def free_bytes(device: int) -> int | None:
 
     The context that asking makes is about as large as a run's, so it is not counted again.
     """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    driver = cuda_driver()
+    if driver is None:
         return None
     card, context = ctypes.c_int(), ctypes.c_void_p()
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     failed = (
-        driver.cuInit(0)
-        or driver.cuDeviceGet(ctypes.byref(card), device)
+        driver.cuDeviceGet(ctypes.byref(card), device)
         or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), card)
         or driver.cuCtxSetCurrent(context)
         or driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import click
 
 from caffebench.common.errors import ExitCode, InputError
@@ -11,7 +14,7 @@ from caffebench.launcher.plan.options import RunOptions
 from caffebench.launcher.plan.outcome import exit_code
 from caffebench.launcher.plan.planning import make_plans
 from caffebench.launcher.run.scheduler import run_all
-from caffebench.launcher.show.progress import Board
+from caffebench.launcher.show.progress import Board, Verbosity
 
 __all__ = ["run_here"]
 
@@ -20,15 +23,20 @@ def run_here(options: RunOptions) -> ExitCode:
     """Train the runs, several at a time; with ``dry_run`` print what they would take. Raises ``InputError``."""
     if options.slurm:
         raise InputError(f"--slurm {options.slurm[0]} needs --executor slurm")
+    if options.quiet and options.verbose:
+        raise InputError("--quiet and --verbose exclude each other: give one of them")
     batch = make_plans(options)
     if options.dry_run:
+        say: Callable[[str], None] = (lambda _text: None) if options.quiet else partial(click.echo, err=True)
         for note in batch.notes:
-            click.echo(note, err=True)
-        table, code = dry_run(batch, lambda text: click.echo(text, err=True))
+            say(note)
+        table, code = dry_run(batch, say)
         click.echo(table)
         return ExitCode(code)
-    with Board({plan.run: plan.max_iter for plan in batch.plans}, GpuLoad(batch.gpus)) as board:
+    runs = {plan.run: plan.max_iter for plan in batch.plans}
+    verbosity = Verbosity(Verbosity.NORMAL - options.quiet + options.verbose)
+    with Board(runs, GpuLoad(batch.gpus), verbosity) as board:
         for note in batch.notes:
-            board.say(note)
+            board.say(note, Verbosity.NORMAL)
         outcomes = run_all(batch, board)
     return exit_code(outcomes)

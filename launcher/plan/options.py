@@ -46,5 +46,5 @@ class RunOptions:
     """A name of ``many.executor.EXECUTORS``."""
     slurm: tuple[str, ...] = ()
     """Options for sbatch, ``key=value`` each."""
-    verbose: bool = False
     quiet: bool = False
+    verbose: bool = False

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 from caffebench.launcher.gpu.memory import memory_note
 from caffebench.launcher.plan.outcome import Outcome
@@ -15,7 +16,7 @@ from caffebench.launcher.run.resources import Share, share_out
 from caffebench.launcher.run.stopping import LauncherStop, SignalMailbox
 from caffebench.launcher.run.supervisor import Watch, run_one
 from caffebench.launcher.show.logtail import LogTail
-from caffebench.launcher.show.progress import Board
+from caffebench.launcher.show.progress import Board, Verbosity
 
 __all__ = ["run_all"]
 
@@ -76,4 +77,9 @@ def _watch(board: Board, run: str) -> Watch:
     def update(tail: LogTail) -> None:
         board.update(run, tail)
 
-    return Watch(say=board.say, update=update)
+    return Watch(
+        say=board.say,
+        inform=partial(board.say, level=Verbosity.NORMAL),
+        detail=partial(board.say, level=Verbosity.VERBOSE),
+        update=update,
+    )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from caffebench.common.child_process import task_file
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.common.events import EndEvent, Event, ResumeEvent, WeightsEvent, event_message
+from caffebench.common.events import EndEvent, Event, ResumeEvent, SnapshotEvent, WeightsEvent, event_message
 from caffebench.common.glog import glog_line
 from caffebench.common.isolated import module_command
 from caffebench.launcher.init.finetuning import describe_weights
@@ -45,10 +45,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 
 @dataclass
 class Watch:
-    """Who wants to know about a run: ``say`` gets sentences for people, ``update`` the log read so far."""
+    """Who wants to know about a run."""
 
     say: Callable[[str], None] = field(default=lambda _text: None)
+    """Gets sentences that people must know."""
+    inform: Callable[[str], None] = field(default=lambda _text: None)
+    """Gets what happens as it should."""
+    detail: Callable[[str], None] = field(default=lambda _text: None)
+    """Gets tests, snapshots, seeds and processes."""
     update: Callable[[LogTail], None] = field(default=lambda _tail: None)
+    """Gets the log read so far."""
 
 
 def run_one(plan: Plan, *, stop: LauncherStop | None = None, watch: Watch | None = None) -> Outcome:
@@ -75,6 +81,8 @@ class _Supervisor:
         self.log: Path | None = None
         self.reported: set[str] = set()
         """Events of the present session that people were told of."""
+        self.last_snapshot: int | None = None
+        self.last_test: int | None = None
 
     def run(self) -> Outcome:
         self.paths.prepare()
@@ -94,7 +102,7 @@ class _Supervisor:
         if given is None:
             return
         if own:
-            self.watch.say(f"{self.plan.run}: it has snapshots of its own and goes on from there, not from {given}")
+            self.watch.say(f"{self.plan.run}: it has snapshots of its own and resumes from those, not from {given}")
             return
         iteration = adopt_snapshot(Path(given), self.paths, self.plan.identity)
         self.watch.say(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
@@ -129,10 +137,12 @@ class _Supervisor:
         try:
             self.log = log.path
             where = "from the start" if resume_from is None else f"from iteration {resume_from}"
-            self.watch.say(f"{self.plan.run}: training {where}, log {self.log}")
+            self.watch.inform(f"{self.plan.run}: training {where}, log {self.log}")
             task = WorkerTask(os.getpid(), self.plan, log.session, seed, resume_from, changed, self.deadline)
             with self._start(task, lock, log) as child:
                 log.child = child.pid
+                threads = "" if self.plan.threads is None else f", BLAS threads {self.plan.threads}"
+                self.watch.detail(f"{self.plan.run}: process {child.pid}, seed {seed}{threads}")
                 try:
                     self._monitor(child, log)
                 finally:
@@ -228,7 +238,15 @@ class _Supervisor:
         self.watch.update(tail)
         if (weights := tail.event(WeightsEvent)) and self._is_news(weights):
             for sentence in describe_weights(weights):
-                self.watch.say(f"{self.plan.run}: {sentence}")
+                self.watch.inform(f"{self.plan.run}: {sentence}")
+        if (snapshot := tail.event(SnapshotEvent)) and snapshot.iteration != self.last_snapshot:
+            self.last_snapshot = snapshot.iteration
+            self.watch.detail(f"{self.plan.run}: snapshot at iteration {snapshot.iteration}")
+        if tail.tested_at not in (None, self.last_test) and tail.iteration != tail.tested_at:
+            self.last_test = tail.tested_at
+            figures = {"accuracy": tail.accuracy, "loss": tail.test_loss}
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
+            self.watch.detail(f"{self.plan.run}: tested at iteration {tail.tested_at}: {shown}")
         if (resume := tail.event(ResumeEvent)) and self._is_news(resume) and resume.not_restored:
             self.watch.say(f"{self.plan.run}: not restored: {', '.join(resume.not_restored)}")
 

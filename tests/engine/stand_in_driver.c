@@ -29,7 +29,7 @@ int cuDevicePrimaryCtxRetain(void** made, int device) { (void)device; *made = &c
 int cuCtxSetCurrent(void* made) { return made != &context; }
 int cuMemGetInfo_v2(size_t* free, size_t* total) { *free = free_bytes(); *total = 80 * gib; return 0; }
 
-int nvmlInit_v2(void) { return 0; }
+int nvmlInitWithFlags(unsigned int flags) { (void)flags; return 0; }
 int nvmlDeviceGetHandleByPciBusId_v2(const char* name, void** device) {
   unsigned int bus;
   if (sscanf(name, "0000:%x:00.0", &bus) != 1 || bus > 1) return 6;

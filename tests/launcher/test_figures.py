@@ -13,7 +13,7 @@ import pytest
 
 from caffebench.common.glog import glog_line
 from caffebench.launcher.show.logtail import LogTail
-from caffebench.launcher.show.progress import Row
+from caffebench.launcher.show.row import Row
 
 SLOW_TEST = 20_000
 """Batches in a test that outlasts several looks at the log."""

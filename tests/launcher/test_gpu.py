@@ -143,7 +143,7 @@ def test_the_live_table_shows_it(driver):
 from rich.console import Console
 from caffebench.launcher.gpu.load import GpuLoad
 from caffebench.launcher.show.progress import Board
-Console(width=100).print(Board({"bs64": 100}, GpuLoad((0,)))._table())
+Console(width=100).print(Board({"bs64": 100}, GpuLoad((0,))).table(100))
 """
     assert with_driver(driver, program).rstrip().endswith("GPU 0 87 %, 76.0 of 80.0 GiB")
 

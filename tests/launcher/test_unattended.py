@@ -17,7 +17,7 @@ from caffebench.launcher.plan.planning import parse_duration
 from caffebench.launcher.run.divergence import Divergence, chance_loss
 from caffebench.launcher.run.failures import explain
 from caffebench.launcher.show.logtail import LogTail
-from caffebench.launcher.show.progress import Row, duration
+from caffebench.launcher.show.row import Row, duration
 from caffebench.launcher.solver.solverfile import parse_solver
 from caffebench.launcher.state.paths import RunPaths
 
