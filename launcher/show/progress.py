@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ __all__ = ["Board", "Verbosity"]
 
 QUIET = 30.0
 """Seconds between two plain lines about one run."""
+REDRAW = 0.25
+"""Seconds between two drawings of the table."""
 
 
 class Verbosity(IntEnum):
@@ -50,6 +53,7 @@ class Board:
         self.live: Any = None
         self._lock = threading.Lock()
         self._last_line: dict[str, float] = {}
+        self._drawn = 0.0
 
     def __enter__(self) -> Board:
         """Start the live table, on a terminal."""
@@ -58,7 +62,8 @@ class Board:
             from rich.live import Live
 
             console = Console(stderr=True)
-            self.live = Live(console=console, get_renderable=lambda: self.table(console.width), refresh_per_second=4)
+            # Not rich's own thread: it draws beside what other threads print, and then leaves a table behind.
+            self.live = Live(console=console, get_renderable=lambda: self.table(console.width), auto_refresh=False)
             self.live.start()
         return self
 
@@ -92,6 +97,7 @@ class Board:
         now = time.monotonic()
         row = self.rows[run]
         row.update(tail, now)
+        self._draw(now)
         if self.live is None and row.loss is not None and now - self._last_line.setdefault(run, now) > QUIET:
             self._last_line[run] = now
             self.say(", ".join(filter(None, [row.line(), self.load.line()])), Verbosity.NORMAL)
@@ -100,12 +106,21 @@ class Board:
         """Show how a run ended."""
         row = self.rows[outcome.run]
         row.state, row.iteration = outcome.status, outcome.iteration
+        self._draw()
         text = f"{outcome.run}: {outcome.status.replace('_', ' ')} at iteration {outcome.iteration}"
         text = ", ".join(filter(None, [text, outcome.score, outcome.reason]))
         if outcome.status == "refused":
             text = f"{outcome.run}: {outcome.reason}"
         level = Verbosity.NORMAL if outcome.status == "done" else Verbosity.QUIET
         self.say(text, level, failed=outcome.status in FAILED)
+
+    def _draw(self, now: float | None = None) -> None:
+        """Draw the table anew, on a terminal; at the time ``now`` only if that was not done just before."""
+        with self._lock:
+            if self.live is not None and (now is None or now - self._drawn > REDRAW):
+                self._drawn = time.monotonic()
+                with suppress(OSError):  # the terminal is gone
+                    self.live.refresh()
 
     def table(self, width: int) -> Table:
         """The runs as they are now, for a terminal of so many columns."""
