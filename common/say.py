@@ -9,7 +9,7 @@ import sys
 
 from caffebench.common.printable import printable
 
-__all__ = ["detail", "is_quiet", "say", "set_verbosity"]
+__all__ = ["detail", "is_quiet", "is_verbose", "say", "set_verbosity"]
 
 _verbosity = 0
 
@@ -23,6 +23,11 @@ def set_verbosity(level: int) -> None:
 def is_quiet() -> bool:
     """Whether nothing but results and errors is to be shown, no progress either."""
     return _verbosity < 0
+
+
+def is_verbose() -> bool:
+    """Whether what is done on the way is to be shown too."""
+    return _verbosity > 0
 
 
 def say(line: str) -> None:

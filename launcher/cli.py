@@ -103,8 +103,6 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     help="Train here, or submit one array job to Slurm.",
 )
 @click.option("--slurm", metavar="KEY=VALUE", multiple=True, help="Option for sbatch, such as partition=gpu.")
-@click.option("-q", "--quiet", is_flag=True, help="Show only what went wrong.")
-@click.option("-v", "--verbose", is_flag=True, help="Show tests, snapshots, seeds and processes too.")
 @into(RunOptions)
 def main(options: RunOptions) -> ExitCode:
     """Train solver prototxt files, generated or any other, on real Caffe.

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import click
 
 from caffebench.common.errors import ExitCode, InputError
+from caffebench.common.say import say
 from caffebench.launcher.estimate.dry_run import dry_run
 from caffebench.launcher.gpu.load import GpuLoad
 from caffebench.launcher.plan.options import RunOptions
 from caffebench.launcher.plan.outcome import exit_code
 from caffebench.launcher.plan.planning import make_plans
 from caffebench.launcher.run.scheduler import run_all
-from caffebench.launcher.show.progress import Board, Verbosity
+from caffebench.launcher.show.progress import Board, Level
 
 __all__ = ["run_here"]
 
@@ -23,20 +21,16 @@ def run_here(options: RunOptions) -> ExitCode:
     """Train the runs, several at a time; with ``dry_run`` print what they would take. Raises ``InputError``."""
     if options.slurm:
         raise InputError(f"--slurm {options.slurm[0]} needs --executor slurm")
-    if options.quiet and options.verbose:
-        raise InputError("--quiet and --verbose exclude each other: give one of them")
     batch = make_plans(options)
     if options.dry_run:
-        say: Callable[[str], None] = (lambda _text: None) if options.quiet else partial(click.echo, err=True)
         for note in batch.notes:
             say(note)
         table, code = dry_run(batch, say)
         click.echo(table)
         return ExitCode(code)
     runs = {plan.run: plan.max_iter for plan in batch.plans}
-    verbosity = Verbosity(Verbosity.NORMAL - options.quiet + options.verbose)
-    with Board(runs, GpuLoad(batch.gpus), verbosity) as board:
+    with Board(runs, GpuLoad(batch.gpus)) as board:
         for note in batch.notes:
-            board.say(note, Verbosity.NORMAL)
+            board.say(note, Level.NORMAL)
         outcomes = run_all(batch, board)
     return exit_code(outcomes)

@@ -46,5 +46,3 @@ class RunOptions:
     """A name of ``many.executor.EXECUTORS``."""
     slurm: tuple[str, ...] = ()
     """Options for sbatch, ``key=value`` each."""
-    quiet: bool = False
-    verbose: bool = False

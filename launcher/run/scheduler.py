@@ -16,7 +16,7 @@ from caffebench.launcher.run.resources import Share, share_out
 from caffebench.launcher.run.stopping import LauncherStop, SignalMailbox
 from caffebench.launcher.run.supervisor import Watch, run_one
 from caffebench.launcher.show.logtail import LogTail
-from caffebench.launcher.show.progress import Board, Verbosity
+from caffebench.launcher.show.progress import Board, Level
 
 __all__ = ["run_all"]
 
@@ -79,7 +79,7 @@ def _watch(board: Board, run: str) -> Watch:
 
     return Watch(
         say=board.say,
-        inform=partial(board.say, level=Verbosity.NORMAL),
-        detail=partial(board.say, level=Verbosity.VERBOSE),
+        inform=partial(board.say, level=Level.NORMAL),
+        detail=partial(board.say, level=Level.DETAIL),
         update=update,
     )

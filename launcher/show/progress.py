@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from caffebench.common.printable import printable
+from caffebench.common.say import is_quiet, is_verbose
 from caffebench.launcher.gpu.load import GpuLoad
 from caffebench.launcher.plan.outcome import Outcome
 from caffebench.launcher.show.logtail import LogTail
@@ -21,7 +22,7 @@ from caffebench.launcher.show.table import FAILED, live_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Board", "Verbosity"]
+__all__ = ["Board", "Level"]
 
 QUIET = 30.0
 """Seconds between two plain lines about one run."""
@@ -29,26 +30,23 @@ REDRAW = 0.25
 """Seconds between two drawings of the table."""
 
 
-class Verbosity(IntEnum):
-    """How much is shown, and how much a message matters."""
+class Level(IntEnum):
+    """How much a message matters."""
 
-    QUIET = 0
-    """What went wrong, and what the user must know."""
+    URGENT = 0
+    """What went wrong, and what the user must know: shown with ``-q`` too."""
     NORMAL = 1
     """What happens."""
-    VERBOSE = 2
-    """Details: processes, seeds, tests, snapshots."""
+    DETAIL = 2
+    """Tests, snapshots, seeds and processes: shown with ``-v``."""
 
 
 class Board:
     """All runs of one command. Use it as a context manager; its methods may be called from any thread."""
 
-    def __init__(
-        self, runs: Mapping[str, int], load: GpuLoad | None = None, verbosity: Verbosity = Verbosity.NORMAL
-    ) -> None:
+    def __init__(self, runs: Mapping[str, int], load: GpuLoad | None = None) -> None:
         """``runs`` maps the name of each run to its last iteration; ``load`` measures how busy their GPUs are."""
         self.load = load or GpuLoad(())
-        self.verbosity = verbosity
         self.rows = {run: Row(run, max_iter) for run, max_iter in runs.items()}
         self.live: Any = None
         self._lock = threading.Lock()
@@ -57,7 +55,7 @@ class Board:
 
     def __enter__(self) -> Board:
         """Start the live table, on a terminal."""
-        if sys.stderr.isatty() and self.verbosity > Verbosity.QUIET:
+        if sys.stderr.isatty() and not is_quiet():
             from rich.console import Console
             from rich.live import Live
 
@@ -72,12 +70,12 @@ class Board:
         if self.live is not None:
             self.live.stop()
 
-    def say(self, text: str, level: Verbosity = Verbosity.QUIET, *, failed: bool = False) -> None:
+    def say(self, text: str, level: Level = Level.URGENT, *, failed: bool = False) -> None:
         """Print a message, once, if that much is to be shown; runs continue where nobody can read it any more.
 
         Messages quote files, logs and names, which must not reach the terminal as commands to it.
         """
-        if level > self.verbosity:
+        if (level >= Level.NORMAL and is_quiet()) or (level == Level.DETAIL and not is_verbose()):
             return
         text = printable(text)
         with self._lock:
@@ -100,7 +98,7 @@ class Board:
         self._draw(now)
         if self.live is None and row.loss is not None and now - self._last_line.setdefault(run, now) > QUIET:
             self._last_line[run] = now
-            self.say(", ".join(filter(None, [row.line(), self.load.line()])), Verbosity.NORMAL)
+            self.say(", ".join(filter(None, [row.line(), self.load.line()])), Level.NORMAL)
 
     def end(self, outcome: Outcome) -> None:
         """Show how a run ended."""
@@ -111,7 +109,7 @@ class Board:
         text = ", ".join(filter(None, [text, outcome.score, outcome.reason]))
         if outcome.status == "refused":
             text = f"{outcome.run}: {outcome.reason}"
-        level = Verbosity.NORMAL if outcome.status == "done" else Verbosity.QUIET
+        level = Level.NORMAL if outcome.status == "done" else Level.URGENT
         self.say(text, level, failed=outcome.status in FAILED)
 
     def _draw(self, now: float | None = None) -> None:

@@ -94,7 +94,7 @@ class Bench:
         path.write_text(SOLVER.format(**{**DEFAULTS, **values}) + extra)
         return Path(path.name)
 
-    def run(self, *arguments: object, code: int = 0, timeout: float = 120) -> str:
+    def run(self, *arguments: object, code: int = 0, timeout: float = 600) -> str:
         """Run ``run-caffe`` to its end; its standard error."""
         child = self.start(*arguments)
         _, error = child.communicate(timeout=timeout)
@@ -122,11 +122,11 @@ class Bench:
         path = self.folder / "logs" / f"{run}.{session:03}.log"
         return path.read_text() if path.is_file() else ""
 
-    def wait_for(self, pattern: str, session: int = 1, run: str = "small", timeout: float = 60) -> re.Match[str]:
+    def wait_for(self, pattern: str, session: int = 1, run: str = "small", timeout: float = 300) -> re.Match[str]:
         """Wait until the log has a match for ``pattern``."""
         return self.wait_for_file(f"logs/{run}.{session:03}.log", pattern, timeout)
 
-    def wait_for_file(self, name: str, pattern: str, timeout: float = 60) -> re.Match[str]:
+    def wait_for_file(self, name: str, pattern: str, timeout: float = 300) -> re.Match[str]:
         """Wait until a file has a match for ``pattern``."""
         end, path, text = time.monotonic() + timeout, self.folder / name, ""
         while time.monotonic() < end and self.children[-1].poll() is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,12 @@ def test_no_max_iter(bench: Any) -> None:
     assert "done at iteration 5" in bench.run(solver, "--max-iter", 5)
 
 
+def cpu_seconds_of_children() -> float:
+    """Of those that have ended: what a command took, however busy the machine is."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -225,15 +231,15 @@ def test_no_max_iter(bench: Any) -> None:
     ],
 )
 def test_a_header_that_asks_for_the_impossible(bench: Any, line: str, message: str) -> None:
-    """Whatever a stranger's header holds: refused within a second or so, with file and line."""
+    """Whatever a stranger's header holds: refused within a second or so of computing, with file and line."""
     path = bench.folder / bench.solver()
     text = path.read_text().replace("# caffebench: init: none\n", "")
     path.write_text(f"\n# caffebench: {line}\n{text}")
-    begun = time.monotonic()
+    begun = cpu_seconds_of_children()
     said = refusal(bench, "small.prototxt")
     assert message in said
     assert re.search(r"small\.prototxt:[1-5]: ", said), said
-    assert time.monotonic() - begun < 5
+    assert cpu_seconds_of_children() - begun < 5
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "large", "binary", "deep"])

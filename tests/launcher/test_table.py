@@ -128,6 +128,5 @@ def test_how_much_is_shown(bench: Any) -> None:
     usual = bench.run(bench.solver("third", max_iter=100))
     assert "process" not in usual
     assert "third: done at iteration 100" in usual
-    bench.run("first.prototxt", "-q", "-v", code=2)
     (bench.folder / "data").unlink()
     assert "train_lmdb" in bench.run("first.prototxt", "--max-iter", 200, "-q", code=2)
