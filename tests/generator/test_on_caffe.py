@@ -155,11 +155,3 @@ def test_rrelu_has_random_slopes_in_training_and_their_mean_in_test(digits_root:
     assert first != second
     assert test == pytest.approx([(0.125 + 0.333) / 2] * 3, abs=1e-5)
     assert found["error"] < 1e-5  # type: ignore[operator]
-
-
-def test_no_layer_works_in_place(tmp_path: Path) -> None:
-    from caffebench.generator.meaning import load_prototxt
-
-    for name in make("digits", tmp_path):
-        for layer in load_prototxt(tmp_path / name).layers:
-            assert not set(layer.message.top) & set(layer.message.bottom), (name, layer.name)
