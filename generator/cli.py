@@ -14,7 +14,8 @@ from caffebench.common.say import detail, say
 from caffebench.common.terminal import wrapped
 
 if TYPE_CHECKING:
-    from caffebench.generator.schema import Profile, Settings, Sweep
+    from caffebench.generator.variants.schema import Profile, Sweep
+from caffebench.generator.variants.settings import Settings
 
 __all__ = ["main"]
 
@@ -115,12 +116,12 @@ def main(
         return _each([Path(one) for one in sweep], out if deploy_files else None, sum_up)
     if lint_files or compare_files:
         return _look_at([Path(one) for one in sweep], lint_files, compare_files, as_what)
-    from caffebench.generator import catalog
     from caffebench.generator.generate import generate
+    from caffebench.generator.variants import catalog
 
     data = catalog.load_profile(profile or "imagenet128")
     if show_list and not sweep:
-        from caffebench.generator.listing import listing
+        from caffebench.generator.variants.listing import listing
 
         click.echo(listing(data))
         return 0

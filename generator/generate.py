@@ -9,11 +9,12 @@ from pathlib import Path
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.files import write_whole
 from caffebench.common.header import read_header
-from caffebench.generator.architectures import recipe_on
 from caffebench.generator.nets.inplace import put_in_place
 from caffebench.generator.render import parse_back, render
-from caffebench.generator.schema import Profile, Settings, Sweep
-from caffebench.generator.variants import Resolved, facts, resolve
+from caffebench.generator.variants.architectures import recipe_on
+from caffebench.generator.variants.resolve import Resolved, facts, resolve
+from caffebench.generator.variants.schema import Profile, Sweep
+from caffebench.generator.variants.settings import Settings
 
 __all__ = ["generate", "outdated", "write"]
 

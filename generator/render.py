@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.header import format_header, read_header
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.variants import Resolved
+from caffebench.generator.variants.resolve import Resolved
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment

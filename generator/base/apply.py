@@ -30,7 +30,8 @@ from caffebench.generator.base.training import set_training
 from caffebench.generator.base.userfile import Base, nets_of
 from caffebench.generator.base.width import set_width
 from caffebench.generator.render import HEADER_SETTINGS, plain
-from caffebench.generator.schema import Profile, Settings, Sweep
+from caffebench.generator.variants.schema import Profile, Sweep
+from caffebench.generator.variants.settings import Settings
 
 __all__ = ["OnBase", "change_text", "generate_on_base"]
 

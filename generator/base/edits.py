@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.generator.expressions import evaluate
 from caffebench.generator.meaning import written
+from caffebench.generator.variants.expressions import evaluate
 
 __all__ = ["edit_layers", "edit_solver", "refuse_unused"]
 

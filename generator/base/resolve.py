@@ -8,9 +8,10 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.generator.base.userfile import Base, nets_of, picture_size
-from caffebench.generator.schema import Profile, Settings, Sweep, Variant
-from caffebench.generator.values import Values
-from caffebench.generator.variants import ending_with_a_test, facts, titles, variants_of
+from caffebench.generator.variants.resolve import ending_with_a_test, facts, titles, variants_of
+from caffebench.generator.variants.schema import Profile, Sweep
+from caffebench.generator.variants.settings import Settings, Variant
+from caffebench.generator.variants.values import Values
 
 __all__ = ["BaseVariant", "resolve_on_base"]
 

@@ -15,7 +15,7 @@ from caffebench.generator.meaning.reading import find_net
 from caffebench.generator.meaning.upgrade import upgrade_layers
 from caffebench.generator.nets.shapes import data_shape
 from caffebench.generator.nets.wiring import phases_of
-from caffebench.generator.schema import Settings
+from caffebench.generator.variants.settings import Settings
 
 __all__ = ["Base", "data_layers", "load_base", "nets_of"]
 

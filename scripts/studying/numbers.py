@@ -12,8 +12,8 @@ from scipy import stats
 
 from caffebench.analysis.runs.groups import Group, group_runs
 from caffebench.analysis.runs.model import Run
-from caffebench.generator.catalog import load_profile, load_sweep
-from caffebench.generator.variants import resolve
+from caffebench.generator.variants.catalog import load_profile, load_sweep
+from caffebench.generator.variants.resolve import resolve
 
 __all__ = ["LEVEL", "Arm", "Difference", "Published", "arms_of", "difference", "order", "versus"]
 

@@ -19,8 +19,9 @@ import numpy as np
 from caffebench.common.errors import InputError
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base import generate_on_base, load_base
-from caffebench.generator.catalog import load_sweep, sweep_names
-from caffebench.generator.schema import Settings, Sweep
+from caffebench.generator.variants.catalog import load_sweep, sweep_names
+from caffebench.generator.variants.schema import Sweep
+from caffebench.generator.variants.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from architectures import ARCHITECTURES, PICTURES

@@ -16,12 +16,13 @@ from caffebench.common.header import read_header
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base import generate_on_base, load_base
 from caffebench.generator.base.apply import OnBase
-from caffebench.generator.catalog import load_profile, load_sweep, parse_settings, sweep_names
 from caffebench.generator.cli import main
 from caffebench.generator.compare import compare
 from caffebench.generator.generate import generate
 from caffebench.generator.meaning import load_prototxt
-from caffebench.generator.schema import Settings, Sweep
+from caffebench.generator.variants.catalog import load_profile, load_sweep, parse_settings, sweep_names
+from caffebench.generator.variants.schema import Sweep
+from caffebench.generator.variants.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from architectures import ARCHITECTURES

@@ -14,7 +14,7 @@ from google.protobuf import text_format
 
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base import generate_on_base, load_base
-from caffebench.generator.schema import Sweep
+from caffebench.generator.variants.schema import Sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
 from base_matrix import make_base, make_pictures, two_steps

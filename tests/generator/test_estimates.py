@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from caffebench.engine.speed import images_per_second
-from caffebench.generator.catalog import load_profile, load_sweep
 from caffebench.generator.estimates import estimates, estimates_table
 from caffebench.generator.generate import generate
+from caffebench.generator.variants.catalog import load_profile, load_sweep
 
 
 def made(sweep: str, only: str | None = None, profile: str = "digits") -> dict[str, str]:

@@ -13,9 +13,9 @@ from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.base import generate_on_base, load_base
-from caffebench.generator.catalog import load_profile
 from caffebench.generator.generate import generate
-from caffebench.generator.schema import Sweep
+from caffebench.generator.variants.catalog import load_profile
+from caffebench.generator.variants.schema import Sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
 from architectures import ARCHITECTURES

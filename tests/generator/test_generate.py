@@ -13,10 +13,10 @@ from google.protobuf import text_format
 
 from caffebench.common.header import read_header
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
 from caffebench.generator.cli import main
 from caffebench.generator.generate import generate
-from caffebench.generator.variants import ending_with_a_test
+from caffebench.generator.variants.catalog import load_profile, load_sweep, profile_names, sweep_names
+from caffebench.generator.variants.resolve import ending_with_a_test
 
 ROOT = Path(__file__).parent.parent.parent
 PROFILES = profile_names()

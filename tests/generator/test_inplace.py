@@ -13,12 +13,12 @@ import pytest
 from google.protobuf import text_format
 
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator import catalog
 from caffebench.generator.meaning import in_place
 from caffebench.generator.nets.inplace import put_in_place
 from caffebench.generator.render import render
-from caffebench.generator.schema import Settings
-from caffebench.generator.variants import resolve
+from caffebench.generator.variants import catalog
+from caffebench.generator.variants.resolve import resolve
+from caffebench.generator.variants.settings import Settings
 from caffebench.launcher.plan.gpu_memory import training_bytes
 
 SWEEPS = ("activations", "bn_order", "bn_activations", "bn_dropout", "pooling", "mobilenet_cifar10")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from caffebench.generator import catalog
 from caffebench.generator.generate import generate, write
 from caffebench.generator.lint import lint
 from caffebench.generator.meaning import load_prototxt
+from caffebench.generator.variants import catalog
 
 
 @pytest.mark.parametrize("name", catalog.profile_names())

@@ -12,7 +12,6 @@ import pytest
 from google.protobuf import text_format
 
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.catalog import load_profile, load_sweep
 from caffebench.generator.cli import main
 from caffebench.generator.compare import compare
 from caffebench.generator.generate import generate
@@ -20,6 +19,7 @@ from caffebench.generator.meaning import load_prototxt
 from caffebench.generator.nets.deploy import deployed_layers
 from caffebench.generator.nets.shapes import infer
 from caffebench.generator.nets.summary import count, summary
+from caffebench.generator.variants.catalog import load_profile, load_sweep
 
 sys.path.insert(0, str(Path(__file__).parent))
 from architectures import ARCHITECTURES

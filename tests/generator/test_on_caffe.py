@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from caffebench.generator import catalog
 from caffebench.generator.generate import generate, write
+from caffebench.generator.variants import catalog
 
 AT_ONCE = 40  # files in one child process: a C++ CHECK ends the process, and the report should be near the file
 

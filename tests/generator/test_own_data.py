@@ -14,9 +14,9 @@ from google.protobuf import text_format
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
 from caffebench.engine.locate import caffe_pb2
-from caffebench.generator.architectures import architecture_names
-from caffebench.generator.catalog import load_profile, load_sweep
 from caffebench.generator.generate import generate, write
+from caffebench.generator.variants.architectures import architecture_names
+from caffebench.generator.variants.catalog import load_profile, load_sweep
 
 LITTLE = "profile: mine\ntrain_size: 900\ntest_size: 100\nclasses: 3\n"
 

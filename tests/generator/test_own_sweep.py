@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.catalog import load_profile, load_sweep, parse_settings
 from caffebench.generator.cli import main
-from caffebench.generator.expressions import evaluate, fill, show
 from caffebench.generator.generate import generate
-from caffebench.generator.schema import Settings, Sweep
+from caffebench.generator.variants.catalog import load_profile, load_sweep, parse_settings
+from caffebench.generator.variants.expressions import evaluate, fill, show
+from caffebench.generator.variants.schema import Sweep
+from caffebench.generator.variants.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from architectures import ARCHITECTURES

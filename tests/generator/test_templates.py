@@ -14,10 +14,10 @@ import pytest
 
 from caffebench.common.errors import InputError
 from caffebench.generator import render as rendering
-from caffebench.generator.catalog import load_profile, load_sweep
 from caffebench.generator.generate import generate
 from caffebench.generator.meaning import load_prototxt
-from caffebench.generator.schema import Sweep
+from caffebench.generator.variants.catalog import load_profile, load_sweep
+from caffebench.generator.variants.schema import Sweep
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "templates.md").read_text()

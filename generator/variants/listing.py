@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from caffebench.common.terminal import wrapped
-from caffebench.generator.catalog import load_profile, load_sweep, profile_names, sweep_names
-from caffebench.generator.schema import Profile
-from caffebench.generator.variants import resolve
+from caffebench.generator.variants.catalog import load_profile, load_sweep, profile_names, sweep_names
+from caffebench.generator.variants.resolve import resolve
+from caffebench.generator.variants.schema import Profile
 
 __all__ = ["listing"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from caffebench.common.errors import InputError
-from caffebench.generator.expressions import evaluate, show
-from caffebench.generator.schema import Settings
+from caffebench.generator.variants.expressions import evaluate, show
+from caffebench.generator.variants.settings import Settings
 
 __all__ = ["Values"]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import read_yaml
-from caffebench.generator.expressions import evaluate
-from caffebench.generator.schema import Architecture, Profile, Settings, Template
+from caffebench.generator.variants.expressions import evaluate
+from caffebench.generator.variants.schema import Architecture, Profile, Template
+from caffebench.generator.variants.settings import Settings
 
 __all__ = ["ENDING", "architecture_names", "implied_settings", "recipe_on", "size_on"]
 

@@ -20,10 +20,11 @@ from pydantic import ValidationError
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain
-from caffebench.generator.architectures import ENDING, architecture_names, implied_settings, recipe_on, size_on
-from caffebench.generator.expressions import evaluate, fill
-from caffebench.generator.schema import DEFAULTS, Profile, Settings, Sweep, Variant
-from caffebench.generator.values import Values
+from caffebench.generator.variants.architectures import ENDING, architecture_names, implied_settings, recipe_on, size_on
+from caffebench.generator.variants.expressions import evaluate, fill
+from caffebench.generator.variants.schema import Profile, Sweep
+from caffebench.generator.variants.settings import DEFAULTS, Settings, Variant
+from caffebench.generator.variants.values import Values
 
 __all__ = ["Resolved", "ending_with_a_test", "facts", "resolve", "titles", "variants_of"]
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain, parse_plain, read_yaml
-from caffebench.generator.schema import Profile, Settings, Sweep
+from caffebench.generator.variants.schema import Profile, Sweep
+from caffebench.generator.variants.settings import Settings
 
 __all__ = ["base_of", "load_profile", "load_sweep", "parse_settings", "profile_names", "sweep_names"]
 

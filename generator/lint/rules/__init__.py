@@ -1,0 +1,16 @@
+"""The rules, one module a subject. Importing this package enters them in the registry."""
+
+from caffebench.generator.lint.rules import (
+    batchnorm,
+    build,
+    code,
+    data,
+    layer,
+    learning,
+    name,
+    net,
+    solver,
+    startup,
+)
+
+__all__ = ["batchnorm", "build", "code", "data", "layer", "learning", "name", "net", "solver", "startup"]

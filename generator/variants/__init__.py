@@ -1,0 +1,1 @@
+"""From a sweep and a profile, both YAML, to variants: every setting of every file to be written."""
