@@ -34,19 +34,23 @@ def images_of(path: Path) -> int:
 
 def full_scale_words(study: Study) -> Iterator[str]:
     """The part of the page; nothing where no speed was measured."""
-    rate = full_scale(study)
-    if rate is None:
+    measured = full_scale(study)
+    if measured is None:
         return
+    seconds, load = measured
     files = sorted(ROOT.glob("prototxt/*.prototxt"))
     own = [path for path in files if f"# caffebench: sweep: {study.sweep}\n" in path.read_text("utf-8")]
     images = sum(images_of(path) for path in own)
+    rate = images_of(ROOT / "prototxt" / f"{study.full_scale}.prototxt") / seconds
     hours = images / rate / 3600
     yield "## At full scale"
     yield ""
     yield (
         f"On ImageNet at 128 pixels the sweep's {len(own)} files train on {images / 1e6:,.0f} million images. "
-        f"`run-caffe --dry-run` measured {rate:.3g} images a second here with `{study.full_scale}`: "
-        f"one seed of all would take {hours:,.0f} hours ({hours / 24 / 365:.1f} years), were all as fast as that one. "
-        "No card was measured."
+        f"`run-caffe --dry-run` on `{study.full_scale}` came to {rate:.2g} images a second on this machine, tests "
+        f"included, "
+        f"at a load average of {load:.0f}: one seed of all files would take {hours:,.0f} hours, were all as fast as "
+        f"that "
+        "one; where the machine did other work, that is an upper bound. No card was measured."
     )
     yield ""

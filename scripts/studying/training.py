@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from studying.declared import LOGS, WORK, Study
@@ -52,19 +52,30 @@ def train(study: Study, jobs: int) -> bool:
         code = subprocess.run(words, cwd=WORK).returncode
         if code and not (command[0] == "run-caffe" and code == 1):
             return False
-    for _, folder in parts(study):
-        keep_logs(WORK / "logs" / folder, LOGS / folder)
-    return True
+    finished = [keep_logs(WORK / "logs" / folder, LOGS / folder) for _, folder in parts(study)]
+    wanted = study.seeds * len(list((WORK / "prototxt" / study.name).glob("*.prototxt")))
+    return min(finished) >= wanted
 
 
-def keep_logs(whole: Path, kept: Path) -> None:
-    """Copy the logs of a folder that say how their run ended, without Caffe's building of nets, compressed."""
+def keep_logs(whole: Path, kept: Path) -> int:
+    """Copy the logs of a folder, without Caffe's building of nets and compressed; returns how many runs came to an end.
+
+    A run that goes on is not copied.
+    """
     kept.mkdir(parents=True, exist_ok=True)
-    for path in sorted(whole.glob("*.log")):
-        text = path.read_bytes()
-        if b"caffebench: end" in text:
+    ended = 0
+    for newest in sorted(whole.glob("*.log")):
+        run, _, _ = newest.name.rsplit(".", 2)
+        sessions = sorted(whole.glob(f"{run}.*.log"))
+        text = newest.read_bytes()
+        end = re.findall(rb'caffebench: end \{"status": "(\w+)"', text)
+        if newest != sessions[-1] or not end or end[-1] == b"stopped":
+            continue
+        ended += 1
+        for path in sessions:
             # No time and no name in the file: equal logs give equal files.
-            (kept / f"{path.name}.gz").write_bytes(gzip.compress(thinned(text), 9, mtime=0))
+            (kept / f"{path.name}.gz").write_bytes(gzip.compress(thinned(path.read_bytes()), 9, mtime=0))
+    return ended
 
 
 def thinned(text: bytes) -> bytes:
@@ -85,19 +96,23 @@ def measure_full_scale(study: Study) -> None:
     run = [str(TOOLS / "run-caffe"), file, "--cpu", "--layers", study.layers, "--dry-run"]
     said = subprocess.run(run, cwd=WORK, check=True, capture_output=True, text=True).stdout
     (LOGS / study.name).mkdir(parents=True, exist_ok=True)
-    (LOGS / study.name / "full_scale.txt").write_text(said)
+    (LOGS / study.name / "full_scale.txt").write_text(f"load average: {os.getloadavg()[0]:.1f}\n{said}")
 
 
-def full_scale(study: Study) -> float | None:
-    """Images a second that were measured at full scale; None where it was not."""
+def full_scale(study: Study) -> tuple[float, float] | None:
+    """Seconds that its file would take at full scale, and the load of the machine that said so; None without."""
     path = LOGS / study.name / "full_scale.txt"
-    found = re.search(rf"^{re.escape(study.full_scale)} .*", path.read_text(), re.MULTILINE) if path.is_file() else None
-    return _images(found.group().split()) if found else None
-
-
-def _images(cells: Sequence[str]) -> float:
-    """Of a row of the dry run: its name, from TO to, epochs, images/s, ..."""
-    return float(cells[5].replace(",", ""))
+    if not path.is_file():
+        return None
+    text = path.read_text("utf-8")
+    time = re.search(r"^in all (.*?) one after another", text, re.MULTILINE)
+    load = re.search(r"^load average: (\S+)", text)
+    if time is None or load is None:
+        return None
+    units = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (d|h|min|s)\b", time[1])), float(
+        load[1]
+    )
 
 
 def note_machine() -> None:
