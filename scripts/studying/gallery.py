@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from studying.declared import Study
 from studying.numbers import Arm, Difference
-from studying.page import base_of, differences, interval, machine, short, signed
+from studying.page import clear_pairs, interval, machine, short, signed
 
 __all__ = ["BEGIN", "END", "index", "strongest"]
 
@@ -58,19 +58,9 @@ def recipes() -> list[str]:
     ]
 
 
-def compared(results: Results) -> list[tuple[Study, Arm, Arm, Difference]]:
-    """Every difference that has a published one beside it."""
-    return [
-        (study, arm, base_of(arms), one)
-        for study, arms in results
-        for arm, one in differences(arms)
-        if one.published is not None
-    ]
-
-
 def strongest(results: Results, verdict: str) -> tuple[Study, Arm, Arm, Difference] | None:
-    """The one of a verdict whose interval is, in its own widths, farthest from 0."""
-    some = [row for row in compared(results) if row[3].verdict == verdict]
+    """Of all studies' pairs of a verdict the one whose interval is, in its own half widths, farthest from 0."""
+    some = [(study, *clear_pairs(arms, verdict)[0]) for study, arms in results if clear_pairs(arms, verdict)]
     return max(some, key=lambda row: row[3].strength, default=None)
 
 
@@ -82,10 +72,10 @@ def best(results: Results, where: str = "") -> list[str]:
         if row is None:
             lines.append(f"- {title}: none that is clear.")
             continue
-        study, arm, base, one = row
+        study, one, other, found = row
         lines.append(
-            f"- {title}: [{study.title}]({where}{study.name}.md), {arm.label} minus {base.label}: "
-            f"{interval(one)} points of accuracy here, {signed(one.published or 0.0)} published."
+            f"- {title}: [{study.title}]({where}{study.name}.md), {one.label} minus {other.label}: "
+            f"{interval(found)} points of accuracy here, {signed(found.published or 0.0)} published."
         )
     return [*lines, ""]
 

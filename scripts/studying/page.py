@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 
 from caffebench.analysis import read_runs
+from caffebench.generator.catalog import load_profile, load_sweep
+from caffebench.generator.variants import resolve
 from studying.declared import LOGS, Claim, Study
 from studying.numbers import LEVEL, Arm, Difference, arms_of, difference, order, versus
 from studying.scale import full_scale_words
 from studying.training import commands, kept
 
-__all__ = ["EQUAL", "differences", "machine", "page", "read_arms", "short"]
+__all__ = ["EQUAL", "clear_pairs", "differences", "machine", "page", "read_arms", "short"]
 
 EQUAL = 0.01
 """Two variants are as good as each other where the whole interval of their difference is within so much."""
@@ -25,9 +30,20 @@ def read_arms(study: Study) -> list[Arm]:
     return [arm for arm in arms if len(arm.group.runs) >= study.seeds]
 
 
+def untrained(study: Study, arms: Sequence[Arm]) -> list[str]:
+    """Labels of the sweep's variants that the study is to train, of which not all seeds are there."""
+    sweep = load_sweep(study.sweep)
+    chosen = [one for one in resolve(sweep, load_profile(study.profile)) if fnmatchcase(one.name, study.only)]
+    return [one.label for one in chosen if one.name not in {arm.name for arm in arms}]
+
+
 def base_of(arms: Sequence[Arm]) -> Arm:
     """The default variant, which the others are compared with."""
     return next((arm for arm in arms if arm.default), arms[0])
+
+
+SHOWN = 5
+"""Pairs that are listed."""
 
 
 def differences(arms: Sequence[Arm]) -> list[tuple[Arm, Difference]]:
@@ -88,25 +104,48 @@ def order_words(arms: Sequence[Arm]) -> Iterator[str]:
     )
 
 
-def difference_words(arms: Sequence[Arm]) -> Iterator[str]:
-    """How many differences agree, how many do not, and which are inside the spread."""
-    found = [(arm, one) for arm, one in differences(arms) if one.published is not None]
-    if not found:
-        return
-    base = base_of(arms)
-    yield (
-        f"{len(found)} differences of accuracy from the default variant, {base.label}, can be compared with published "
-        "ones:"
+def pairs(arms: Sequence[Arm]) -> list[tuple[Arm, Arm, Difference]]:
+    """Every two variants with published figures, that with the higher one first, and how they differ here."""
+    known = sorted(
+        (arm for arm in arms if arm.published_accuracy is not None),
+        key=lambda arm: arm.published_accuracy or 0.0,
+        reverse=True,
     )
-    for verdict, words in (
-        ("agrees", "clear here, and in the published direction"),
-        ("disagrees", "clear here, and against the published direction"),
-        ("clear here, none published", "clear here, where the published figures are equal"),
-        ("inside the spread", "inside the spread of the seeds here, so that nothing can be said"),
-    ):
-        some = [arm for arm, one in found if one.verdict == verdict]
+    found = [(one, other, difference(one, other)) for one, other in itertools.combinations(known, 2)]
+    return [(one, other, some) for one, other, some in found if some is not None]
+
+
+def clear_pairs(arms: Sequence[Arm], verdict: str) -> list[tuple[Arm, Arm, Difference]]:
+    """Those of a verdict, the clearest first."""
+    some = [row for row in pairs(arms) if row[2].verdict == verdict]
+    return sorted(some, key=lambda row: row[2].strength, reverse=True)
+
+
+def difference_words(arms: Sequence[Arm]) -> Iterator[str]:
+    """How many differences agree, how many do not, and how many are inside the spread."""
+    every = pairs(arms)
+    if not every:
+        return
+    count = Counter(one.verdict for _, _, one in every)
+    yield (
+        f"Of the {len(every)} pairs of variants that have published figures, {count['agrees']} differ clearly here "
+        f"and in "
+        f"the published direction, {count['disagrees']} clearly and against it; {count['inside the spread']} are "
+        f"inside "
+        "the spread of the seeds, so that nothing can be said. Of intervals of 95 %, one in twenty may look clear "
+        "by chance."
+    )
+    for verdict, words in (("agrees", "The clearest that agree"), ("disagrees", "The clearest that disagree")):
+        some = clear_pairs(arms, verdict)[:SHOWN]
         if some:
-            yield f"- {len(some)} {words}: {named(some)}."
+            yield ""
+            yield f"{words}, in points of accuracy:"
+            yield ""
+        for one, other, found in some:
+            yield (
+                f"- {one.label} minus {other.label}: published {signed(found.published or 0.0)}, here "
+                f"{interval(found)}."
+            )
 
 
 def failure_words(arms: Sequence[Arm]) -> Iterator[str]:
@@ -147,15 +186,12 @@ def claim_words(claim: Claim, arms: Sequence[Arm]) -> str:
 
 def short(study: Study, arms: Sequence[Arm]) -> str:
     """One sentence for the gallery."""
-    compared = [one for _, one in differences(arms) if one.published is not None]
-    if compared:
-        count = {
-            word: sum(one.verdict == word for one in compared) for word in ("agrees", "disagrees", "inside the spread")
-        }
+    every = pairs(arms)
+    if every:
+        count = Counter(one.verdict for _, _, one in every)
         words = (
-            f"of {len(compared)} differences {count['agrees']} agree clearly with the published ones, "
-            f"{count['disagrees']} "
-            f"disagree clearly, {count['inside the spread']} are inside the spread"
+            f"of {len(every)} pairs of variants {count['agrees']} agree clearly with the published figures, "
+            f"{count['disagrees']} disagree clearly, {count['inside the spread']} are inside the spread"
         )
         found = order(arms)
         return words + (f"; rank correlation {found.rho:.2f}" if found else "")
@@ -243,13 +279,15 @@ def page(study: Study) -> str:
     ]
     if study.left_out:
         lines += [study.left_out, ""]
+    if missing := untrained(study, arms):
+        lines += [f"Not trained yet, and so not on this page: {', '.join(missing)}.", ""]
     lines += ["## What holds here", ""]
     said = [*order_words(arms)]
     if said:
         lines += [*said, ""]
     told = list(difference_words(arms))
     if told:
-        lines += [told[0], "", *told[1:], ""]
+        lines += [*told, ""]
     lines += [*(claim_words(claim, arms) for claim in study.claims), *([""] if study.claims else [])]
     failed = list(failure_words(arms))
     if failed:
