@@ -60,7 +60,7 @@ def train(study: Study, jobs: int) -> bool:
 def keep_logs(whole: Path, kept: Path) -> int:
     """Copy the logs of a folder, without Caffe's building of nets and compressed; returns how many runs came to an end.
 
-    A run that goes on is not copied.
+    A run that goes on, or is to go on, is not copied.
     """
     kept.mkdir(parents=True, exist_ok=True)
     ended = 0
@@ -69,7 +69,7 @@ def keep_logs(whole: Path, kept: Path) -> int:
         sessions = sorted(whole.glob(f"{run}.*.log"))
         text = newest.read_bytes()
         end = re.findall(rb'caffebench: end \{"status": "(\w+)"', text)
-        if newest != sessions[-1] or not end or end[-1] == b"stopped":
+        if newest != sessions[-1] or not end or end[-1] not in (b"done", b"not_converged"):
             continue
         ended += 1
         for path in sessions:
