@@ -206,7 +206,7 @@ _MANY = 16  # runs from which on processes are worth their start
 
 
 def _each(
-    sources: Sequence[RunFiles], train_size: int | None, workers: int, finish: Callable[[Run], Run] | None
+    sources: Sequence[RunFiles], train_size: int | None, workers: int, finish: Callable[[Run], Run] | None = None
 ) -> Iterator[list[Run] | str]:
     alone = partial(_alone, train_size=train_size, finish=finish)
     if workers == 1 or len(sources) < _MANY:
