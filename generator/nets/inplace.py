@@ -7,7 +7,7 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.meaning import WORK_IN_PLACE, in_place, spoils, spoils_itself
+from caffebench.generator.meaning.backward import WORK_IN_PLACE, in_place, spoils, spoils_itself
 from caffebench.generator.nets.wiring import Wiring
 
 __all__ = ["put_in_place"]

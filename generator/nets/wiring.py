@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from caffebench.generator.meaning import in_place, spoils
+from caffebench.generator.meaning.backward import in_place, spoils
 
 __all__ = ["LINEAR", "PHASES", "Wiring", "in_place", "phases_of", "retitled"]
 

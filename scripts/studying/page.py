@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from caffebench.analysis import read_runs
-from caffebench.generator.catalog import load_profile, load_sweep
-from caffebench.generator.variants import resolve
+from caffebench.generator.variants.catalog import load_profile, load_sweep
+from caffebench.generator.variants.resolve import resolve
 from studying.declared import LOGS, Claim, Study
 from studying.numbers import LEVEL, Arm, Difference, arms_of, difference, order, versus
 from studying.scale import full_scale_words

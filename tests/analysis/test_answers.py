@@ -33,7 +33,7 @@ FIRST, CHANGED = Path(__file__).parent / "answers/first.txt", Path(__file__).par
 PLACES = {
     "published": ROOT / "../shared/caffenet-benchmark/logs",
     "cases": ROOT / "../shared/cases/logs",
-    "own": ROOT / "logs",
+    "own": ROOT / "logs/studies/bn_dropout",
 }
 # The answers tell nothing of what runs are called and compared with.
 SUMMARY = [
@@ -45,7 +45,7 @@ DIGESTED = ("iteration", "value", "seconds", "epoch", "session", "lr")
 
 
 def inputs() -> Iterator[tuple[str, Path]]:
-    """Every published log, every case (a file, or a folder of files that belong together), and our own logs."""
+    """Every published log, every case (a file, or a folder of files that belong together), and logs of our own."""
     for path in sorted(PLACES["published"].rglob("*.log")):
         yield f"published/{path.relative_to(PLACES['published'])}", path
     for path in sorted(PLACES["cases"].iterdir()) if PLACES["cases"].is_dir() else ():

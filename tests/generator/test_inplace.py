@@ -19,7 +19,7 @@ from caffebench.generator.render import render
 from caffebench.generator.variants import catalog
 from caffebench.generator.variants.resolve import resolve
 from caffebench.generator.variants.settings import Settings
-from caffebench.launcher.plan.gpu_memory import training_bytes
+from caffebench.launcher.gpu.memory import training_bytes
 
 SWEEPS = ("activations", "bn_order", "bn_activations", "bn_dropout", "pooling", "mobilenet_cifar10")
 

@@ -44,7 +44,12 @@ SPOILED = {
     "more dropout": ("ghost_bn4_in32", "dropout_ratio: 0.2", "dropout_ratio: 0.5", "dropout-after-batchnorm"),
     "a name twice": ("googlenet", 'name: "norm2"', 'name: "norm1"', "duplicate-name"),
     "a top twice": ("googlenet", 'top: "norm2"', 'top: "norm1"', "duplicate-top"),
-    "a branch left out": ("googlenet", 'bottom: "inception_3a/5x5/relu"\n', "", "unread-top"),
+    "a branch left out": (
+        "googlenet",
+        'bottom: "inception_3a/5x5"\n    bottom: "inception_3a/pool_proj"\n',
+        'bottom: "inception_3a/pool_proj"\n',
+        "unread-top",
+    ),
     "a misspelt bottom": ("bs128", 'bottom: "pool5"', 'bottom: "poool5"', "missing-bottom"),
     "an old field": ("bs128", 'type: "SGD"', "solver_type: SGD", "deprecated"),
 }
