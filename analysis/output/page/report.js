@@ -269,7 +269,7 @@
       box.dataset.run = run.name;
       box.addEventListener("change", () => {
         const twice = last.place === place && Date.now() - last.time < 500;
-        last = { place, time: Date.now() };
+        last = { place: twice ? null : place, time: Date.now() };  // a third click begins anew
         if (twice) isolate(place); else state.off[box.checked ? "delete" : "add"](place);
         update();
       });
