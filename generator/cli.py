@@ -15,7 +15,7 @@ from caffebench.common.terminal import wrapped
 
 if TYPE_CHECKING:
     from caffebench.generator.variants.schema import Profile, Sweep
-from caffebench.generator.variants.settings import Settings
+    from caffebench.generator.variants.settings import Settings
 
 __all__ = ["main"]
 
