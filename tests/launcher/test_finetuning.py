@@ -68,7 +68,7 @@ def test_from_a_solver_state_of_plain_caffe(bench: Any) -> None:
     command = ("mine.prototxt", "--snapshot", "plain/small_iter_100.solverstate")
     assert "it was finished before" in bench.run(*command)
     (bench.folder / "logs/mine.001.log").unlink()
-    assert "mine: it has snapshots of its own and goes on from there" in bench.run(*command)
+    assert "mine: it has snapshots of its own and resumes from those" in bench.run(*command)
 
 
 def test_from_another_run_with_all_that_it_knew(bench: Any) -> None:
