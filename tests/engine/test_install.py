@@ -19,6 +19,7 @@ from caffebench.common.errors import CaffebenchError
 from caffebench.engine import build, recipe, system
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_folder, caffe_pb2, caffe_tool
+from caffebench.engine.probe import probe
 from caffebench.engine.recipe import Recipe
 
 HERE = Path(sys.executable).parent
@@ -209,6 +210,23 @@ def test_boost_of_another_python_is_refused(monkeypatch):
         CaffebenchError, match=r"this is Python 3\.99 and there is no Boost\.Python for it: there is one for 3\.\d+"
     ):
         system.require_boost_python()
+
+
+@pytest.mark.parametrize(
+    ("printed", "named"),
+    [
+        ("RuntimeError: module was compiled against NumPy C-API version 0x10", True),
+        ("A module that was compiled using NumPy 1.x cannot be run in NumPy 2.4.6", True),
+        ("a word of no error", False),
+    ],
+)
+def test_what_a_library_printed_is_the_error(tmp_path, monkeypatch, printed, named):
+    last = "initialization of _caffe raised unreported exception"
+    (tmp_path / "caffe.py").write_text(
+        f"import sys\nprint({printed!r}, file=sys.stderr)\nraise SystemError({last!r})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert probe().error == (printed if named else f"SystemError: {last}")
 
 
 @pytest.mark.caffe
