@@ -1,7 +1,8 @@
 """What Caffe itself says of a file: solver and nets are built in a child process, and a CHECK that fails is translated.
 
-Data layers are replaced by ``Input`` layers of the shapes that they would give, one image a batch. Python layers,
-layers of a fork, and all that depends on them are left out: nothing of a stranger's is executed.
+Data layers are replaced by ``Input`` layers of the shapes that they would give. Where the data are not here, several
+sizes of images are tried, and a stop that may come from the guess is none. Python layers, layers of a fork, and all
+that depends on them are left out: nothing of a stranger's is executed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import IO, Any
 
@@ -25,16 +25,16 @@ from caffebench.common.isolated import module_command
 from caffebench.engine.features import caffe_is_there
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.facts import find, first_datum
+from caffebench.generator.lint.image_sizes import GUESSES, DataShape, data_shape, needs_the_size
 from caffebench.generator.lint.registry import Hit, rule
-from caffebench.generator.meaning import LAYER_TYPES, Layer, PhaseNet, Prototxt
+from caffebench.generator.meaning import LAYER_TYPES, PhaseNet, Prototxt
 
 __all__ = ["asking_caffe"]
 
 _STOP = re.compile(r"^F\d{4,8} [\d:.]+\s+\d+ (\S+?:\d+)\] (.*)$", re.MULTILINE)
 _LAYER = re.compile(r"net\.cpp:\d+\] (?:Creating Layer|Setting up) (.+)$", re.MULTILINE)
 _NAMED = re.compile(r"[Ll]ayer '?([^\s',]+)'?")
-# Channels, height and width to try where nothing tells the size of the images.
-_GUESSES = ((3, 256, 256), (1, 28, 28), (3, 32, 32), (1, 227, 227))
+_TOO_LARGE = "blob size exceeds INT_MAX"
 # What Caffe's words mean, and what to do: the first that matches.
 _FIXES = (
     (r"shape\[i\] >= 0", "a smaller kernel, or more pad: the input of the layer is smaller"),
@@ -57,14 +57,6 @@ _FIXES = (
 )
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """Shapes of what a data layer gives, and whether it is known or a guess."""
-
-    tops: tuple[tuple[int, ...], ...]
-    known: bool
-
-
 _asking = False
 
 
@@ -85,21 +77,24 @@ def caffe(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     if not _asking or not file.phases:
         return
     stops = []
-    for guess in _GUESSES:
+    for guess in GUESSES:
         job, exact = _job(file, guess)
         if job is None:
             return
         answer = _ask(job)
         if answer["status"] != "stopped":
             return
-        stops.append(answer["log"])
+        if exact or _TOO_LARGE not in answer["log"]:
+            stops.append(answer["log"])
         if exact:
             break
     parsed = [_parsed(log) for log in stops]
-    if any(one is None or one[0] != (parsed[0] or one)[0] for one in parsed) or parsed[0] is None:
+    if not parsed or parsed[0] is None or any(one is None or one[0] != parsed[0][0] for one in parsed):
         return  # other stops for other sizes: it is the guess that does not fit
     place, words, name = parsed[0]
     layer = next((one for net in file.phases for one in net.layers if one.name == name), None)
+    if not exact and any(needs_the_size(net, _data_shapes(file, net, guess), name) for net in file.phases):
+        return
     fix = next((fix for pattern, fix in _FIXES if re.search(pattern, words)), "change what Caffe's words name")
     what = f"{words} ({place})"
     if layer is None:
@@ -158,7 +153,7 @@ def _replaced(file: Prototxt, net: PhaseNet, guess: tuple[int, int, int]) -> tup
     pb = caffe_messages()
     message = pb.NetParameter(state=pb.NetState(phase=pb.Phase.Value(net.phase)))
     gone: set[str] = set()
-    exact = True
+    exact, shapes = True, _data_shapes(file, net, guess)
     for layer in net.layers:
         if layer.type not in LAYER_TYPES or layer.type in ("Python", "HDF5Data", "HDF5Output"):
             gone |= set(layer.message.top)
@@ -168,19 +163,31 @@ def _replaced(file: Prototxt, net: PhaseNet, guess: tuple[int, int, int]) -> tup
             continue
         gone -= set(layer.message.top)
         copy = message.layer.add()
-        shape = _data_shape(file, layer, guess)
+        shape = shapes.get(layer.message.top[0]) if layer.message.top and not layer.message.bottom else None
         if shape is None:
             copy.CopyFrom(layer.message)
             copy.ClearField("include")
             copy.ClearField("exclude")
             _lighten(copy)
             continue
-        exact &= shape.known
+        exact &= not shape.guessed
         copy.name, copy.type = layer.name, "Input"
         copy.top.extend(layer.message.top)
         for dims in shape.tops[: len(layer.message.top)]:
             copy.input_param.shape.add(dim=dims)
     return (message if message.layer else None), exact
+
+
+def _data_shapes(file: Prototxt, net: PhaseNet, guess: tuple[int, int, int]) -> dict[str, DataShape]:
+    """The shapes of a net's layers of data, by their first top."""
+    shapes = {}
+    for layer in net.layers:
+        source = layer.message.data_param.source if layer.type == "Data" else ""
+        place = find(file, source) if source else None
+        shape = data_shape(layer, first_datum(place) if place is not None else None, guess)
+        if shape is not None and layer.message.top:
+            shapes[layer.message.top[0]] = shape
+    return shapes
 
 
 def _lighten(message: Any) -> None:
@@ -194,27 +201,6 @@ def _lighten(message: Any) -> None:
                     one.Clear()
             else:
                 _lighten(one)
-
-
-def _data_shape(file: Prototxt, layer: Layer, guess: tuple[int, int, int]) -> _Shape | None:
-    """The shapes that a layer of data gives for one image; None for any other layer."""
-    message, crop = layer.message, layer.message.transform_param.crop_size
-    if layer.type == "Data":
-        place = find(file, message.data_param.source) if message.data_param.source else None
-        found = first_datum(place) if place is not None else None
-        means = len(message.transform_param.mean_value)
-        channels, height, width = found or (means if means > 1 else guess[0], *guess[1:])
-        size = (crop, crop) if crop else (height, width)
-        return _Shape(((1, channels, *size), (1,)), found is not None)
-    if layer.type == "ImageData":
-        image = message.image_data_param
-        known = bool(crop or (image.new_height and image.new_width))
-        size = (crop, crop) if crop else ((image.new_height, image.new_width) if known else guess[1:])
-        return _Shape(((1, 3 if image.is_color else 1, *size), (1,)), known)
-    if layer.type == "WindowData":
-        size = (crop, crop) if crop else guess[1:]
-        return _Shape(((1, 3, *size), (1,)), bool(crop))
-    return None
 
 
 @cache

@@ -418,3 +418,55 @@ def test_a_finding_says_where_why_and_what_to_do(found: Write) -> None:
         f"  why: {RULES['mean-differs'].why}",
         "  fix: the same mean_value in both",
     ]
+
+
+ALONE = (
+    'layer { name: "data" type: "Data" top: "data" top: "label" data_param { source: "gone" batch_size: 4 } }\n'
+    "%s\n"
+    'layer { name: "fc" type: "InnerProduct" bottom: "last" top: "fc"\n'
+    '  inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }\n'
+    'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }\n'
+)
+NOISE = 'layer { name: "noise" type: "DummyData" top: "noise" dummy_data_param { shape { %s } } }\n'
+SIX = 'num_output: 6 kernel_size: 1 weight_filler { type: "xavier" }'
+CONV = 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { %s } }\n'
+SUM = 'layer { name: "sum" type: "Eltwise" bottom: "c" bottom: "noise" top: "last" }'
+FIT_SOME_DATA = {
+    "noise of the batch": CONV % SIX + NOISE % "dim: 4 dim: 6 dim: 28 dim: 28" + SUM,
+    "noise of a size that no guess has": CONV % SIX + NOISE % "dim: 4 dim: 6 dim: 8 dim: 8" + SUM,
+    "channels in two halves": 'layer { name: "cut" type: "Slice" bottom: "data" top: "last" top: "b" }\n'
+    'layer { name: "silence" type: "Silence" bottom: "b" }',
+    "groups of the data's channels": CONV.replace('top: "c"', 'top: "last"') % (SIX + " group: 2"),
+    "pixels in rows": 'layer { name: "rows" type: "Reshape" bottom: "data" top: "last"\n'
+    "  reshape_param { shape { dim: 0 dim: 0 dim: 9 dim: 13 } } }",
+}
+FIT_NO_DATA = {
+    "channels that differ": (
+        CONV % SIX + (CONV % SIX).replace('"c"', '"noise"').replace(": 6", ": 7") + SUM,
+        "sum",
+    ),
+    "groups of a layer's channels": (
+        CONV % SIX
+        + 'layer { name: "d" type: "Convolution" bottom: "c" top: "last"\n'
+        + '  convolution_param { num_output: 4 kernel_size: 1 group: 4 weight_filler { type: "xavier" } } }',
+        "d",
+    ),
+    "scores against noise": (
+        'layer { name: "ten" type: "InnerProduct" bottom: "data" top: "c"\n'
+        '  inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }\n' + NOISE % "dim: 4 dim: 9" + SUM,
+        "sum",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FIT_SOME_DATA)
+def test_a_net_whose_data_are_not_here_gets_the_benefit_of_the_doubt(found: Write, case: str) -> None:
+    findings = found({"a.prototxt": ALONE % FIT_SOME_DATA[case]}, ask=True)
+    assert [str(one) for one in findings if one.rule == "caffe"] == []
+
+
+@pytest.mark.parametrize("case", FIT_NO_DATA)
+def test_what_fits_data_of_no_size_is_found_without_them(found: Write, case: str) -> None:
+    text, layer = FIT_NO_DATA[case]
+    findings = found({"a.prototxt": ALONE % text}, ask=True)
+    assert [one.layer for one in findings if one.rule == "caffe"] == [layer]
