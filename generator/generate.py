@@ -47,11 +47,12 @@ def generate(
                 )
             sweep_of[variant.name] = sweep.sweep
             if only is None or fnmatchcase(variant.name, only):
-                texts[variant.name] = render(variant)
-                parse_back(variant, texts[variant.name])
+                text = render(variant)
+                solver = parse_back(variant, text)
                 if _BEYOND_TEMPLATES & variant.settings.keys():
-                    texts[variant.name] = _transformed(variant, texts[variant.name])
-                texts[variant.name] = put_in_place(texts[variant.name])
+                    text = _transformed(variant, text)
+                    solver = parse_back(variant, text)
+                texts[variant.name] = put_in_place(text, solver)
     if not texts:
         near = ", ".join(sorted(sweep_of)[:8])
         raise InputError(f"no variant's name matches --only '{only}': there are {near}{', ...' * (len(sweep_of) > 8)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError
@@ -25,30 +26,47 @@ _MAY_BE_OVERWRITTEN = WORK_IN_PLACE | {
     "Pooling",
     "Power",
 }
+# A blob of a net that is written as ours are.
+_BLOB = re.compile(r'\b(bottom|top)(\s*:\s*)"([^"\\\n]*)"')
 
 
-def put_in_place(text: str) -> str:
+def put_in_place(text: str, solver: Any) -> str:
     """The text of a solver with its net inside, in which every layer that can works in place.
 
     A layer is put in place where it is the only one to read its bottom, gets its own gradient right there
     (`WORK_IN_PLACE`), and writes over nothing that the backward pass of a layer before it reads (`spoils`). All values
-    and gradients stay what they were, to the bit. Raises ``CaffebenchError`` where the text would not come to that net.
+    and gradients stay what they were, to the bit. ``solver`` is the text's ``SolverParameter``, and is changed with it.
+    Raises ``CaffebenchError`` where the text would not come to that net.
     """
-    from google.protobuf import text_format
-
-    solver = text_format.Parse(text, caffe_messages().SolverParameter())
     wiring = Wiring(solver.net_param.layer, caffe_messages().LayerParameter)
+    # Reading the text again is the slow way; a comment with a blob in it takes it.
+    plainly_written = _blobs_in(text) == _blobs_of(wiring.layers)
     moved: dict[str, str] = {}
     for layer in wiring.layers:
         if _can(layer, wiring):
             moved[layer.top[0]] = layer.bottom[0]
             wiring.rename(layer, 0, layer.bottom[0])
-    changed = re.sub(
-        r'\b(bottom|top)(\s*:\s*)"([^"\\\n]*)"', lambda found: f'{found[1]}{found[2]}"{_last(moved, found[3])}"', text
-    )
-    if text_format.Parse(changed, caffe_messages().SolverParameter()) != solver:
+    changed = _BLOB.sub(lambda found: f'{found[1]}{found[2]}"{_last(moved, found[3])}"', text)
+    if not (plainly_written and _blobs_in(changed) == _blobs_of(wiring.layers)) and _parsed(changed) != solver:
         raise CaffebenchError("layers of the net cannot be put in place: its file is written as none of ours is")
     return changed
+
+
+def _parsed(text: str) -> Any:
+    from google.protobuf import text_format
+
+    return text_format.Parse(text, caffe_messages().SolverParameter())
+
+
+def _blobs_in(text: str) -> dict[str, list[str]]:
+    """The names of bottoms and tops in the order in which they stand in a text."""
+    found = _BLOB.findall(text)
+    return {field: [name for kind, _, name in found if kind == field] for field in ("bottom", "top")}
+
+
+def _blobs_of(layers: Sequence[Any]) -> dict[str, list[str]]:
+    """The same of a net."""
+    return {field: [name for layer in layers for name in getattr(layer, field)] for field in ("bottom", "top")}
 
 
 def _last(moved: dict[str, str], name: str) -> str:

@@ -12,6 +12,7 @@ import lmdb
 import pytest
 from google.protobuf import text_format
 
+from caffebench.common.errors import CaffebenchError
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.meaning import in_place
 from caffebench.generator.nets.inplace import put_in_place
@@ -31,8 +32,12 @@ def rendered(profile: str, *sweeps: str) -> dict[str, str]:
     return {one.name: render(one) for sweep in loaded if profile not in sweep.refuse for one in resolve(sweep, data)}
 
 
+def changed(text: str) -> str:
+    return put_in_place(text, text_format.Parse(text, caffe_messages().SolverParameter()))
+
+
 def working_in_place(text: str) -> set[str]:
-    net = text_format.Parse(put_in_place(text), caffe_messages().SolverParameter()).net_param
+    net = text_format.Parse(changed(text), caffe_messages().SolverParameter()).net_param
     return {layer.name for layer in net.layer if in_place(layer)}
 
 
@@ -75,10 +80,17 @@ def test_what_may_work_in_place(layers: str, wanted: set[str]) -> None:
 
 def test_nothing_else_in_the_file_changes() -> None:
     text = rendered("imagenet128", "batch_size")["bs256"]
-    changed = put_in_place(text)
-    assert put_in_place(changed) == changed
-    lines = list(zip(text.splitlines(), changed.splitlines(), strict=True))
+    made = changed(text)
+    assert changed(made) == made
+    lines = list(zip(text.splitlines(), made.splitlines(), strict=True))
     assert {old.split(":")[0].strip() for old, new in lines if old != new} == {"top", "bottom"}
+
+
+def test_a_net_that_is_written_in_another_way() -> None:
+    text = net_of(CONV + layer("r", "ReLU", "c"))
+    assert working_in_place(text.replace("net_param {", 'net_param {\n# bottom: "r"\n')) == {"r"}
+    with pytest.raises(CaffebenchError, match="is written as none of ours is"):
+        changed(text.replace('top: "r"', "top: 'r'"))
 
 
 RUN = """
@@ -110,7 +122,7 @@ def test_losses_and_gradients_stay_to_the_bit(digits_root: Path, tmp_path: Path,
     texts |= {f"googlenet_{name}": text for name, text in googlenet().items()}
     assert {"act_elu", "act_prelu", "act_rrelu", "bn_after_scale", "googlenet_act_relu"} <= set(texts)
     found = {}
-    for kind, made in (("own", texts), ("in_place", {name: put_in_place(text) for name, text in texts.items()})):
+    for kind, made in (("own", texts), ("in_place", {name: changed(text) for name, text in texts.items()})):
         folder = tmp_path / kind
         folder.mkdir()
         (folder / "data").symlink_to(digits_root)
@@ -145,7 +157,7 @@ def test_caffenet_needs_a_quarter_less_of_a_gpu(tmp_path: Path, monkeypatch: pyt
         with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as writing:
             writing.put(b"0", record.SerializeToString())
     own = rendered("imagenet128", "batch_size")["bs256"]
-    before, after = training_bytes(own), training_bytes(put_in_place(own))
+    before, after = training_bytes(own), training_bytes(changed(own))
     assert before is not None
     assert after is not None
     assert after < 0.75 * before

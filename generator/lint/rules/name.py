@@ -99,6 +99,7 @@ def file_name(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             yield Hit(f"the folder's name says {said}, the file holds {held}", "correct or move the file")
 
 
+@cache
 def _prefix(file: Prototxt) -> str | None:
     """Where the snapshots go: as written, else the file's own path without suffix, as in Caffe.
 
