@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 from test_readme import ROOT, gist
 
 SECONDS = 180
+pytestmark = pytest.mark.caffe
 
 
 def test_five_commands_lead_from_photographs_to_a_table(tmp_path: Path) -> None:

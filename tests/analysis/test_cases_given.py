@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import in_process
 import pytest
 
 from caffebench.analysis import Run, read_runs
@@ -124,8 +123,7 @@ def test_every_case_has_its_reading() -> None:
 
 def merge(*arguments: str | Path) -> str:
     """What the command says, on both channels."""
-    command = [str(Path(sys.executable).with_name("merge-logs")), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = in_process.run("merge-logs", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import pytest
 
 from caffebench.analysis import Run, read_runs
@@ -75,8 +75,7 @@ def read(path: Path) -> Run:
 
 
 def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("merge-logs")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return in_process.run("merge-logs", *arguments)
 
 
 # 1. Further fields between a line's parts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import pytest
 
 Session = Callable[..., str]
@@ -14,8 +14,7 @@ Write = Callable[..., Path]
 
 
 def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("merge-logs")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return in_process.run("merge-logs", *arguments)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import termios
 import threading
 from pathlib import Path
 
+import in_process
 import pytest
 
 from caffebench.common import say, terminal
@@ -103,10 +104,10 @@ def test_red_is_seen():
     [
         (["merge-logs", "logs", "--sessions", "--table"], ["bs1_with_a_name", "bs128", "--solver=solver.prototxt"]),
         (["gen-prototxt", "--list"], ["bn_order", "imagenet128", "batch_size_tanh"]),
-        (["gen-prototxt", "batch_size"], ["bs1024", "bs32_lr0.00125", "bs1_lr3.9063e-05"]),
+        (["gen-prototxt", "batch_size", "--only", "bs*lr*"], ["bs1024_lr0.04", "bs32_lr0.00125", "bs1_lr3.9063e-05"]),
         (["gen-prototxt", "--summary", BS128], ["conv5/relu", "SoftmaxWithLoss", "128 x 256 x 15 x 15"]),
         (["gen-prototxt", "--lint", "bad.prototxt"], ["momentun", "error"]),
-        (["make-lmdb", "digits", "data"], ["data/train_lmdb:", "data/test_lmdb:"]),
+        pytest.param(["make-lmdb", "digits", "data"], ["data/train_lmdb:", "data/test_lmdb:"], marks=pytest.mark.slow),
     ],
 )
 def test_a_command_fits_its_terminal(command, names, width, folder):
@@ -156,7 +157,7 @@ def test_no_name_is_broken_however_narrow(monkeypatch, width):
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([HERE / command[0], *command[1:]], capture_output=True, text=True, cwd=folder)
+    return in_process.run(*command, cwd=folder)
 
 
 def test_a_pipe_has_no_width(folder):
@@ -196,7 +197,7 @@ def test_quiet_and_verbose(folder):
     ("command", "told"),
     [
         (["gen-prototxt", "batch_size", "--only", "bs64"], r"prototxt/bs64\.prototxt is missing: written\n"),
-        (["make-lmdb", "digits", "data"], r"data/train_lmdb: \d\.\d MB; .*\n.*\n"),
+        pytest.param(["make-lmdb", "digits", "data"], r"data/train_lmdb: \d\.\d MB; .*\n.*\n", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_done_on_the_way_is_told_if_asked(command, told, folder):

@@ -59,6 +59,7 @@ def test_an_edited_one_is_left_alone_until_the_data_are_others(tmp_path: Path) -
     assert "dropout" not in profile.read_text()
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("where", ["data/birds", "elsewhere/birds"])
 def test_every_architecture_trains_on_it_at_once(tmp_path: Path, where: str) -> None:
     pictures(tmp_path / "src", (33, 28), (28, 28), (40, 28))

@@ -16,9 +16,12 @@ from caffebench.engine import fast
 from caffebench.engine.features import caffe_is_there
 from caffebench.engine.pycaffe import import_caffe
 
-pytestmark = pytest.mark.skipif(
-    not (caffe_is_there() and fast.is_built()), reason="no Caffe with fast layers beside it: run install-caffe"
-)
+pytestmark = [
+    pytest.mark.caffe,
+    pytest.mark.skipif(
+        not (caffe_is_there() and fast.is_built()), reason="no Caffe with fast layers beside it: run install-caffe"
+    ),
+]
 EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 

@@ -110,7 +110,8 @@ def count() -> Iterator[list[int]]:
         assert sum(numbers) >= 1000
 
 
-@pytest.mark.parametrize("name", [pytest.param(one, marks=pytest.mark.slow if one != "bs128" else ()) for one in FILES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
 def test_every_change_of_a_line_is_found_and_nothing_else(name: str, count: list[int]) -> None:
     chance = random.Random(name)
     file = load_prototxt(ROOT / "prototxt" / f"{name}.prototxt")
@@ -136,6 +137,7 @@ def test_every_change_of_a_line_is_found_and_nothing_else(name: str, count: list
     count.append(tried)
 
 
+@pytest.mark.slow
 def test_a_layer_less_or_twice_is_one_difference() -> None:
     file = load_prototxt(ROOT / "prototxt" / "googlenet.prototxt")
     for layer in [one for one in file.layers if one.type in ("ReLU", "LRN", "Dropout")][::6]:

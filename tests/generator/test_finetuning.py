@@ -121,6 +121,7 @@ def test_bundled_architectures_take_them_too() -> None:
     assert rates(found["conv1"]) == [0, 0]
 
 
+@pytest.mark.slow
 def test_weights_of_ten_classes_go_to_a_net_of_three(tmp_path: Path, digits_root: Path) -> None:
     """On real Caffe, by the commands: trained, then fine-tuned with a new classifier and frozen layers."""
     (tmp_path / "data").symlink_to(digits_root)

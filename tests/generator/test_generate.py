@@ -14,8 +14,8 @@ from google.protobuf import text_format
 from caffebench.common.header import read_header
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.cli import main
-from caffebench.generator.generate import generate
-from caffebench.generator.variants.catalog import load_profile, load_sweep, profile_names, sweep_names
+from caffebench.generator.generate import generate, outdated
+from caffebench.generator.variants.catalog import load_profile, load_sweep, profile_names
 from caffebench.generator.variants.resolve import ending_with_a_test
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,7 +29,7 @@ def run(*arguments: object) -> int:
 
 
 def texts(profile: str, *sweeps: str) -> dict[str, str]:
-    return generate([load_sweep(name) for name in sweeps or sweep_names()], load_profile(profile))
+    return generate([load_sweep(name) for name in sweeps], load_profile(profile))
 
 
 def parse(text: str):
@@ -37,10 +37,8 @@ def parse(text: str):
 
 
 @pytest.mark.slow
-def test_the_files_checked_in_are_what_would_be_written(capsys):
-    assert run("--all", "--check", "--out", ROOT / "prototxt") == 0, capsys.readouterr().out
-    written = {path.stem for path in (ROOT / "prototxt").glob("*.prototxt")}
-    assert written == set(texts("imagenet128"))
+def test_the_files_checked_in_are_what_would_be_written(every_file):
+    assert outdated(every_file("imagenet128"), ROOT / "prototxt", every=True) == []
 
 
 def test_check_names_what_differs(tmp_path, capsys):
@@ -54,8 +52,8 @@ def test_check_names_what_differs(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_every_published_variant_is_there_with_its_figures_label_and_comment(shared):
-    ours = {name: read_header(text) for name, text in texts("imagenet128").items()}
+def test_every_published_variant_is_there_with_its_figures_label_and_comment(shared, every_file):
+    ours = {name: read_header(text) for name, text in every_file("imagenet128").items()}
     with (shared / "published.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 51
@@ -186,10 +184,8 @@ def test_the_default_digits_variant_learns(digits_root, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_run_ends_with_a_test_and_no_interval_is_0(profile):
-    sweeps = [load_sweep(name) for name in sweep_names()]
-    files = generate([one for one in sweeps if profile not in one.refuse], load_profile(profile))
-    for name, text in files.items():
+def test_every_run_ends_with_a_test_and_no_interval_is_0(profile, every_file):
+    for name, text in every_file(profile).items():
         solver = parse(text)
         assert solver.max_iter % solver.test_interval == 0, name
         assert min(solver.test_interval, solver.display, solver.snapshot, solver.average_loss) >= 1, name
@@ -218,12 +214,12 @@ def test_the_interval_becomes_a_divisor_or_the_run_whole_intervals(max_iter, int
 
 @pytest.mark.parametrize("max_iter", [1, 2, 9, 15, 61, 1437])
 def test_a_short_run_has_a_curve_and_a_test_at_its_end(max_iter, tmp_path):
-    assert run("batch_size", "--profile", "cifar10", "--set", f"max_iter={max_iter}", "--out", tmp_path) == 0
-    for path in tmp_path.iterdir():
-        solver = parse(path.read_text())
-        assert solver.max_iter == max_iter
-        assert max_iter % solver.test_interval == 0
-        assert min(solver.test_interval, solver.display, solver.snapshot) >= 1
+    short = ["--only", "bs128", "--set", f"max_iter={max_iter}", "--out", tmp_path]
+    assert run("batch_size", "--profile", "cifar10", *short) == 0
+    solver = parse((tmp_path / "bs128.prototxt").read_text())
+    assert solver.max_iter == max_iter
+    assert max_iter % solver.test_interval == 0
+    assert min(solver.test_interval, solver.display, solver.snapshot) >= 1
 
 
 @pytest.mark.parametrize("key", ["display", "test_interval", "snapshot"])

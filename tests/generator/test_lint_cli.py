@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+import in_process
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -13,8 +13,7 @@ GOOD = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 } 
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    tool = str(Path(sys.executable).parent / "gen-prototxt")
-    return subprocess.run([tool, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return in_process.run("gen-prototxt", *arguments, cwd=folder)
 
 
 @pytest.fixture

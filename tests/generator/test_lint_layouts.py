@@ -11,6 +11,7 @@ from caffebench.generator.lint import lint
 from caffebench.generator.lint.asking import asking_caffe
 from caffebench.generator.meaning import load_prototxt
 
+pytestmark = pytest.mark.caffe
 _SPEC = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
 assert _SPEC is not None
 assert _SPEC.loader is not None

@@ -93,6 +93,7 @@ CLEAN = examples()["base"]
 VALUES = re.compile(r'("[^"]*"|(?<=: )-?[\d.]+|\w+_param|[A-Z]{3,}|\b(?:layer|bottom|top|type|name)\b)')
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10**9), st.integers(1, 3))
 def test_no_wrong_value_makes_lint_or_compare_fail(seed: int, changes: int) -> None:

@@ -154,6 +154,7 @@ for path in sys.argv[2:]:
 """
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("side", [8, 11, 23, 24, 55, 56, 95, 112, 224])
 def test_every_architecture_is_built_for_pictures_of_any_size(tmp_path, side):
     data = profile(tmp_path, LITTLE + f"image_size: {side}\n")

@@ -36,6 +36,7 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_does_what_it_says(nets: Path) -> None:
     assert len(TEMPLATE.splitlines()) <= 20
     lines = PAGE.splitlines()

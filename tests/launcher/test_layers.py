@@ -11,9 +11,12 @@ import pytest
 from caffebench.engine import fast
 from caffebench.engine.features import caffe_is_there
 
-pytestmark = pytest.mark.skipif(
-    not (caffe_is_there() and fast.is_built()), reason="no Caffe with fast layers beside it: run install-caffe"
-)
+pytestmark = [
+    pytest.mark.caffe,
+    pytest.mark.skipif(
+        not (caffe_is_there() and fast.is_built()), reason="no Caffe with fast layers beside it: run install-caffe"
+    ),
+]
 
 
 def accuracy(bench: Any, session: int = 1) -> float:

@@ -23,6 +23,7 @@ from caffebench.launcher.init.lsuv import LINEAR, METHODS, frozen_layers, initia
 from caffebench.launcher.init.ortho import Orthonormal
 
 caffe = pytest.importorskip("caffe", reason="needs real Caffe: run install-caffe")
+pytestmark = pytest.mark.caffe
 
 # Everything that LSUV must find its way through: an in-place activation on a convolution's own blob, BatchNorm,
 # Scale, PReLU, groups, a depthwise convolution, a bias filler that is not zero, branches, a residual sum,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import pytest
 
 from caffebench.analysis import Run, read_runs
@@ -89,9 +88,7 @@ def test_the_user_chooses(runs: list[Run]) -> None:
 def test_the_option_reaches_every_file(make_session: Session, write: Write, tmp_path: Path) -> None:
     path = write("tasks.log", named(make_session(0, 300), "age_acc sex_acc box*2 cover*1"))
     options = ["--accuracy", "sex_acc", "--loss", "cover", "--table", "--export", "json", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("merge-logs"), path, *options], capture_output=True, text=True
-    )
+    done = in_process.run("merge-logs", path, *options)
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert (float(row["accuracy"]), float(row["loss"])) == pytest.approx((0.4, 3.0))
@@ -102,7 +99,5 @@ def test_the_option_reaches_every_file(make_session: Session, write: Write, tmp_
 def test_a_row_that_was_not_tested_at_its_end_says_so(make_session: Session, write: Write, tmp_path: Path) -> None:
     path = write("short.log", make_session(0, 380))
     options = ["--table", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("merge-logs"), path, *options], capture_output=True, text=True
-    )
+    done = in_process.run("merge-logs", path, *options)
     assert "in progress at 0.38K, tested at 0.3K |" in done.stdout

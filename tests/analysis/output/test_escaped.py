@@ -19,6 +19,7 @@ EVERYTHING = ["--sessions", "--table", "--plot", "--format", "svg", "--html", "-
 
 
 def merge(*arguments: str | Path | bytes) -> subprocess.CompletedProcess[bytes]:
+    """With bytes on both sides: names of files may be any."""
     command: list[str | bytes | Path] = [str(Path(sys.executable).with_name("merge-logs")), *arguments]
     return subprocess.run(command, capture_output=True, timeout=300)
 

@@ -6,10 +6,10 @@ import csv
 import json
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import pytest
 from matplotlib.figure import Figure
 
@@ -45,8 +45,7 @@ def run(make_session: Session, write: Write) -> Callable[..., Path]:
 
 
 def merge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("merge-logs")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return in_process.run("merge-logs", *arguments)
 
 
 def test_own_runs_of_one_variant(run: Callable[..., Path], tmp_path: Path) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import in_process
 import pytest
 
 from caffebench.analysis import Run, read_runs
@@ -82,10 +81,9 @@ def test_text_is_escaped_for_spreadsheets_and_numbers_stay(hostile: Run) -> None
 @pytest.mark.slow
 def test_a_cut_table_is_the_published_one(make_session: Session, write: Write, tmp_path: Path) -> None:
     path = write("net.log", make_session(0, 200, loss=lambda at: 2.3879))
-    command = [str(Path(sys.executable).with_name("merge-logs")), str(path), "--table", "--out", str(tmp_path)]
     shown = {}
     for style in ("rounded", "published"):
-        done = subprocess.run([*command, "--style", style], capture_output=True, text=True)
+        done = in_process.run("merge-logs", path, "--table", "--out", tmp_path, "--style", style)
         assert done.returncode == 0, done.stderr
         shown[style] = (tmp_path / "table.md").read_text()
         assert shown[style] in done.stdout
