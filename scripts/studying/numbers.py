@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from scipy import stats
-
 from caffebench.analysis.runs.groups import Group, group_runs
 from caffebench.analysis.runs.model import Run
 from caffebench.generator.variants.catalog import load_profile, load_sweep
@@ -149,6 +147,8 @@ class Difference:
 
 def versus(one: Sequence[float], other: Sequence[float]) -> Difference | None:
     """Mean of ``one`` minus that of ``other``; None where either has less than two values."""
+    from scipy import stats
+
     if len(one) < 2 or len(other) < 2:
         return None
     mean = statistics.fmean(one) - statistics.fmean(other)
@@ -182,6 +182,8 @@ class Order:
 
 def order(arms: Sequence[Arm]) -> Order | None:
     """Over the arms with a figure on both sides; None where they are fewer than four: three say nothing."""
+    from scipy import stats
+
     pairs = [
         (arm.published_accuracy, statistics.fmean(arm.accuracies))
         for arm in arms

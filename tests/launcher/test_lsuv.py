@@ -22,8 +22,15 @@ from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.init.lsuv import LINEAR, METHODS, frozen_layers, initialise
 from caffebench.launcher.init.ortho import Orthonormal
 
-caffe = pytest.importorskip("caffe", reason="needs real Caffe: run install-caffe")
 pytestmark = pytest.mark.caffe
+
+
+@pytest.fixture(scope="module", autouse=True)
+def import_caffe() -> None:
+    """Not with this module, which is collected where no test of it is wanted."""
+    global caffe
+    caffe = pytest.importorskip("caffe", reason="needs real Caffe: run install-caffe")
+
 
 # Everything that LSUV must find its way through: an in-place activation on a convolution's own blob, BatchNorm,
 # Scale, PReLU, groups, a depthwise convolution, a bias filler that is not zero, branches, a residual sum,
