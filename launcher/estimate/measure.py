@@ -13,8 +13,6 @@ import os
 import re
 import resource
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 
 from caffebench.common.caffe_facts import SOLVER_HISTORIES
 from caffebench.common.child_process import read_task
+from caffebench.engine.speed import seconds_of
 from caffebench.launcher.estimate.measured import Measured
 from caffebench.launcher.plan.datacheck import expected_shape
 from caffebench.launcher.plan.plan import Plan
@@ -32,8 +31,6 @@ __all__ = ["main"]
 
 MEMORY_SHARE = 0.5
 """Of the memory that is available, for a net that is measured."""
-ENOUGH, STEPS, PATIENCE = 3.0, 5, 20.0
-"""Steps are made for so many seconds and at least so many; fewer where they have taken longer than the last figure."""
 
 
 def main() -> None:
@@ -68,10 +65,10 @@ def _measure_phase(caffe: Any, plan: Plan, phase: Phase) -> Measured:
         del solver
         solver, parameter, synthetic = _build(caffe, plan, phase, parts)
     scale = batch / _batch_size(solver)
-    seconds = scale * _time(partial(solver.step, 1))
+    seconds = scale * seconds_of(partial(solver.step, 1))
     test_seconds = 0.0
     for net, count in zip(solver.test_nets, parameter.test_iter, strict=True):
-        test_seconds += count * scale * _time(partial(net._forward, 0, len(net.layers) - 1), most=count)
+        test_seconds += count * scale * seconds_of(partial(net._forward, 0, len(net.layers) - 1), most=count)
     blobs = [blob for layer in solver.net.layers for blob in layer.blobs]
     sizes = {blob.data.__array_interface__["data"][0]: blob.count for blob in blobs}  # a shared one counts once
     history = SOLVER_HISTORIES.get(solver_type(parameter), 1)
@@ -124,20 +121,6 @@ def _available_memory() -> int:
     """Bytes that this machine can give without swapping."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     return int(found[1]) * 1024 if found else 1 << 33
-
-
-def _time(act: Callable[[], object], most: int = sys.maxsize) -> float:
-    """Seconds that ``act`` takes, the first time aside, which is slower; at most ``most`` times are tried."""
-    begin = time.perf_counter()
-    act()
-    warm = time.perf_counter()
-    if warm - begin > PATIENCE or most == 1:
-        return warm - begin
-    count, spent = 0, 0.0
-    while count < most and spent < PATIENCE and (count < STEPS or spent < ENOUGH):
-        act()
-        count, spent = count + 1, time.perf_counter() - warm
-    return spent / count
 
 
 def _replace_missing(parameter: Any, header: dict[str, Any]) -> bool:
