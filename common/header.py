@@ -109,7 +109,7 @@ def header_lines(text: str) -> dict[str, int]:
 
 
 def format_header(header: Mapping[str, Any]) -> str:
-    """The lines for ``header``, a line a key in the order given, each ending in a newline."""
+    """The lines for ``header``, one line per key in the order given, each ending in a newline."""
     lines = []
     for key, value in header.items():
         # Only the outermost mapping is spread over lines: nested values stay on their key's line.

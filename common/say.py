@@ -6,11 +6,14 @@ Results go to stdout, whatever is asked for here. Nothing heavy is imported: thi
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from caffebench.common.printable import printable
 
-__all__ = ["detail", "is_quiet", "is_verbose", "say", "set_verbosity"]
+__all__ = ["Say", "detail", "is_quiet", "is_verbose", "say", "set_verbosity"]
 
+Say = Callable[[str], None]
+"""Takes a line that a user should know: `say`, or what stands in its place."""
 _verbosity = 0
 
 

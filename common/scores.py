@@ -156,7 +156,7 @@ def choose_loss(outputs: Sequence[TestOutput]) -> Choice | None:
 
 
 def find_output(outputs: Sequence[TestOutput], name: str) -> Choice | None:
-    """The output that a user named: ``accuracy``, or ``#1:accuracy`` of test net 1; None where there is none of it."""
+    """The output that a user named: ``accuracy``, or ``#1:accuracy`` of test net 1; None if there is none of it."""
     of = re.match(r"#(\d+):(.+)", name)
     wanted, net = (of[2], int(of[1])) if of else (name, None)
     found = next((one for one in outputs if one.name == wanted and net in (None, one.net)), None)

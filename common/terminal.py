@@ -1,4 +1,4 @@
-"""Tables, long lines and progress bars that fit the terminal, and are plain whole lines where there is none.
+"""Tables, long lines and progress bars that fit the terminal, and are plain whole lines without one.
 
 Names are never cut or broken: a terminal that is too narrow for a table is shown fewer of its columns. Colours are
 those of progress bars; red is for errors alone.

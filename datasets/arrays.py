@@ -11,14 +11,14 @@ from typing import Any
 from caffebench.datasets.datum import Image, raw_record
 from caffebench.datasets.lmdb_writer import LmdbWriter, Summary, finished
 
-__all__ = ["Made", "Part", "make_from_arrays"]
+__all__ = ["LmdbResult", "Part", "make_from_arrays"]
 
 Part = tuple[Image, Image]
 """Images of shape (N, channels, height, width) and their labels, of shape (N,)."""
 
 
 @dataclass(frozen=True)
-class Made:
+class LmdbResult:
     """An LMDB that is now complete."""
 
     path: Path
@@ -27,7 +27,9 @@ class Made:
     """It was complete before and has not been touched."""
 
 
-def make_from_arrays(out: Path, about: Mapping[str, Any], parts: Mapping[str, Part], *, force: bool) -> list[Made]:
+def make_from_arrays(
+    out: Path, about: Mapping[str, Any], parts: Mapping[str, Part], *, force: bool
+) -> list[LmdbResult]:
     """Write ``out/<name>_lmdb`` for each part, ``train`` and ``test``, its records in the order given.
 
     ``about`` says what this is; with a digest of the pixels it becomes the source in the summaries. Raises
@@ -39,7 +41,7 @@ def make_from_arrays(out: Path, about: Mapping[str, Any], parts: Mapping[str, Pa
     made = []
     for name, part in parts.items():
         summary = found[name] or _write(targets[name], sources[name], *part)
-        made.append(Made(targets[name], summary, already=found[name] is not None))
+        made.append(LmdbResult(targets[name], summary, already=found[name] is not None))
     return made
 
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
+from caffebench.datasets.arrays import LmdbResult, Part, make_from_arrays
 from caffebench.datasets.bounded import BoundedStream, read_regular
 from caffebench.datasets.datum import Image
-from caffebench.datasets.made import Made, Part, make_from_arrays
 
 __all__ = ["load_cifar10", "make_cifar10"]
 
@@ -37,7 +37,7 @@ _WRONG_KINDS = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a link"}
 _Files = dict[str, Callable[[], bytes]]
 
 
-def make_cifar10(src: Path, out: Path, *, force: bool = False) -> list[Made]:
+def make_cifar10(src: Path, out: Path, *, force: bool = False) -> list[LmdbResult]:
     """Write ``out/train_lmdb``, ``out/test_lmdb`` and ``out/labels.txt`` from CIFAR-10 in ``src``.
 
     Order of the records and of the channels (RGB) are those of the files, as in Caffe's ``convert_cifar_data``.

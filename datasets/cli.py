@@ -14,9 +14,9 @@ from caffebench.common.say import detail, say
 from caffebench.common.terminal import progress_bars, wrapped
 
 if TYPE_CHECKING:
+    from caffebench.datasets.arrays import LmdbResult
     from caffebench.datasets.folder import Advance
     from caffebench.datasets.layout import Layout
-    from caffebench.datasets.made import Made
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ def _force(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--force", is_flag=True, help="Replace existing LMDBs.")(function)
 
 
-def _tell(out: Path, made: Sequence[Made]) -> None:
+def _report(out: Path, made: Sequence[LmdbResult]) -> None:
     from caffebench.datasets.profile import write_profile
 
     for one in made:
@@ -71,7 +71,7 @@ def digits(out: Path, force: bool) -> None:
     """
     from caffebench.datasets.digits import make_digits
 
-    _tell(out, make_digits(out, force=force))
+    _report(out, make_digits(out, force=force))
 
 
 @command(
@@ -92,7 +92,7 @@ def cifar10(src: Path, out: Path, force: bool) -> None:
     """
     from caffebench.datasets.cifar10 import make_cifar10
 
-    _tell(out, make_cifar10(src, out, force=force))
+    _report(out, make_cifar10(src, out, force=force))
 
 
 @command(
@@ -111,7 +111,7 @@ def mnist(src: Path, out: Path, force: bool) -> None:
     """
     from caffebench.datasets.mnist import make_mnist
 
-    _tell(out, make_mnist(src, out, force=force))
+    _report(out, make_mnist(src, out, force=force))
 
 
 @command(
@@ -129,7 +129,7 @@ def fashion_mnist(out: Path, force: bool) -> None:
     """
     from caffebench.datasets.fashion import make_fashion
 
-    _tell(out, make_fashion(out, force=force, say=say))
+    _report(out, make_fashion(out, force=force, say=say))
 
 
 def _image_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -244,7 +244,7 @@ def _make(
             update(at.path.name, at.done, at.total, "images", f"{at.damaged} damaged" if at.damaged else "")
 
         made = make_images(layout(), out, options, seed=seed, jobs=jobs, force=force, report=report)
-    _tell(out, made)
+    _report(out, made)
 
 
 main = group(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.datasets.made import Made, Part, make_from_arrays
+from caffebench.datasets.arrays import LmdbResult, Part, make_from_arrays
 
 __all__ = ["load_digits", "make_digits"]
 
@@ -32,7 +32,7 @@ def load_digits() -> dict[str, Part]:
     return {"train": (parts[0], parts[2]), "test": (parts[1], parts[3])}
 
 
-def make_digits(out: Path, *, force: bool = False) -> list[Made]:
+def make_digits(out: Path, *, force: bool = False) -> list[LmdbResult]:
     """Write ``out/train_lmdb`` (1,437 records) and ``out/test_lmdb`` (360), the same ones every time.
 
     What is there already is left alone, or with ``force`` replaced. Raises ``InputError`` where something else

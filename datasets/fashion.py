@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.datasets.made import Made
+from caffebench.datasets.arrays import LmdbResult
 from caffebench.datasets.mnist import make_mnist
 from caffebench.engine.system import require_system_packages
 
@@ -18,7 +18,7 @@ _FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 def make_fashion(
     out: Path, *, force: bool = False, say: Callable[[str], None] = lambda _: None, folder: Path = _FOLDER
-) -> list[Made]:
+) -> list[LmdbResult]:
     """Write ``out/train_lmdb`` (60,000 records) and ``out/test_lmdb`` (10,000) from the files of Debian's package.
 
     Where we are root and it is missing it is installed. Raises ``CaffebenchError`` that says what to do where it

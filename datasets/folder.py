@@ -1,4 +1,4 @@
-"""Image files to a train and a test LMDB, over all cores, so that it may be stopped and gone on with."""
+"""Image files to a train and a test LMDB, over all cores, so that it may be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError, InputError, StoppedError
 from caffebench.common.files import write_whole
+from caffebench.datasets.arrays import LmdbResult
 from caffebench.datasets.datum import Record
 from caffebench.datasets.images import ImageOptions, image_record
 from caffebench.datasets.layout import Entry, Layout
 from caffebench.datasets.lmdb_writer import LmdbWriter, Summary, finished
-from caffebench.datasets.made import Made
 
 __all__ = ["Advance", "make_images"]
 
@@ -47,12 +47,12 @@ def make_images(
     jobs: int | None = None,
     force: bool = False,
     report: Callable[[Advance], None] = lambda _: None,
-) -> list[Made]:
+) -> list[LmdbResult]:
     """Write ``out/train_lmdb``, ``out/test_lmdb`` and, of a folder, ``out/labels.txt``, a class name a line.
 
     ``jobs`` processes (one a core by default) decode; ``report`` is called as the work advances. Damaged images are
     left out and named in the summary. Raises ``InputError`` where something else is in the way, ``StoppedError`` on
-    Ctrl-C: called again, it goes on from there.
+    Ctrl-C: called again, it resumes from there.
     """
     channels = "gray" if options.gray else "BGR"
     about = {"kind": layout.kind, "classes": len(layout.classes), "channels": channels, "seed": seed, **options.about()}
@@ -66,9 +66,9 @@ def make_images(
         for part, summary in found.items():
             if summary is None:
                 new = _write(decoders, layout.parts[part], targets[part], sources[part], report)
-                made.append(Made(targets[part], new, already=False))
+                made.append(LmdbResult(targets[part], new, already=False))
             else:
-                made.append(Made(targets[part], summary, already=True))
+                made.append(LmdbResult(targets[part], summary, already=True))
     return made
 
 
@@ -99,7 +99,7 @@ def _write(
             return writer.finish(damaged)
     except KeyboardInterrupt:
         raise StoppedError(
-            f"stopped with {done} of {len(entries)} images in {target}: the same command goes on from there"
+            f"stopped with {done} of {len(entries)} images in {target}: the same command resumes from there"
         ) from None
 
 
@@ -135,7 +135,7 @@ class _Decoders:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
             raise CaffebenchError(
-                "a process that decodes images was killed (out of memory?): the same command goes on from where it "
+                "a process that decodes images was killed (out of memory?): the same command resumes from where it "
                 "was, with fewer --jobs if need be"
             ) from None
 
@@ -161,6 +161,6 @@ def _work(root: Path, entries: Sequence[tuple[int, str, int]], options: ImageOpt
         except MemoryError:
             raise
         except Exception as error:  # damaged bytes can make Pillow raise anything
-            # Pillow's message goes on with the name of its buffer; ours has the name of the file already.
+            # Pillow's message continues with the name of its buffer; ours has the name of the file already.
             results.append((position, str(error).partition(" <_io")[0] or type(error).__name__))
     return results

@@ -2,7 +2,7 @@
 
 Records go to ``.NAME.partial`` beside the target, which gets its name when all of them are in. What such a folder
 holds is kept when the work is stopped: the next writer with the same ``source`` says in ``done`` what need not be
-made again. A finished LMDB describes itself in ``summary.json``, a file that Caffe does not look at.
+made again. A finished LMDB describes itself in ``summary.json``, a file that Caffe does not read.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class LmdbWriter:
             cause = "no space left on the disk" if full else str(error)
             raise CaffebenchError(
                 f"cannot write {self.target} any further, {cause}: {totals.records - len(self._pending)} images "
-                "are safe, and the same command goes on from there"
+                "are safe, and the same command resumes from there"
             ) from error
         self._totals, self._pending, self._pending_bytes = totals, [], 0
 

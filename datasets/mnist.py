@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from caffebench.common.errors import InputError
+from caffebench.datasets.arrays import LmdbResult, Part, make_from_arrays
 from caffebench.datasets.datum import Image
-from caffebench.datasets.made import Made, Part, make_from_arrays
 
 __all__ = ["load_mnist", "make_mnist", "read_idx"]
 
@@ -18,7 +18,7 @@ _LARGEST = 1 << 30  # bytes of one file; MNIST has 47 MB
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
-def make_mnist(src: Path, out: Path, *, force: bool = False) -> list[Made]:
+def make_mnist(src: Path, out: Path, *, force: bool = False) -> list[LmdbResult]:
     """Write ``out/train_lmdb`` and ``out/test_lmdb`` from the four idx files in ``src``, in the order of the files.
 
     Raises ``InputError`` where a file is missing, damaged or no idx, or something else is in the way.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from caffebench.common.files import write_whole
-from caffebench.datasets.made import Made
+from caffebench.datasets.arrays import LmdbResult
 
 __all__ = ["write_profile"]
 
@@ -18,7 +18,7 @@ _MIRRORED = {"cifar10", "folder", "list"}
 _SCALES = ((50_000, "1"), (1_000, "1/4"), (250, "1/8"), (0, "1/16"))
 
 
-def write_profile(out: Path, made: Sequence[Made]) -> None:
+def write_profile(out: Path, made: Sequence[LmdbResult]) -> None:
     """Write ``out/profile.yaml`` for the train and the test LMDB in ``out``.
 
     One that is there is left alone where the LMDBs were there already: it may have been edited.

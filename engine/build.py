@@ -18,7 +18,7 @@ from typing import TextIO
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.files import write_whole
 from caffebench.common.isolated import module_command
-from caffebench.common.say import detail
+from caffebench.common.say import Say, detail
 from caffebench.engine.cuda import Kit
 from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
 from caffebench.engine.system import WITHOUT_ROOT, require_boost_python, require_space, require_system_packages
@@ -26,7 +26,6 @@ from caffebench.engine.system import WITHOUT_ROOT, require_boost_python, require
 __all__ = ["MANIFEST", "cache_folder", "cached_build", "is_whole", "lock", "source_package", "unpack"]
 
 MANIFEST = "caffebench.json"
-Say = Callable[[str], None]
 Advance = Callable[[float], None]
 
 

@@ -93,7 +93,7 @@ def main(
     from caffebench.engine.cards import cards
     from caffebench.engine.probe import Probe, probe
 
-    def tell(found: Probe) -> None:
+    def report(found: Probe) -> None:
         mode = "CPU only"
         if found.cuda is not None:
             libraries = [f"cuDNN {found.cudnn}"] if found.cudnn else []
@@ -112,16 +112,16 @@ def main(
             raise CaffebenchError("Caffe is not installed for this Python: run install-caffe")
         if found.error is not None:
             raise CaffebenchError(f"Caffe is installed but does not work ({found.error}): run install-caffe --force")
-        tell(found)
+        report(found)
         return
 
-    from caffebench.engine.install import Asked, install
+    from caffebench.engine.install import BuildOptions, install
     from caffebench.engine.recipe import Recipe
     from caffebench.engine.wheel.install import install_wheel
     from caffebench.engine.wheel.make import make_wheel
 
     if wheel is not None:
-        tell(install_wheel(wheel, say, force=force))
+        report(install_wheel(wheel, say, force=force))
         return
     jobs = jobs or len(os.sched_getaffinity(0))
     with progress_bars() as update:
@@ -132,6 +132,6 @@ def main(
         if wheel_folder is not None:
             click.echo(make_wheel(Recipe(), wheel_folder, jobs, say, advance, fresh=force))
             return
-        asked = Asked(cuda, cudnn, nccl, architectures, portable, opencv, leveldb)
+        asked = BuildOptions(cuda, cudnn, nccl, architectures, portable, opencv, leveldb)
         found = install(asked, jobs, say, advance, force=force)
-    tell(found)
+    report(found)

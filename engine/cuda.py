@@ -7,17 +7,17 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.say import Say
 from caffebench.engine.recipe import INCLUDE, Recipe
 from caffebench.engine.system import pip_install, require_space
 
 __all__ = ["Kit", "choose_architectures", "find_kit", "require_libraries", "runs_on"]
 
-Say = Callable[[str], None]
 
 # What a build for all of today's cards holds: each runs on later cards of its generation (8.0 on 8.6 and 8.9), and
 # what is newer than all gets the last one's PTX.
@@ -173,7 +173,7 @@ def _wanted(recipe: Recipe) -> list[_Library]:
 def find_kit(say: Say) -> Kit:
     """The CUDA compiler: ``$CUDACXX``, ``nvcc`` on the PATH, ``$CUDA_HOME``, ``/usr/local/cuda``, else a package's.
 
-    The package is installed into this environment where there is none. Raises ``CaffebenchError`` where that fails
+    The package is installed into this environment if missing. Raises ``CaffebenchError`` where that fails
     too, or where the toolkit is older than CUDA 12.
     """
     own = os.environ.get("CUDACXX")

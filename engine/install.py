@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.say import Say
 from caffebench.engine.build import MANIFEST, cached_build, is_whole, lock
 from caffebench.engine.cards import cards
 from caffebench.engine.cuda import choose_architectures, find_kit, require_libraries, runs_on
@@ -28,13 +29,11 @@ from caffebench.engine.system import (
     wheel_is_installed,
 )
 
-__all__ = ["Asked", "install", "require_python_packages", "require_writable"]
-
-Say = Callable[[str], None]
+__all__ = ["BuildOptions", "install", "require_python_packages", "require_writable"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class BuildOptions:
     """What is asked of the Caffe to be installed; the default asks for any Caffe that works."""
 
     cuda: bool = False
@@ -50,7 +49,9 @@ class Asked:
     """The same for LevelDB."""
 
 
-def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False) -> Probe:
+def install(
+    asked: BuildOptions, jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False
+) -> Probe:
     """Make ``import caffe`` and the ``caffe`` tool work in this environment; return the trial of what is there now.
 
     Nothing is done where a Caffe that gives what is ``asked`` works already, be it ours or foreign, unless
@@ -84,7 +85,7 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
         )
     require_writable(packages)
     require_space(packages, 50)
-    asked = _completed(asked, _was(target) if ours and not force else Asked())
+    asked = _completed(asked, _was(target) if ours and not force else BuildOptions())
     recipe, kit = Recipe(opencv=bool(asked.opencv), leveldb=bool(asked.leveldb)), None
     if asked.cuda:
         kit = find_kit(say)
@@ -107,7 +108,7 @@ def install(asked: Asked, jobs: int, say: Say, advance: Callable[[float], None],
     return probe() if _add_fast_layers(target, asked, jobs, say) else tried
 
 
-def _add_fast_layers(target: Path, asked: Asked, jobs: int, say: Say) -> bool:
+def _add_fast_layers(target: Path, asked: BuildOptions, jobs: int, say: Say) -> bool:
     """Put the fast layers for the CPU beside the Caffe of ours in ``target``: True where they were not there.
 
     A Caffe that is built for GPUs goes without.
@@ -129,12 +130,12 @@ def _add_fast_layers(target: Path, asked: Asked, jobs: int, say: Say) -> bool:
     return True
 
 
-def _was(target: Path) -> Asked:
+def _was(target: Path) -> BuildOptions:
     """What the Caffe of ours in ``target`` was built to give, working or not."""
     try:
         manifest = json.loads((target / MANIFEST).read_text())
         cuda = manifest.get("cuda") is not None
-        return Asked(
+        return BuildOptions(
             cuda,
             manifest.get("cudnn", False),
             manifest.get("nccl", False),
@@ -143,26 +144,26 @@ def _was(target: Path) -> Asked:
             leveldb=manifest.get("leveldb", False),
         )
     except (OSError, ValueError, AttributeError, TypeError):
-        return Asked()
+        return BuildOptions()
 
 
-def _completed(asked: Asked, has: Asked) -> Asked:
+def _completed(asked: BuildOptions, has: BuildOptions) -> BuildOptions:
     """``asked``, where it says nothing, as in the Caffe that is there: what is damaged is made again as it was."""
     made = asked if asked.cuda else replace(has, portable=asked.portable)
     return replace(
         made,
-        opencv=_said(asked.opencv, has.opencv, opencv_is_here),
-        leveldb=_said(asked.leveldb, has.leveldb, leveldb_is_here),
+        opencv=_chosen(asked.opencv, has.opencv, opencv_is_here),
+        leveldb=_chosen(asked.leveldb, has.leveldb, leveldb_is_here),
     )
 
 
-def _said(asked: bool | None, has: bool | None, is_here: Callable[[], bool]) -> bool:
+def _chosen(asked: bool | None, has: bool | None, is_here: Callable[[], bool]) -> bool:
     if asked is not None:
         return asked
     return is_here() if has is None else has
 
 
-def _serves(target: Path, asked: Asked) -> bool:
+def _serves(target: Path, asked: BuildOptions) -> bool:
     """Whether the Caffe of ours in ``target`` gives what is asked, on the cards of this machine too."""
     has = _was(target)
     if asked.opencv not in (None, has.opencv) or asked.leveldb not in (None, has.leveldb):

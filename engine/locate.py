@@ -15,7 +15,7 @@ __all__ = ["caffe_folder", "caffe_pb2", "caffe_tool"]
 def caffe_folder() -> Path:
     """The folder of the installed ``caffe`` package; nothing is imported.
 
-    Raises ``CaffebenchError`` where there is none.
+    Raises ``CaffebenchError`` if there is none.
     """
     spec = importlib.util.find_spec("caffe")
     if spec is None or spec.origin is None:
@@ -49,7 +49,7 @@ def caffe_pb2() -> ModuleType:
 def caffe_tool() -> Path:
     """The ``caffe`` command-line tool that belongs to this environment.
 
-    Raises ``CaffebenchError`` where there is none.
+    Raises ``CaffebenchError`` if there is none.
     """
     for path in (caffe_folder() / "bin" / "caffe", Path(sys.prefix) / "bin" / "caffe"):
         if path.is_file():

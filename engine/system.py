@@ -8,12 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.isolated import module_command
+from caffebench.common.say import Say
 from caffebench.engine.wheel import DISTRIBUTION
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "wheel_is_installed",
 ]
 
-Say = Callable[[str], None]
 
 WITHOUT_ROOT = (
     '; or, without root, for the CPU: "install-caffe --wheel DIR" on a machine that has them, with Python '

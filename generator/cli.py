@@ -1,4 +1,4 @@
-"""``gen-prototxt``: write the files of a sweep, and look at prototxt files: what is wrong, what differs."""
+"""``gen-prototxt``: write the files of a sweep, and examine prototxt files: what is wrong, what differs."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def main(
     if deploy_files or sum_up:
         return _each([Path(one) for one in sweep], out if deploy_files else None, sum_up)
     if lint_files or compare_files:
-        return _look_at([Path(one) for one in sweep], lint_files, compare_files, as_what)
+        return _examine([Path(one) for one in sweep], lint_files, compare_files, as_what)
     from caffebench.generator.generate import generate
     from caffebench.generator.variants import catalog
 
@@ -225,7 +225,7 @@ def _each(paths: list[Path], out: Path | None, sum_up: bool) -> int:
     return 0 if not failed else 2 if failed == len(paths) else 1
 
 
-def _look_at(paths: list[Path], lint_files: bool, compare_files: bool, as_what: str | None) -> int:
+def _examine(paths: list[Path], lint_files: bool, compare_files: bool, as_what: str | None) -> int:
     from caffebench.generator.meaning import load_prototxt
 
     if lint_files and compare_files:

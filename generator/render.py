@@ -1,4 +1,4 @@
-"""A worked-out variant to the text of its file, and a look whether Caffe's own format takes it."""
+"""A worked-out variant to the text of its file, and a check that Caffe's own format takes it."""
 
 from __future__ import annotations
 

@@ -8,18 +8,17 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.common.say import detail
+from caffebench.common.say import Say, detail
 from caffebench.engine.build import cache_folder, lock, source_package, unpack
 from caffebench.engine.fast import LIBRARY
 
 __all__ = ["build_fast_layers", "caffe_headers", "run_compiler"]
 
-Say = Callable[[str], None]
 
 # The language is Caffe's own build's; -fno-math-errno lets square roots become vector instructions.
 _COMPILE = ["g++", "-std=c++14", "-O3", "-fno-math-errno", "-fPIC", "-fopenmp", "-DCPU_ONLY", "-DUSE_LMDB"]

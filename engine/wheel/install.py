@@ -7,18 +7,16 @@ import re
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
+from caffebench.common.say import Say
 from caffebench.engine.build import MANIFEST, lock
 from caffebench.engine.install import require_python_packages, require_writable
 from caffebench.engine.probe import Probe, probe
 from caffebench.engine.system import pip_install, wheel_is_installed
 
 __all__ = ["install_wheel"]
-
-Say = Callable[[str], None]
 
 
 def install_wheel(wheel: Path, say: Say, *, force: bool = False) -> Probe:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
-from caffebench.common.say import detail
+from caffebench.common.say import Say, detail
 from caffebench.engine.build import MANIFEST, cached_build
 from caffebench.engine.fast.build import build_fast_layers, caffe_headers, run_compiler
 from caffebench.engine.recipe import CAFFE_VERSION, FAST_PACKAGES, PYTHON_PACKAGES, Recipe
@@ -27,7 +27,6 @@ from caffebench.engine.wheel.libraries import write_licenses
 
 __all__ = ["make_wheel"]
 
-Say = Callable[[str], None]
 
 # Caffe's messages are Python code of the protoc that it was built with, which older runtimes cannot read.
 _LEAST = {"protobuf": "4.21"}

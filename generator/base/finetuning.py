@@ -21,7 +21,7 @@ def renew_classifier(draft: Draft, classes: int | None) -> None:
 
     A classifier is a linear layer that a loss or a measure of classes follows, and no linear layer between. Where
     ``classes`` is None the number of outputs stays. An accuracy among the best k of no more than k classes goes.
-    Raises ``InputError`` where there is none.
+    Raises ``InputError`` if there is none.
     """
     wiring = draft.wiring
     heads = [head for head in wiring.heads() if _OF_CLASSES & {one.type for one in _behind(wiring, head)}]

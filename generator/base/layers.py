@@ -1,4 +1,4 @@
-"""Dropout, pooling and fillers: settings of layers that are there, and dropout where there is none."""
+"""Dropout, pooling and fillers: settings of layers that are there, and dropout where it is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["set_dropout", "set_fillers", "set_pooling"]
 
 
 def set_dropout(draft: Draft, ratio: float) -> None:
-    """The ratio of every Dropout layer; 0 takes them out; where there is none they are put in.
+    """The ratio of every Dropout layer; 0 takes them out; if there are none, they are put in.
 
     They go behind the activations of hidden fully connected layers; a net without such gets one before each output's
     linear layer. Raises ``InputError`` where there is neither.

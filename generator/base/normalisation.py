@@ -76,7 +76,7 @@ def _same_top(wiring: Wiring, layer: Any) -> list[Any]:
 
 
 def take_out_lrn(draft: Draft) -> None:
-    """Take out every LRN layer. Raises ``InputError`` where there is none."""
+    """Take out every LRN layer. Raises ``InputError`` if there is none."""
     layers = [layer for layer in draft.wiring.layers if layer.type == "LRN"]
     if not layers:
         raise InputError("lrn: the net has no LRN layer to take out")

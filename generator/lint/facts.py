@@ -65,7 +65,7 @@ def known_layers(file: Prototxt) -> Iterator[Layer]:
 
 
 def batch_size(net: PhaseNet | None) -> int | None:
-    """The batch of the first data layer of a net, None where there is none."""
+    """The batch of the first data layer of a net, None if there is none."""
     for layer, name in data_layers(net) if net is not None else ():
         return int(getattr(layer.message, name).batch_size)
     return None
@@ -134,14 +134,14 @@ def data_size(file: Prototxt, net: PhaseNet | None) -> int | None:
 
 @cache
 def _entries(folder: Path) -> int | None:
-    """Number of records of an LMDB, None where there is none that can be read."""
+    """Number of records of an LMDB, None if there is none that can be read."""
     with _records(folder) as transaction:
         return None if transaction is None else int(transaction.stat()["entries"])
 
 
 @contextmanager
 def _records(folder: Path) -> Iterator[Any]:
-    """A transaction on an LMDB, None where there is none that can be read."""
+    """A transaction on an LMDB, None if there is none that can be read."""
     import lmdb
 
     try:

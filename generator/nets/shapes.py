@@ -58,7 +58,7 @@ def infer(layers: Sequence[Any], data: Mapping[str, Sequence[int]] | None = None
 
 
 def record_shape(source: str) -> Shape | None:
-    """(channels, height, width) of the first record of an LMDB, None where there is none that can be read."""
+    """(channels, height, width) of the first record of an LMDB, None if there is none that can be read."""
     if not Path(source, "data.mdb").is_file():
         return None
     import lmdb

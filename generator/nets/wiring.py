@@ -57,7 +57,7 @@ class Wiring:
         return next(number for number, one in enumerate(self.layers) if one is layer)
 
     def named(self, name: str) -> Any:
-        """The first layer called ``name``, None where there is none."""
+        """The first layer called ``name``, None if there is none."""
         return next((layer for layer in self.layers if layer.name == name), None)
 
     def unique(self, name: str) -> str:

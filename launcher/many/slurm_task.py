@@ -57,7 +57,7 @@ class _Session:
         try:
             # Slurm signals every process of a task. Caffe's inherits this from here and is spared.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
-            self._outcome = run_one(self._plan, stop=self._stop, watch=Watch(say=_say, inform=_say))
+            self._outcome = run_one(self._plan, stop=self._stop, watch=Watch(say=_report, inform=_report))
         finally:
             os.eventfd_write(self._ended, 1)
 
@@ -78,7 +78,7 @@ class SlurmTask:
         """Train the run to its end; what it came to. Raises ``CaffebenchError`` where that is not ``done``."""
         batch = make_plans(self.options)
         for note in batch.notes:
-            _say(note)
+            _report(note)
         (plan,) = batch.plans
         # Requeued after its node failed, a task is the one that was submitted: it must not start over again.
         requeued = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
@@ -125,5 +125,5 @@ def _preempted() -> bool:
     return preempted is not None and started is not None and preempted[1] >= started[1]
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(printable(text), flush=True)

@@ -19,7 +19,7 @@ MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "fashion": "fashion-mnis
 
 
 def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
-    """Look at every LMDB that the solver's nets read: notes on what is odd but can be trained on.
+    """Check every LMDB that the solver's nets read: notes on what is odd but can be trained on.
 
     Those that are not there are passed over on request, if the file alone says what they would give. Raises
     ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
@@ -115,7 +115,7 @@ def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, in
 
 
 def _first(source: Path, phase: str, file: SolverFile) -> tuple[int, Any]:
-    """The number of records and the first one (None where there is none)."""
+    """The number of records and the first one (None if there is none)."""
     import lmdb
     from google.protobuf.message import DecodeError
 

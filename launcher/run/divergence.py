@@ -13,7 +13,7 @@ __all__ = ["Divergence", "LossReader", "TestLoss", "chance_loss", "layer_not_fin
 
 DEAD_FOR = 3
 FAR, FAR_FOR, FAR_SHARE = 3.0, 20, 0.05
-"""Beyond hope: FAR times the loss of guessing, FAR_FOR looks in a row and for that share of all iterations."""
+"""Beyond hope: FAR times the loss of guessing, FAR_FOR checks in a row and for that share of all iterations."""
 
 
 class LossReader:
@@ -38,7 +38,7 @@ class TestLoss:
         self._iteration, self._finite = -1, True
 
     def before_batch(self, iteration: int) -> None:
-        """A batch of the test at ``iteration`` is to be run: look at the one before."""
+        """A batch of the test at ``iteration`` is to be run: check the one before."""
         self._finite = self.finite_at(iteration)
         self._iteration = iteration
 

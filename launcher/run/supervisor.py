@@ -197,7 +197,7 @@ class _Supervisor:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             self.watch.say(
                 f"{self.plan.run}: {self.plan.prototxt} was changed since iteration {record.iteration}: "
-                f"{'; '.join(changed[:4])}{more}; training goes on with the new values"
+                f"{'; '.join(changed[:4])}{more}; training continues with the new values"
             )
         return record.seed, tuple(changed)
 

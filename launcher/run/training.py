@@ -50,7 +50,7 @@ class Training:
     identity: Identity | None = None
     """What the run is of, for the records of its snapshots."""
     divergence: Divergence | None = None
-    """None: a run that diverges goes on."""
+    """None: a run that diverges is not stopped."""
     start: int = 0
     """The iteration that this training begins at."""
     rank: int = 0
@@ -129,7 +129,7 @@ class Training:
         self.prepare(iteration)
 
     def _diverged(self, iteration: int) -> str | None:
-        """Why the run is beyond hope by the loss of ``iteration``, the last one; None where it goes on."""
+        """Why the run is beyond hope by the loss of ``iteration``, the last one; None if it is not."""
         loss = self._train_loss.read()
         self._losses.append(loss)
         if self.divergence is None:

@@ -73,7 +73,7 @@ class LogTail:
         return tail
 
     def event(self, kind: type[E]) -> E | None:
-        """The last event of a kind; None where there is none, or none that can be read."""
+        """The last event of a kind; None if there is none, or none that can be read."""
         return read_event(kind, self.events.get(kind.name))
 
     def feed(self, data: bytes) -> None:

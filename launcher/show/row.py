@@ -55,7 +55,7 @@ class Row:
         return (self.max_iter - self.iteration) / self.speed if self.speed else None
 
     def cells(self) -> dict[str, str]:
-        """The figures as text by the names of ``FIGURES``; empty where there is none yet."""
+        """The figures as text by the names of ``FIGURES``; empty if there is none yet."""
         speed, left = (self.speed, self.left) if self.state == "training" else (None, None)
         return {
             "iteration": f"{self.iteration}/{self.max_iter}",

@@ -122,7 +122,7 @@ class RunLog:
         """See to it that the file is where people look for it. Raises ``OSError``."""
         mine = os.fstat(self._file)
         if mine.st_size < self._written:
-            self._tell(f"was cut to {mine.st_size} bytes", "goes on")
+            self._report(f"was cut to {mine.st_size} bytes", "continues")
             self._written = mine.st_size
         try:
             there = os.stat(self.path)
@@ -134,7 +134,7 @@ class RunLog:
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
             self._begin_again(self._paths.log(max(self._paths.sessions()) + 1))
 
-    def _tell(self, what: str, then: str) -> None:
+    def _report(self, what: str, then: str) -> None:
         self._say(f"{self._paths.run}: {self.path} {what} at iteration {self._reached}: the log {then}")
 
     def _begin_again(self, path: Path) -> None:
@@ -154,6 +154,6 @@ class RunLog:
         os.close(self._file)
         self._file, self._written = new, at
         what = "was gone" if path == self.path else "was another file"
-        where = "is written again" if path == self.path else f"goes on in {path}"
-        self._tell(what, f"{where}, with all that it held")
+        where = "is written again" if path == self.path else f"continues in {path}"
+        self._report(what, f"{where}, with all that it held")
         self.tail.path = path

@@ -206,7 +206,7 @@ def solver_type(solver: Any) -> str:
 
 
 LOOKS = 100
-"""Looks at the loss in a run whose solver displays nothing."""
+"""Checks of the loss in a run whose solver displays nothing."""
 
 
 def watch_interval(parameter: Any) -> int:

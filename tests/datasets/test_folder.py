@@ -233,7 +233,7 @@ def test_stopped_in_the_middle_it_goes_on(
     if how != signal.SIGKILL:
         assert process.returncode == 3
         assert stderr.startswith("make-lmdb: stopped with ")
-        assert stderr.endswith(f" of 2703 images in {tmp_path}/out/train_lmdb: the same command goes on from there\n")
+        assert stderr.endswith(f" of 2703 images in {tmp_path}/out/train_lmdb: the same command resumes from there\n")
         assert stderr.count("\n") == 1
     deadline = time.monotonic() + 120
     while any(map(alive, family)):

@@ -149,7 +149,7 @@ def test_full_disk_keeps_what_is_safe(small_disk: Path, monkeypatch: pytest.Monk
         write(small_disk / "x", wanted)
     assert str(caught.value) == (
         f"cannot write {small_disk}/x any further, no space left on the disk: 30 images are safe, "
-        "and the same command goes on from there"
+        "and the same command resumes from there"
     )
     assert caught.value.exit_code == 1
     assert not (small_disk / "x").exists()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from caffebench.engine import build, install
-from caffebench.engine.install import Asked
+from caffebench.engine.install import BuildOptions
 from caffebench.engine.recipe import LEVELDB_PACKAGES, OPENCV_PACKAGES, Recipe
 
 BUILT = build.cache_folder() / Recipe(opencv=True, leveldb=True).key
@@ -30,13 +30,13 @@ def test_options_are_in_the_key_and_bring_their_packages():
 def test_what_is_not_said_stays_as_it_is(monkeypatch, here):
     monkeypatch.setattr(install, "opencv_is_here", lambda: here)
     monkeypatch.setattr(install, "leveldb_is_here", lambda: here)
-    nothing = install._completed(Asked(), Asked())
+    nothing = install._completed(BuildOptions(), BuildOptions())
     assert (nothing.opencv, nothing.leveldb) == (here, here)
-    has = Asked(True, True, False, ("90",), opencv=False, leveldb=True)
-    assert install._completed(Asked(), has) == has
-    asked = install._completed(Asked(opencv=True), has)
-    assert asked == Asked(True, True, False, ("90",), opencv=True, leveldb=True)
-    assert install._completed(Asked(opencv=False, leveldb=False), Asked()).opencv is False
+    has = BuildOptions(True, True, False, ("90",), opencv=False, leveldb=True)
+    assert install._completed(BuildOptions(), has) == has
+    asked = install._completed(BuildOptions(opencv=True), has)
+    assert asked == BuildOptions(True, True, False, ("90",), opencv=True, leveldb=True)
+    assert install._completed(BuildOptions(opencv=False, leveldb=False), BuildOptions()).opencv is False
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ def test_a_log_that_another_program_cuts(bench: Any) -> None:
     os.truncate(bench.folder / "logs/small.001.log", 0)
     _, error = launcher.communicate(timeout=60)
     assert launcher.returncode == 0, error
-    assert re.search(r"small: logs/small.001.log was cut to \d+ bytes at iteration \d+: the log goes on", error)
+    assert re.search(r"small: logs/small.001.log was cut to \d+ bytes at iteration \d+: the log continues", error)
     assert iterations(bench, "logs/small.001.log")[-1] == 1499
 
 

@@ -121,7 +121,7 @@ def batchnorm_statistics(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[
 def _is_frozen(net: PhaseNet, layers: Sequence[Layer]) -> bool:
     """Whether a net's BatchNorms are held still on purpose: what scales one of them has no learning rate either."""
     if any(layer.type == "Python" for layer in net.layers):
-        return True  # trained by a program, which loads what it goes on from
+        return True  # trained by a program, which loads what it resumes from
     for vertex in graph(net).vertices:
         if vertex.type == "Scale" and any(bottom.layer in layers for bottom, _ in vertex.bottoms):
             rates = [value for name, value in vertex.settings.items() if name.endswith(".lr_mult")]
