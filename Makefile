@@ -46,6 +46,7 @@ types: $(VENV)/.packages tree
 
 # The site, into .cache/site; a broken link, anchor or missing page ends it. To read it: .venv/bin/mkdocs serve
 docs: $(VENV)/.packages tree
+	scripts/setup-docs $(VENV)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build
 
 # The types with the oldest NumPy that the package takes and with the newest there is.

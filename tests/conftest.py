@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,8 @@ NEEDS = {
     "cluster": "slurm",
     "browser": "browser",
 }
+ALONE = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+NO_NETWORK = ["--disable-quic", "--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,6 +102,27 @@ def have_programs() -> Callable[[Sequence[str], Sequence[str]], None]:
             pytest.skip(f"{', '.join(missing)} missing: as root, make setup-tests installs {' '.join(packages)}")
 
     return have
+
+
+@pytest.fixture(scope="module")
+def browser(
+    have_programs: Callable[[Sequence[str], Sequence[str]], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """Chromium without a network, driven by Selenium; skips the test, saying why, where it is missing."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
+    have_programs(("chromium", "chromedriver"), ("chromium", "chromium-driver"))
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    profile = tmp_path_factory.mktemp("profile")
+    size = ["--window-size=1400,1600", f"--user-data-dir={profile}"]
+    for argument in ["--headless", "--no-sandbox", "--disable-gpu", *ALONE, *NO_NETWORK, *size]:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 @dataclass(frozen=True)

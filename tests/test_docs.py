@@ -45,6 +45,21 @@ def test_a_page_asks_for_nothing_from_the_network(tmp_path: Path) -> None:
     assert re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=.?https?:", text) == []
 
 
+def test_the_rooms_are_drawn_without_a_network(browser: Any, tmp_path: Path) -> None:
+    if not (Path(sys.prefix) / "share" / "mermaid" / "mermaid.min.js").is_file():
+        pytest.skip("Mermaid is not in this environment: make docs fetches it with npm")
+    subprocess.run([ROOT / "scripts" / "link-rooms"], check=True)
+    command = [sys.executable, "-m", "mkdocs", "build", "--config-file", ROOT / "mkdocs.yml", "--site-dir", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    browser.get(f"file://{tmp_path}/architecture.html")
+    # The theme puts an element of this class, with the drawing in it, in the place of the text.
+    size = "const drawn = document.querySelector('div.mermaid'); return drawn ? drawn.offsetHeight : 0"
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda one: one.execute_script(size) > 300)
+    assert browser.execute_script("return document.querySelectorAll('pre.mermaid').length") == 0
+
+
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 

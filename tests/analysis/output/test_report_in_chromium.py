@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,28 +16,6 @@ Session = Callable[..., str]
 Write = Callable[..., Path]
 HOSTILE = "<img src=x onerror=alert(1)>"
 TEMPLATE = "%{y} <b>bold &lt; $x$"
-ALONE = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-NO_NETWORK = ["--disable-quic", "--proxy-server=127.0.0.1:9", "--proxy-bypass-list=<-loopback>"]
-
-
-@pytest.fixture(scope="module")
-def browser(
-    have_programs: Callable[[Sequence[str], Sequence[str]], None], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install selenium")
-    have_programs(("chromium", "chromedriver"), ("chromium", "chromium-driver"))
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    profile = tmp_path_factory.mktemp("profile")
-    size = ["--window-size=1400,1600", f"--user-data-dir={profile}"]
-    for argument in ["--headless", "--no-sandbox", "--disable-gpu", *ALONE, *NO_NETWORK, *size]:
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")
