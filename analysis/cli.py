@@ -96,7 +96,7 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
 @click.option(
     "--x",
     type=click.Choice(["iteration", "epoch", "seconds"]),
-    help="x axis of the plots (default: epochs if batch sizes differ and epochs are known, else iterations).",
+    help="x axis of the plots.  [default: epochs if batch sizes differ and epochs are known, else iterations]",
 )
 @click.option(
     "--format",

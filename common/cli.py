@@ -109,14 +109,14 @@ def _common_options() -> list[click.Option]:
             is_flag=True,
             expose_value=False,
             callback=_set_verbosity,
-            help="Say nothing but results and errors, and show no progress.",
+            help="Print only results and errors; show no progress.",
         ),
         click.Option(
             ["-v", "--verbose"],
             is_flag=True,
             expose_value=False,
             callback=_set_verbosity,
-            help="Say what is done on the way, too.",
+            help="Also print what is done on the way.",
         ),
         click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."),
         click.Option(

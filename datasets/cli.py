@@ -65,9 +65,9 @@ def _report(out: Path, made: Sequence[LmdbResult]) -> None:
 @_OUT
 @_force
 def digits(out: Path, force: bool) -> None:
-    """Scikit-learn's digits: real scans, 8 x 8, ten classes; needs no network.
+    """Scikit-learn's digits: real scans of 8 x 8 pixels.
 
-    Writes OUT/train_lmdb (1437 images) and OUT/test_lmdb (360).
+    Needs no network. Writes OUT/train_lmdb (1437 images of ten classes) and OUT/test_lmdb (360).
     """
     from caffebench.datasets.digits import make_digits
 
@@ -85,7 +85,7 @@ def digits(out: Path, force: bool) -> None:
 @_OUT
 @_force
 def cifar10(src: Path, out: Path, force: bool) -> None:
-    """CIFAR-10 as published: Python or binary version, packed or unpacked.
+    """CIFAR-10 in its Python or binary version.
 
     SRC is the .tar.gz or its unpacked folder. Writes OUT/train_lmdb, OUT/test_lmdb and OUT/labels.txt.
     The channels stay in RGB order, as in Caffe's own converter.
@@ -105,9 +105,9 @@ def cifar10(src: Path, out: Path, force: bool) -> None:
 @_OUT
 @_force
 def mnist(src: Path, out: Path, force: bool) -> None:
-    """MNIST, or a data set in its format: four idx files, gzipped or not.
+    """MNIST, or another data set in its format.
 
-    SRC is their folder. Writes OUT/train_lmdb and OUT/test_lmdb.
+    SRC is the folder of its four idx files, gzipped or not. Writes OUT/train_lmdb and OUT/test_lmdb.
     """
     from caffebench.datasets.mnist import make_mnist
 
@@ -123,7 +123,9 @@ def mnist(src: Path, out: Path, force: bool) -> None:
 @_OUT
 @_force
 def fashion_mnist(out: Path, force: bool) -> None:
-    """Fashion-MNIST from Debian's package dataset-fashion-mnist, which root installs on the way.
+    """Fashion-MNIST from Debian's package dataset-fashion-mnist.
+
+    As root, the package is installed if it is missing.
 
     Writes OUT/train_lmdb (60000 images of 28 x 28, ten classes) and OUT/test_lmdb (10000).
     """
@@ -203,9 +205,11 @@ def folder(src: Path, out: Path, test_share: float | None, seed: int, **options:
 def list_(
     listed: Path, out: Path, root: Path, test_list: Path | None, test_share: float | None, seed: int, **options: Any
 ) -> None:
-    """Images from a list in the format of Caffe's ImageData layer and convert_imageset: lines of `path label`.
+    """Images from a list of `path label` lines.
 
-    Labels count from 0. Writes OUT/train_lmdb and OUT/test_lmdb, shuffled with --seed, channels in BGR order.
+    The list is in the format of Caffe's ImageData layer and convert_imageset; labels count from 0.
+
+    Writes OUT/train_lmdb and OUT/test_lmdb, shuffled with --seed, channels in BGR order.
     """
     _require_pillow()
     from caffebench.datasets.layout import read_list

@@ -42,7 +42,7 @@ gen-prototxt --compare train_val.prototxt deploy.prototxt --as deploy   is it th
 @click.option(
     "--list", "show_list", is_flag=True, help="List the sweeps; with SWEEP, its variants and what training them takes."
 )
-@click.option("--all", "every", is_flag=True, help="All bundled sweeps.")
+@click.option("--all", "every", is_flag=True, help="Use all bundled sweeps.")
 @click.option(
     "--base", metavar="SOLVER", type=click.Path(path_type=Path), help="Apply the sweep to this solver and its net."
 )

@@ -26,7 +26,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 
 @command("run-caffe", examples=EXAMPLES)
 @click.argument("prototxt", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--gpu", metavar="ID[,ID...]|all", help="Train on these GPUs (default: the first that works).")
+@click.option("--gpu", metavar="ID[,ID...]|all", help="Train on these GPUs.  [default: the first that works]")
 @click.option("--cpu", is_flag=True, help="Train on the CPU.")
 @click.option(
     "--layers",
@@ -38,7 +38,7 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 @click.option(
     "--init",
     type=click.Choice(get_args(InitMethod)),
-    help="Initialisation of the weights (default: that of the file's header).",
+    help="Initialisation of the weights.  [default: as in the file's header]",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Start from the weights of a .caffemodel.")
 @click.option(
@@ -60,18 +60,18 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     envvar="CAFFEBENCH_DATA",
     show_envvar=True,
     type=click.Path(path_type=Path),
-    help="Folder of the databases (default: data).",
+    help="Folder of the databases.  [default: data]",
 )
-@click.option("--jobs", type=int, help="Parallel runs (default: 1; with Slurm, no limit).")
+@click.option("--jobs", type=int, help="Parallel runs.  [default: 1; with Slurm, no limit]")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed (default: that of the file, else a new one)."
+    "--seed", type=click.IntRange(0, 2**31 - 1), help="Random seed.  [default: that of the file, else a new one]"
 )
 @click.option(
     "--seeds", metavar="N|LIST", help="Train each file once per seed, as RUN_seed1, ...: 3 (seeds 1, 2, 3) or 5,7."
 )
 @click.option(
     "--name",
-    help="Name of the run and its files (default: that of the file); {stem} and {folder} are parts of its path.",
+    help="Name of the run and its files; {stem} and {folder} are parts of the file's path.  [default: {stem}]",
 )
 @click.option("--fresh", is_flag=True, help="Start over; earlier logs and snapshots of the run are moved aside.")
 @click.option("--max-iter", type=click.IntRange(min=1), help="Train to this iteration.")
