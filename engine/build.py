@@ -19,8 +19,8 @@ from caffebench.common.errors import CaffebenchError
 from caffebench.common.files import write_whole
 from caffebench.common.isolated import module_command
 from caffebench.common.say import Say, detail
+from caffebench.engine.build_spec import CAFFE_VERSION, SOURCE, SOURCE_SHA256, BuildSpec, shared_libpython
 from caffebench.engine.cuda import Kit
-from caffebench.engine.recipe import CAFFE_VERSION, SOURCE, SOURCE_SHA256, Recipe, shared_libpython
 from caffebench.engine.system import WITHOUT_ROOT, require_boost_python, require_space, require_system_packages
 
 __all__ = ["MANIFEST", "cache_folder", "cached_build", "is_whole", "lock", "source_package", "unpack"]
@@ -65,35 +65,35 @@ def is_whole(folder: Path) -> bool:
 
 
 def cached_build(
-    recipe: Recipe, kit: Kit | None, jobs: int, say: Say, advance: Advance, *, fresh: bool = False
+    spec: BuildSpec, kit: Kit | None, jobs: int, say: Say, advance: Advance, *, fresh: bool = False
 ) -> tuple[Path, bool]:
-    """The whole ``caffe`` package folder for ``recipe``, built first if the cache has none.
+    """The whole ``caffe`` package folder for ``spec``, built first if the cache has none.
 
     Returns the folder and whether it had to be built. ``kit`` is the CUDA to build with, None for the CPU only.
     ``fresh`` builds anew. ``advance`` gets the done fraction, 0 to 1. Raises ``CaffebenchError``; an interruption
     leaves the cache as it was.
     """
     cache = cache_folder()
-    product = cache / recipe.key / "caffe"
-    with lock(cache / f"{recipe.key}.lock", say):
+    product = cache / spec.key / "caffe"
+    with lock(cache / f"{spec.key}.lock", say):
         if is_whole(product) and not fresh:
             return product, False
-        require_system_packages(say, recipe.packages, WITHOUT_ROOT)
+        require_system_packages(say, spec.packages, WITHOUT_ROOT)
         require_boost_python()
         library = shared_libpython()
         require_space(cache, 500 if kit is None else 1000)
         # What a killed build left behind is cleared, not reused: an object file may have been cut in the middle,
         # and its last compilers may still be writing, hence a new name each time.
-        rooms = cache / f"{recipe.key}.work"
+        rooms = cache / f"{spec.key}.work"
         shutil.rmtree(rooms, ignore_errors=True)
         rooms.mkdir(exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=rooms))
         try:
             source = unpack(source_package(cache / "downloads", say), work)
-            with (cache / f"{recipe.key}.log").open("w") as log:
-                say(f"building Caffe {CAFFE_VERSION} ({recipe.options}, {jobs} jobs); the log is {log.name}")
-                built = _compile(recipe, kit, source, library, jobs, log, advance)
-            whole = _assemble(recipe, source, built, work / "caffe")
+            with (cache / f"{spec.key}.log").open("w") as log:
+                say(f"building Caffe {CAFFE_VERSION} ({spec.options}, {jobs} jobs); the log is {log.name}")
+                built = _compile(spec, kit, source, library, jobs, log, advance)
+            whole = _assemble(spec, source, built, work / "caffe")
             shutil.rmtree(product.parent, ignore_errors=True)
             product.parent.mkdir(parents=True)
             whole.rename(product)
@@ -147,17 +147,17 @@ def unpack(package: Path, work: Path) -> Path:
 
 
 def _compile(
-    recipe: Recipe, kit: Kit | None, source: Path, library: Path, jobs: int, log: TextIO, advance: Advance
+    spec: BuildSpec, kit: Kit | None, source: Path, library: Path, jobs: int, log: TextIO, advance: Advance
 ) -> Path:
-    environment = os.environ | {"LC_ALL": "C"} | (kit.environment(recipe) if kit else {})
-    environment["LD_RUN_PATH"] = recipe.run_path(library, kit.run_folders(recipe) if kit else [])
-    build = _configure(recipe, kit, source, library, environment, log)
+    environment = os.environ | {"LC_ALL": "C"} | (kit.environment(spec) if kit else {})
+    environment["LD_RUN_PATH"] = spec.run_path(library, kit.run_folders(spec) if kit else [])
+    build = _configure(spec, kit, source, library, environment, log)
     _run(["make", f"-j{jobs}", "pycaffe", "caffe.bin"], build, environment, log, advance)
     return build
 
 
 def _configure(
-    recipe: Recipe, kit: Kit | None, source: Path, library: Path, environment: dict[str, str], log: TextIO
+    spec: BuildSpec, kit: Kit | None, source: Path, library: Path, environment: dict[str, str], log: TextIO
 ) -> Path:
     """Let CMake make its files; their folder, beside ``source``."""
     import numpy as np
@@ -167,7 +167,7 @@ def _configure(
     # Python's own headers would be taken, and the result would not import with the NumPy of this environment.
     (build / "include").mkdir(parents=True)
     (build / "include" / "numpy").symlink_to(Path(np.get_include()) / "numpy")
-    arguments = recipe.cmake_arguments(library) + (kit.cmake_arguments(recipe) if kit else [])
+    arguments = spec.cmake_arguments(library) + (kit.cmake_arguments(spec) if kit else [])
     _run(["cmake", *arguments, str(source)], build, environment, log, lambda done: None)
     return build
 
@@ -210,7 +210,7 @@ def _first_error(log: Path) -> str:
     return lines[-1].strip() if lines else "it printed nothing"
 
 
-def _assemble(recipe: Recipe, source: Path, built: Path, folder: Path) -> Path:
+def _assemble(spec: BuildSpec, source: Path, built: Path, folder: Path) -> Path:
     """Gather what was built into one package folder, like Caffe's own ``make install`` does over three."""
     package = source / "python" / "caffe"
     shutil.copytree(
@@ -225,14 +225,14 @@ def _assemble(recipe: Recipe, source: Path, built: Path, folder: Path) -> Path:
     manifest = {
         "caffe": CAFFE_VERSION,
         "source": SOURCE,
-        "key": recipe.key,
-        "options": recipe.options,
-        "cuda": recipe.cuda,
-        "cudnn": recipe.cudnn,
-        "nccl": recipe.nccl,
-        "arch": recipe.arch,
-        "opencv": recipe.opencv,
-        "leveldb": recipe.leveldb,
+        "key": spec.key,
+        "options": spec.options,
+        "cuda": spec.cuda,
+        "cudnn": spec.cudnn,
+        "nccl": spec.nccl,
+        "arch": spec.arch,
+        "opencv": spec.opencv,
+        "leveldb": spec.leveldb,
         "files": files,
     }
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")

@@ -115,8 +115,8 @@ def main(
         report(found)
         return
 
+    from caffebench.engine.build_spec import BuildSpec
     from caffebench.engine.install import BuildOptions, install
-    from caffebench.engine.recipe import Recipe
     from caffebench.engine.wheel.install import install_wheel
     from caffebench.engine.wheel.make import make_wheel
 
@@ -130,7 +130,7 @@ def main(
             update("building Caffe", done, 1)
 
         if wheel_folder is not None:
-            click.echo(make_wheel(Recipe(), wheel_folder, jobs, say, advance, fresh=force))
+            click.echo(make_wheel(BuildSpec(), wheel_folder, jobs, say, advance, fresh=force))
             return
         asked = BuildOptions(cuda, cudnn, nccl, architectures, portable, opencv, leveldb)
         found = install(asked, jobs, say, advance, force=force)

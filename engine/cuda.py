@@ -13,7 +13,7 @@ from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.say import Say
-from caffebench.engine.recipe import INCLUDE, Recipe
+from caffebench.engine.build_spec import INCLUDE, BuildSpec
 from caffebench.engine.system import pip_install, require_space
 
 __all__ = ["Kit", "choose_architectures", "find_kit", "require_libraries", "runs_on"]
@@ -103,17 +103,17 @@ class Kit:
                     return root / "include", files[0]
         return None
 
-    def environment(self, recipe: Recipe) -> dict[str, str]:
+    def environment(self, spec: BuildSpec) -> dict[str, str]:
         """Variables for the compilers: every include folder, ours first, ahead of the system's own."""
-        includes = [include for include, _ in self._found(recipe)]
+        includes = [include for include, _ in self._found(spec)]
         includes.append(includes[0] / "cccl")  # from CUDA 13 on thrust is there: nvcc knows, the host compiler does not
         paths = dict.fromkeys(str(folder) for folder in (INCLUDE, *includes))
         return {"CPATH": ":".join([*paths, *filter(None, [os.environ.get("CPATH")])])}
 
-    def cmake_arguments(self, recipe: Recipe) -> list[str]:
-        """Arguments for Caffe's CMake files (``cmake/Cuda.cmake``, over CMake's FindCUDA), beside the recipe's own."""
-        files = {library.name: file for library, (_, file) in zip(_wanted(recipe), self._found(recipe), strict=True)}
-        include = self._found(recipe)[0][0]
+    def cmake_arguments(self, spec: BuildSpec) -> list[str]:
+        """Arguments for Caffe's CMake files (``cmake/Cuda.cmake``, over CMake's FindCUDA), beside the spec's own."""
+        files = {library.name: file for library, (_, file) in zip(_wanted(spec), self._found(spec), strict=True)}
+        include = self._found(spec)[0][0]
         arguments = [
             f"-DCUDA_TOOLKIT_ROOT_DIR={self.root}",
             # Without these two FindCUDA takes the root for changed and forgets what is said below.
@@ -126,31 +126,31 @@ class Kit:
             f"-DCUDA_curand_LIBRARY={files['curand']}",
             "-DCUDA_USE_STATIC_CUDA_RUNTIME=OFF",
             "-DCUDA_ARCH_NAME=Manual",
-            f"-DCUDA_ARCH_BIN={' '.join(recipe.arch)}",
-            f"-DCUDA_ARCH_PTX={recipe.arch[-1]}",
+            f"-DCUDA_ARCH_BIN={' '.join(spec.arch)}",
+            f"-DCUDA_ARCH_PTX={spec.arch[-1]}",
             # Handed on to nvcc, the host compiler's -include would come before nvcc's own.
             "-DCUDA_PROPAGATE_HOST_FLAGS=OFF",
             "-DCUDA_NVCC_FLAGS=-std=c++17;-O3;-DNDEBUG;-include;caffe_cuda.h;-Wno-deprecated-gpu-targets",
             # cuDNN marks as deprecated what Caffe calls, and has error codes that Caffe's switch does not name.
             "-DCMAKE_CXX_FLAGS=-include caffe_cuda.h -Wno-deprecated-declarations -Wno-switch",
-            f"-DUSE_CUDNN={'ON' if recipe.cudnn else 'OFF'}",
-            f"-DUSE_NCCL={'ON' if recipe.nccl else 'OFF'}",
+            f"-DUSE_CUDNN={'ON' if spec.cudnn else 'OFF'}",
+            f"-DUSE_NCCL={'ON' if spec.nccl else 'OFF'}",
         ]
-        if recipe.cudnn:
+        if spec.cudnn:
             # Our cudnn.h, which hands on to the real one (see there).
             arguments += [f"-DCUDNN_INCLUDE={INCLUDE}", f"-DCUDNN_LIBRARY={files['cudnn']}"]
-        if recipe.nccl:
-            nccl = self._found(recipe)[-1]
+        if spec.nccl:
+            nccl = self._found(spec)[-1]
             arguments += [f"-DNCCL_INCLUDE_DIR={nccl[0]}", f"-DNCCL_LIBRARIES={nccl[1]}"]
         return arguments
 
-    def run_folders(self, recipe: Recipe) -> list[str]:
-        """Run-path entries for the libraries of ``recipe``; those in site-packages are relative to Caffe's folder.
+    def run_folders(self, spec: BuildSpec) -> list[str]:
+        """Run-path entries for the libraries of ``spec``; those in site-packages are relative to Caffe's folder.
 
         Both ``caffe/libcaffe.so`` and ``caffe/bin/caffe`` get them, hence each twice: one and two folders up.
         """
         entries = []
-        for folder in (file.parent for _, file in self._found(recipe)):
+        for folder in (file.parent for _, file in self._found(spec)):
             if folder.is_relative_to(_site_packages()):
                 inner = folder.relative_to(_site_packages())
                 entries += [f"$ORIGIN/../{inner}", f"$ORIGIN/../../{inner}"]
@@ -158,16 +158,16 @@ class Kit:
                 entries.append(str(folder))
         return list(dict.fromkeys(entries))
 
-    def _found(self, recipe: Recipe) -> list[tuple[Path, Path]]:
-        found = [self.find(library) for library in _wanted(recipe)]
-        missing = [library.name for library, place in zip(_wanted(recipe), found, strict=True) if place is None]
+    def _found(self, spec: BuildSpec) -> list[tuple[Path, Path]]:
+        found = [self.find(library) for library in _wanted(spec)]
+        missing = [library.name for library, place in zip(_wanted(spec), found, strict=True) if place is None]
         if missing:
             raise CaffebenchError(f"CUDA {self.release} is here without {', '.join(missing)}: run install-caffe again")
         return [place for place in found if place is not None]
 
 
-def _wanted(recipe: Recipe) -> list[_Library]:
-    return [_CUDART, _CUBLAS, _CURAND, *([_CUDNN] if recipe.cudnn else []), *([_NCCL] if recipe.nccl else [])]
+def _wanted(spec: BuildSpec) -> list[_Library]:
+    return [_CUDART, _CUBLAS, _CURAND, *([_CUDNN] if spec.cudnn else []), *([_NCCL] if spec.nccl else [])]
 
 
 def find_kit(say: Say) -> Kit:
@@ -241,12 +241,12 @@ def runs_on(built: Sequence[str], card: str) -> bool:
     return same_generation or (bool(numbers) and max(numbers) <= int(card))
 
 
-def require_libraries(recipe: Recipe, kit: Kit, say: Say) -> None:
-    """Install into this environment the packages of what ``recipe`` needs and neither toolkit nor system has.
+def require_libraries(spec: BuildSpec, kit: Kit, say: Say) -> None:
+    """Install into this environment the packages of what ``spec`` needs and neither toolkit nor system has.
 
     Raises ``CaffebenchError`` where they cannot be had.
     """
-    missing = [library.requirement(kit.version) for library in _wanted(recipe) if kit.find(library) is None]
+    missing = [library.requirement(kit.version) for library in _wanted(spec) if kit.find(library) is None]
     if missing:
         require_space(_site_packages(), 3000)
         say(f"installing what Caffe needs of CUDA: {' '.join(missing)}")

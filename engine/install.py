@@ -14,12 +14,12 @@ from pathlib import Path
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.say import Say
 from caffebench.engine.build import MANIFEST, cached_build, is_whole, lock
+from caffebench.engine.build_spec import FAST_PACKAGES, PYTHON_PACKAGES, BuildSpec, leveldb_is_here, opencv_is_here
 from caffebench.engine.cards import cards
 from caffebench.engine.cuda import choose_architectures, find_kit, require_libraries, runs_on
 from caffebench.engine.fast import LIBRARY
 from caffebench.engine.fast.build import build_fast_layers
 from caffebench.engine.probe import Probe, probe
-from caffebench.engine.recipe import FAST_PACKAGES, PYTHON_PACKAGES, Recipe, leveldb_is_here, opencv_is_here
 from caffebench.engine.system import (
     WITHOUT_ROOT,
     pip_install,
@@ -86,22 +86,22 @@ def install(
     require_writable(packages)
     require_space(packages, 50)
     asked = _completed(asked, _was(target) if ours and not force else BuildOptions())
-    recipe, kit = Recipe(opencv=bool(asked.opencv), leveldb=bool(asked.leveldb)), None
+    spec, kit = BuildSpec(opencv=bool(asked.opencv), leveldb=bool(asked.leveldb)), None
     if asked.cuda:
         kit = find_kit(say)
         arch = choose_architectures(asked.arch, [card.arch for card in cards()], kit)
-        recipe = replace(recipe, cuda=kit.release, cudnn=asked.cudnn, nccl=asked.nccl, arch=arch)
-        require_libraries(recipe, kit, say)
-    product, built = cached_build(recipe, kit, jobs, say, advance, fresh=force)
+        spec = replace(spec, cuda=kit.release, cudnn=asked.cudnn, nccl=asked.nccl, arch=arch)
+        require_libraries(spec, kit, say)
+    product, built = cached_build(spec, kit, jobs, say, advance, fresh=force)
     if not built:
         say(f"taking the Caffe built earlier: {product}")
         # The cache may have come from a machine with more libraries than this one.
-        require_system_packages(say, recipe.packages, WITHOUT_ROOT)
+        require_system_packages(say, spec.packages, WITHOUT_ROOT)
     require_python_packages(say)
     tried = _publish(product, target, say)
     if tried.error is not None and not built:
         say(f"the cached Caffe does not work here ({tried.error}): building it anew")
-        product, built = cached_build(recipe, kit, jobs, say, advance, fresh=True)
+        product, built = cached_build(spec, kit, jobs, say, advance, fresh=True)
         tried = _publish(product, target, say)
     if tried.error is not None:
         raise CaffebenchError(f"Caffe was built, but it does not work: {tried.error}")

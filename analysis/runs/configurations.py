@@ -8,9 +8,9 @@ from typing import Any
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.text_format import Message, first
 
-__all__ = ["Settings", "differences", "net_text", "settings"]
+__all__ = ["FlatConfig", "differences", "net_text", "settings"]
 
-Settings = dict[str, str]
+FlatConfig = dict[str, str]
 """Name of a setting -> its value in words."""
 
 _WORDS = {"variant", "label", "comment", "default", "published_accuracy", "published_logloss"}
@@ -39,7 +39,7 @@ def _flat(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(one, f"{prefix}{name}{f'[{place}]' if len(inner) > 1 else ''}.")
 
 
-def settings(run: Run) -> Settings:
+def settings(run: Run) -> FlatConfig:
     """What is known of how ``run`` was trained, its net apart: recovered figures, solver fields, header."""
     config = run.config
     found: dict[str, Any] = {
@@ -56,9 +56,9 @@ def settings(run: Run) -> Settings:
     return flat
 
 
-def _layers(run: Run) -> dict[str, Settings]:
+def _layers(run: Run) -> dict[str, FlatConfig]:
     """Name of each layer -> its fields; layers of one name (train and test data) are told apart by their phase."""
-    found: dict[str, Settings] = {}
+    found: dict[str, FlatConfig] = {}
     for layer in [one for name in ("layer", "layers") for one in run.config.net.get(name, []) if isinstance(one, dict)]:
         name = str(first(layer, "name"))
         phase = first(layer, "include", "phase")
@@ -89,7 +89,7 @@ def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def _unlike(every: Sequence[Settings | None]) -> Iterator[dict[str, Any]]:
+def _unlike(every: Sequence[FlatConfig | None]) -> Iterator[dict[str, Any]]:
     told = [one for one in every if one]
     for name in dict.fromkeys(name for one in told for name in one):
         if len({one.get(name) for one in told}) > 1:

@@ -19,8 +19,8 @@ from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
 from caffebench.common.say import Say, detail
 from caffebench.engine.build import MANIFEST, cached_build
+from caffebench.engine.build_spec import CAFFE_VERSION, FAST_PACKAGES, PYTHON_PACKAGES, BuildSpec
 from caffebench.engine.fast.build import build_fast_layers, caffe_headers, run_compiler
-from caffebench.engine.recipe import CAFFE_VERSION, FAST_PACKAGES, PYTHON_PACKAGES, Recipe
 from caffebench.engine.system import require_system_packages
 from caffebench.engine.wheel import DISTRIBUTION
 from caffebench.engine.wheel.libraries import write_licenses
@@ -33,9 +33,9 @@ _LEAST = {"protobuf": "4.21"}
 
 
 def make_wheel(
-    recipe: Recipe, folder: Path, jobs: int, say: Say, advance: Callable[[float], None], *, fresh: bool = False
+    spec: BuildSpec, folder: Path, jobs: int, say: Say, advance: Callable[[float], None], *, fresh: bool = False
 ) -> Path:
-    """Caffe built by ``recipe``, for the CPU, as a wheel in ``folder``: its path.
+    """Caffe built by ``spec``, for the CPU, as a wheel in ``folder``: its path.
 
     It is for this minor version of Python, this kind of processor, and a C library no older than the one its name
     tells (``manylinux_2_36``: glibc 2.36, Debian 12's). Raises ``CaffebenchError`` with what is
@@ -46,10 +46,10 @@ def make_wheel(
             raise InputError(
                 f"{program} is missing, which puts libraries into a wheel: pip install 'caffebench[wheel]'"
             )
-    caffe, built = cached_build(recipe, None, jobs, say, advance, fresh=fresh)
+    caffe, built = cached_build(spec, None, jobs, say, advance, fresh=fresh)
     if not built:
         say(f"taking the Caffe built earlier: {caffe}")
-        require_system_packages(say, recipe.packages)  # its libraries are taken from here
+        require_system_packages(say, spec.packages)  # its libraries are taken from here
     fast = _fast_layers(caffe, jobs, say)
     with tempfile.TemporaryDirectory(prefix="caffebench-") as place:
         work = Path(place)
@@ -59,10 +59,10 @@ def make_wheel(
         if fast is not None:
             shutil.copy2(fast, inside)
         _build_tool(inside, work / "tool", say)
-        version = CAFFE_VERSION + (f"+{recipe.options.replace('-', '.')}" if recipe.options != "cpu" else "")
+        version = CAFFE_VERSION + (f"+{spec.options.replace('-', '.')}" if spec.options != "cpu" else "")
         stem = f"{DISTRIBUTION.replace('-', '_')}-{version}"
         facts = work / "wheel" / f"{stem}.dist-info"
-        _write_facts(facts, recipe, version)
+        _write_facts(facts, spec, version)
         write_licenses(facts / "licenses", sorted(inside.glob("*.so*")))
         scripts = work / "wheel" / f"{stem}.data" / "scripts"
         scripts.mkdir(parents=True)
@@ -70,7 +70,7 @@ def make_wheel(
         (scripts / "caffe").write_text(f"#!python\n{script}")
         (scripts / "caffe").chmod(0o755)
         say("putting its libraries into the wheel")
-        return _repair(_zipped(work, stem, recipe), folder)
+        return _repair(_zipped(work, stem, spec), folder)
 
 
 def _search_path() -> str:
@@ -115,33 +115,33 @@ def _build_tool(inside: Path, work: Path, say: Say) -> None:
     run_compiler([str(one) for one in command], "the caffe tool")
 
 
-def _write_facts(facts: Path, recipe: Recipe, version: str) -> None:
+def _write_facts(facts: Path, spec: BuildSpec, version: str) -> None:
     """What pip reads: the wheel's name, version and requirements (PyPA's core metadata)."""
     facts.mkdir(parents=True)
-    least = {**_LEAST, "numpy": recipe.numpy_major}
+    least = {**_LEAST, "numpy": spec.numpy_major}
     required = [f"{name}>={least[name]}" if name in least else name for name in PYTHON_PACKAGES.values()]
     lines = [
         "Metadata-Version: 2.1",
         f"Name: {DISTRIBUTION}",
         f"Version: {version}",
-        f"Summary: BVLC Caffe ({recipe.options}) with the libraries that it needs, as install-caffe --wheel makes it",
+        f"Summary: BVLC Caffe ({spec.options}) with the libraries that it needs, as install-caffe --wheel makes it",
         "License: BSD-2-Clause; the licenses of the libraries in it are in the folder licenses",
-        f"Requires-Python: =={recipe.python}.*",
+        f"Requires-Python: =={spec.python}.*",
         *(f"Requires-Dist: {one}" for one in required),
     ]
     (facts / "METADATA").write_text("\n".join(lines) + "\n")
-    tag = _tag(recipe)
+    tag = _tag(spec)
     (facts / "WHEEL").write_text(f"Wheel-Version: 1.0\nGenerator: install-caffe\nRoot-Is-Purelib: false\nTag: {tag}\n")
 
 
-def _tag(recipe: Recipe) -> str:
-    python = f"cp{recipe.python.replace('.', '')}"
+def _tag(spec: BuildSpec) -> str:
+    python = f"cp{spec.python.replace('.', '')}"
     return f"{python}-{python}-linux_{platform.machine()}"
 
 
-def _zipped(work: Path, stem: str, recipe: Recipe) -> Path:
+def _zipped(work: Path, stem: str, spec: BuildSpec) -> Path:
     """Everything below ``work/wheel`` as a wheel, with the list of its files that the format asks for."""
-    path = work / f"{stem}-{_tag(recipe)}.whl"
+    path = work / f"{stem}-{_tag(spec)}.whl"
     root = work / "wheel"
     record = f"{stem}.dist-info/RECORD"
     lines = []

@@ -9,9 +9,9 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["FORMS", "Settings", "message_settings", "pair", "written"]
+__all__ = ["FORMS", "FieldValues", "message_settings", "pair", "written"]
 
-Settings = dict[str, Any]
+FieldValues = dict[str, Any]
 
 _PATHS = {"source", "mean_file", "root_folder", "file_name", "weights"}
 _FILLER_READS: Mapping[str, tuple[str, ...]] = {
@@ -46,9 +46,9 @@ def written(value: Any) -> str:
     return str(value)
 
 
-def message_settings(message: Any, prefix: str) -> Settings:
+def message_settings(message: Any, prefix: str) -> FieldValues:
     """Every field of a message with its value or default; enums by name, paths only as given or not."""
-    settings: Settings = {}
+    settings: FieldValues = {}
     for descriptor in message.DESCRIPTOR.fields:
         name, value = descriptor.name, getattr(message, descriptor.name)
         repeated = not isinstance(value, (int, float, str, bytes, bool)) and not hasattr(value, "DESCRIPTOR")
@@ -100,7 +100,7 @@ def pair(message: Any, name: str, stem: str, default: int) -> tuple[int, ...]:
     return values * 2 if len(values) == 1 else values
 
 
-def _convolution(message: Any, prefix: str) -> Settings:
+def _convolution(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     for name, stem, default in _GEOMETRY:
         for one in (name, f"{stem}_h", f"{stem}_w"):
@@ -111,7 +111,7 @@ def _convolution(message: Any, prefix: str) -> Settings:
     return _without_bias(settings, message, prefix)
 
 
-def _pooling(message: Any, prefix: str) -> Settings:
+def _pooling(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     for name, stem, default in _GEOMETRY:
         for one in (name, f"{stem}_h", f"{stem}_w"):
@@ -121,31 +121,31 @@ def _pooling(message: Any, prefix: str) -> Settings:
     return settings
 
 
-def _without_bias(settings: Settings, message: Any, prefix: str) -> Settings:
+def _without_bias(settings: FieldValues, message: Any, prefix: str) -> FieldValues:
     if not message.bias_term:
         settings.pop(prefix + "bias_filler", None)
     return settings
 
 
-def _affine(message: Any, prefix: str) -> Settings:
+def _affine(message: Any, prefix: str) -> FieldValues:
     return _without_bias(message_settings(message, prefix), message, prefix)
 
 
-def _scale(message: Any, prefix: str) -> Settings:
+def _scale(message: Any, prefix: str) -> FieldValues:
     settings = _affine(message, prefix)
     if not message.HasField("filler"):
         settings[prefix + "filler"] = "constant value 1"
     return settings
 
 
-def _prelu(message: Any, prefix: str) -> Settings:
+def _prelu(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     if not message.HasField("filler"):
         settings[prefix + "filler"] = "constant value 0.25"
     return settings
 
 
-def _data(message: Any, prefix: str) -> Settings:
+def _data(message: Any, prefix: str) -> FieldValues:
     return {
         name: value
         for name, value in message_settings(message, prefix).items()
@@ -153,7 +153,7 @@ def _data(message: Any, prefix: str) -> Settings:
     }
 
 
-def _transform(message: Any, prefix: str) -> Settings:
+def _transform(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     values = tuple(message.mean_value)
     if len(set(values)) == 1:  # one value stands for every channel
@@ -161,7 +161,7 @@ def _transform(message: Any, prefix: str) -> Settings:
     return settings
 
 
-def _axis(message: Any, prefix: str) -> Settings:
+def _axis(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     for old in ("concat_dim", "slice_dim"):
         value = settings.pop(prefix + old, None)
@@ -170,7 +170,7 @@ def _axis(message: Any, prefix: str) -> Settings:
     return settings
 
 
-def _eltwise(message: Any, prefix: str) -> Settings:
+def _eltwise(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     if settings[prefix + "operation"] != "SUM" or set(message.coeff) <= {1.0}:
         settings.pop(prefix + "coeff")
@@ -179,7 +179,7 @@ def _eltwise(message: Any, prefix: str) -> Settings:
     return settings
 
 
-def _loss(message: Any, prefix: str) -> Settings:
+def _loss(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     settings.pop(prefix + "normalize")
     if not message.HasField("normalization") and message.HasField("normalize"):
@@ -187,17 +187,17 @@ def _loss(message: Any, prefix: str) -> Settings:
     return _ignored_label(settings, message, prefix)
 
 
-def _ignored_label(settings: Settings, message: Any, prefix: str) -> Settings:
+def _ignored_label(settings: FieldValues, message: Any, prefix: str) -> FieldValues:
     if not message.HasField("ignore_label"):
         settings[prefix + "ignore_label"] = None
     return settings
 
 
-def _accuracy(message: Any, prefix: str) -> Settings:
+def _accuracy(message: Any, prefix: str) -> FieldValues:
     return _ignored_label(message_settings(message, prefix), message, prefix)
 
 
-def _dummy(message: Any, prefix: str) -> Settings:
+def _dummy(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
     shapes = [tuple(shape.dim) for shape in message.shape]
     old = [tuple(settings.pop(prefix + name)) for name in ("num", "channels", "height", "width")]
@@ -205,7 +205,7 @@ def _dummy(message: Any, prefix: str) -> Settings:
     return settings
 
 
-FORMS: Mapping[str, Callable[[Any, str], Settings]] = {
+FORMS: Mapping[str, Callable[[Any, str], FieldValues]] = {
     "accuracy_param": _accuracy,
     "concat_param": _axis,
     "convolution_param": _convolution,

@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from caffebench.generator.meaning.forms import Settings
+from caffebench.generator.meaning.forms import FieldValues
 from caffebench.generator.meaning.reading import Layer, PhaseNet
 from caffebench.generator.meaning.settings import layer_settings
 
@@ -27,7 +27,7 @@ class Vertex:
 
     type: str
     name: str
-    settings: Settings
+    settings: FieldValues
     bottoms: list[tuple[Vertex, int]] = field(default_factory=list)
     layer: Layer | None = None
     number: int = -1

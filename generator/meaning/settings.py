@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from caffebench.generator.meaning.forms import FORMS, Settings, message_settings
+from caffebench.generator.meaning.forms import FORMS, FieldValues, message_settings
 from caffebench.generator.meaning.reading import Layer
 
 __all__ = ["LAYER_TYPES", "RATE_READS", "TYPE_READS", "layer_settings", "parameter_count", "solver_settings"]
@@ -104,7 +104,7 @@ _SOLVER_ASIDE = {"net", "net_param", "train_net", "train_net_param", "test_net",
 _SOLVER_ASIDE |= {"train_state", "test_state", "snapshot_prefix", "solver_type"}
 
 
-def solver_settings(solver: Any) -> Settings:
+def solver_settings(solver: Any) -> FieldValues:
     """The settings of a ``SolverParameter`` that have an effect, defaults filled in; paths aside."""
     settings = {name: value for name, value in message_settings(solver, "").items() if name not in _SOLVER_ASIDE}
     for fields, reads, key in (
@@ -122,17 +122,17 @@ def solver_settings(solver: Any) -> Settings:
     return settings
 
 
-def layer_settings(layer: Layer, phase: str) -> Settings:
+def layer_settings(layer: Layer, phase: str) -> FieldValues:
     """The settings of a layer that have an effect in a phase, by dotted name; names and paths aside."""
     return dict(_layer_settings(layer, phase))
 
 
 @lru_cache(maxsize=4096)  # each phase, rule and comparison asks anew
-def _layer_settings(layer: Layer, phase: str) -> Settings:
+def _layer_settings(layer: Layer, phase: str) -> FieldValues:
     message = layer.message
     if message.HasField("phase"):  # a layer may have a phase other than its net's
         phase = ("TRAIN", "TEST")[message.phase]
-    settings: Settings = {}
+    settings: FieldValues = {}
     reads = LAYER_TYPES.get(message.type)
     if reads is None:  # a fork's layer: what is written is all that is known
         reads = tuple(d.name for d, _ in message.ListFields() if d.name.endswith("_param"))
@@ -168,7 +168,7 @@ def parameter_count(message: Any) -> int | None:
     return {"BatchNorm": 3, "PReLU": 1, "Parameter": 1}.get(kind, 0)
 
 
-def _complete(settings: Settings, message: Any, phase: str) -> None:
+def _complete(settings: FieldValues, message: Any, phase: str) -> None:
     """Defaults that Caffe's code sets and caffe.proto does not."""
     if message.type == "BatchNorm" and not message.batch_norm_param.HasField("use_global_stats"):
         settings["batch_norm_param.use_global_stats"] = phase == "TEST"
@@ -183,11 +183,11 @@ def _complete(settings: Settings, message: Any, phase: str) -> None:
             settings.pop(f"scale_param.{name}", None)
 
 
-def _parameters(layer: Layer) -> Settings:
+def _parameters(layer: Layer) -> FieldValues:
     """Learning-rate and decay multipliers of each parameter blob; a decay at no learning rate does nothing."""
     specs = layer.message.param
     count = parameter_count(layer.message)
-    settings: Settings = {}
+    settings: FieldValues = {}
     for index in range(len(specs) if count is None else max(count, len(specs))):
         given = index < len(specs)
         lr = specs[index].lr_mult if given else float(layer.type != "BatchNorm")

@@ -42,7 +42,7 @@ class Orthonormal:
 
     That one call is why SciPy is needed, and only here: NumPy's ``qr`` would have to decompose a Gaussian matrix, takes
     no reflections, and works in float64. SciPy is no dependency of ours for it: pycaffe imports scikit-image,
-    which needs SciPy, so it is there wherever a net can be initialised (``engine.recipe`` installs it with Caffe).
+    which needs SciPy, so it is there wherever a net can be initialised (``engine.build_spec`` installs it with Caffe).
     """
 
     def __init__(self, weights: FloatArray, generator: np.random.Generator, *, groups: int = 1) -> None:

@@ -23,7 +23,7 @@ from caffebench.launcher.plan.outcome import Outcome
 from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.plan.planning import make_plans
 from caffebench.launcher.run.stopping import LauncherStop
-from caffebench.launcher.run.supervisor import Watch, run_one
+from caffebench.launcher.run.supervisor import RunListener, run_one
 
 __all__ = ["SlurmTask"]
 
@@ -57,7 +57,7 @@ class _Session:
         try:
             # Slurm signals every process of a task. Caffe's inherits this from here and is spared.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
-            self._outcome = run_one(self._plan, stop=self._stop, watch=Watch(say=_report, inform=_report))
+            self._outcome = run_one(self._plan, stop=self._stop, listener=RunListener(say=_report, inform=_report))
         finally:
             os.eventfd_write(self._ended, 1)
 

@@ -14,7 +14,7 @@ from caffebench.launcher.plan.outcome import Outcome
 from caffebench.launcher.plan.plan import Batch
 from caffebench.launcher.run.resources import Share, share_out
 from caffebench.launcher.run.stopping import LauncherStop, SignalMailbox
-from caffebench.launcher.run.supervisor import Watch, run_one
+from caffebench.launcher.run.supervisor import RunListener, run_one
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.show.progress import Board, Level
 
@@ -53,7 +53,7 @@ def run_all(batch: Batch, board: Board) -> list[Outcome]:
                     board.say(note)
                 left = None if plan.time_limit is None else plan.time_limit - (time.monotonic() - start)
                 plan = replace(plan, gpus=share.gpus, threads=plan.threads or share.threads, time_limit=left)
-                outcomes[index] = run_one(plan, stop=stop, watch=_watch(board, plan.run))
+                outcomes[index] = run_one(plan, stop=stop, listener=_listener(board, plan.run))
                 slots.put(share)
             board.end(outcomes[index])
 
@@ -73,11 +73,11 @@ def run_all(batch: Batch, board: Board) -> list[Outcome]:
     return [outcomes[index] for index in range(len(batch.plans))]
 
 
-def _watch(board: Board, run: str) -> Watch:
+def _listener(board: Board, run: str) -> RunListener:
     def update(tail: LogTail) -> None:
         board.update(run, tail)
 
-    return Watch(
+    return RunListener(
         say=board.say,
         inform=partial(board.say, level=Level.NORMAL),
         detail=partial(board.say, level=Level.DETAIL),

@@ -27,13 +27,13 @@ from caffebench.launcher.run.tasks import WorkerTask
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.show.runlog import RunLog
 from caffebench.launcher.solver.identity import check_same_file
-from caffebench.launcher.solver.solverfile import differences, parse_solver, solver_type
+from caffebench.launcher.solver.solverfile import changed_fields, parse_solver, solver_type
 from caffebench.launcher.state.adopt import adopt_snapshot
 from caffebench.launcher.state.record import read_record
 from caffebench.launcher.state.seeds import new_seed
 from caffebench.launcher.state.snapshots import newest_whole
 
-__all__ = ["Watch", "run_one"]
+__all__ = ["RunListener", "run_one"]
 
 POLL = 0.2
 """Seconds between two checks of a child that logs nothing."""
@@ -44,7 +44,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 
 
 @dataclass
-class Watch:
+class RunListener:
     """Who wants to know about a run."""
 
     say: Callable[[str], None] = field(default=lambda _text: None)
@@ -57,9 +57,9 @@ class Watch:
     """Gets the log read so far."""
 
 
-def run_one(plan: Plan, *, stop: LauncherStop | None = None, watch: Watch | None = None) -> Outcome:
+def run_one(plan: Plan, *, stop: LauncherStop | None = None, listener: RunListener | None = None) -> Outcome:
     """Train one run to its end, a stop or a failure that no retry can help; never raises for a failed run."""
-    supervisor = _Supervisor(plan, stop or LauncherStop(), watch or Watch())
+    supervisor = _Supervisor(plan, stop or LauncherStop(), listener or RunListener())
     try:
         return supervisor.run()
     except InputError as error:
@@ -73,8 +73,8 @@ def run_one(plan: Plan, *, stop: LauncherStop | None = None, watch: Watch | None
 
 
 class _Supervisor:
-    def __init__(self, plan: Plan, stop: LauncherStop, watch: Watch) -> None:
-        self.plan, self.stop, self.watch = plan, stop, watch
+    def __init__(self, plan: Plan, stop: LauncherStop, listener: RunListener) -> None:
+        self.plan, self.stop, self.listener = plan, stop, listener
         self.paths = plan.paths
         self.deadline = None if plan.time_limit is None else time.monotonic() + plan.time_limit
         self.iteration = 0
@@ -90,7 +90,7 @@ class _Supervisor:
             self.paths.discard_unfinished()
             if self.plan.fresh:
                 for folder in self.paths.set_aside():
-                    self.watch.say(f"moved what was there of {self.plan.run} to {folder}")
+                    self.listener.say(f"moved what was there of {self.plan.run} to {folder}")
             elif outcome := finished_before(self.plan):
                 return outcome
             self._adopt()
@@ -102,10 +102,10 @@ class _Supervisor:
         if given is None:
             return
         if own:
-            self.watch.say(f"{self.plan.run}: it has snapshots of its own and resumes from those, not from {given}")
+            self.listener.say(f"{self.plan.run}: it has snapshots of its own and resumes from those, not from {given}")
             return
         iteration = adopt_snapshot(Path(given), self.paths, self.plan.identity)
-        self.watch.say(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
+        self.listener.say(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
 
     def _attempts(self, lock: int) -> Outcome:
         """Start the child until it ends well, or badly for good, or too often."""
@@ -121,7 +121,7 @@ class _Supervisor:
             pause = min(FIRST_PAUSE * 2 ** (len(failures) - 1), LONGEST_PAUSE)
             if self.deadline is not None and time.monotonic() + pause > self.deadline:
                 return outcome
-            self.watch.say(
+            self.listener.say(
                 f"{self.plan.run}: {failure.message}; retry {len(failures)} of {self.plan.retries} in {pause:.0f} s"
             )
             self.stop.wait(pause)
@@ -131,18 +131,18 @@ class _Supervisor:
     def _session(self, lock: int) -> tuple[Outcome, Failure | None]:
         """One child process from start to end."""
         self.paths.discard_unfinished()
-        resume_from = newest_whole(self.paths, self.watch.say)
+        resume_from = newest_whole(self.paths, self.listener.say)
         seed, changed = self._choose_seed(resume_from)
-        log = RunLog(self.paths, self.watch.say)
+        log = RunLog(self.paths, self.listener.say)
         try:
             self.log = log.path
             where = "from the start" if resume_from is None else f"from iteration {resume_from}"
-            self.watch.inform(f"{self.plan.run}: training {where}, log {self.log}")
+            self.listener.inform(f"{self.plan.run}: training {where}, log {self.log}")
             task = WorkerTask(os.getpid(), self.plan, log.session, seed, resume_from, changed, self.deadline)
             with self._start(task, lock, log) as child:
                 log.child = child.pid
                 threads = "" if self.plan.threads is None else f", BLAS threads {self.plan.threads}"
-                self.watch.detail(f"{self.plan.run}: process {child.pid}, seed {seed}{threads}")
+                self.listener.detail(f"{self.plan.run}: process {child.pid}, seed {seed}{threads}")
                 try:
                     self._monitor(child, log)
                 finally:
@@ -181,7 +181,7 @@ class _Supervisor:
                 "--fresh starts over and moves that aside, --name NAME trains a run of its own"
             )
         if self.plan.seed not in (None, record.seed):
-            self.watch.say(f"{self.plan.run}: keeps the seed {record.seed} that it was started with")
+            self.listener.say(f"{self.plan.run}: keeps the seed {record.seed} that it was started with")
         old, new = (parse_solver(text, self.plan.prototxt) for text in (record.solver, self.plan.solver))
         before, now = solver_type(old), solver_type(new)
         if before != now:
@@ -190,12 +190,12 @@ class _Supervisor:
                 "now, which cannot take over its state: start over with --fresh, or train on from its weights, as a "
                 f"run of its own, with --name NAME --weights {self.paths.snapshot(record.iteration).model}"
             )
-        changed = differences(old, new)
+        changed = changed_fields(old, new)
         if identity is not None:
             changed += [one for one in identity.changes(self.plan.identity) if not one.startswith("the ")]
         if changed:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-            self.watch.say(
+            self.listener.say(
                 f"{self.plan.run}: {self.plan.prototxt} was changed since iteration {record.iteration}: "
                 f"{'; '.join(changed[:4])}{more}; training continues with the new values"
             )
@@ -235,20 +235,20 @@ class _Supervisor:
     def _report(self, tail: LogTail) -> None:
         """Pass on how far the child has got, and once what its own lines say to people."""
         self.iteration = tail.iteration or self.iteration
-        self.watch.update(tail)
+        self.listener.update(tail)
         if (weights := tail.event(WeightsEvent)) and self._is_news(weights):
             for sentence in describe_weights(weights):
-                self.watch.inform(f"{self.plan.run}: {sentence}")
+                self.listener.inform(f"{self.plan.run}: {sentence}")
         if (snapshot := tail.event(SnapshotEvent)) and snapshot.iteration != self.last_snapshot:
             self.last_snapshot = snapshot.iteration
-            self.watch.detail(f"{self.plan.run}: snapshot at iteration {snapshot.iteration}")
+            self.listener.detail(f"{self.plan.run}: snapshot at iteration {snapshot.iteration}")
         if tail.tested_at not in (None, self.last_test) and tail.iteration != tail.tested_at:
             self.last_test = tail.tested_at
             figures = {"accuracy": tail.accuracy, "loss": tail.test_loss}
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
-            self.watch.detail(f"{self.plan.run}: tested at iteration {tail.tested_at}: {shown}")
+            self.listener.detail(f"{self.plan.run}: tested at iteration {tail.tested_at}: {shown}")
         if (resume := tail.event(ResumeEvent)) and self._is_news(resume) and resume.not_restored:
-            self.watch.say(f"{self.plan.run}: not restored: {', '.join(resume.not_restored)}")
+            self.listener.say(f"{self.plan.run}: not restored: {', '.join(resume.not_restored)}")
 
     def _is_news(self, event: Event) -> bool:
         """Whether people have not been told of an event of the present session; they are now."""

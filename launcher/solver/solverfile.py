@@ -16,8 +16,8 @@ from caffebench.engine.locate import caffe_pb2
 __all__ = [
     "NetFile",
     "SolverFile",
+    "changed_fields",
     "data_layers",
-    "differences",
     "parse_solver",
     "read_solver",
     "solver_type",
@@ -214,7 +214,7 @@ def watch_interval(parameter: Any) -> int:
     return int(parameter.display) or max(1, parameter.max_iter // LOOKS)
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
+def changed_fields(old: Any, new: Any, where: str = "") -> list[str]:
     """What differs between two protobuf messages of one type, as ``field: old -> new``, in field order."""
     found = []
     for one in old.DESCRIPTOR.fields:
@@ -226,13 +226,13 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
             shown = [_show(one, value) for value in (a, b)]
             found.append(f"{name}: {shown[0]} -> {shown[1]}")
         elif isinstance(a, type(old)) or hasattr(a, "DESCRIPTOR"):
-            found += differences(a, b, f"{name}.")
+            found += changed_fields(a, b, f"{name}.")
         elif len(a) != len(b):
             found.append(f"{name}: {len(a)} -> {len(b)} of them")
         else:
             for index, (x, y) in enumerate(zip(a, b, strict=True)):
                 label = getattr(x, "name", "") or str(index)
-                found += differences(x, y, f"{name}[{label}].")
+                found += changed_fields(x, y, f"{name}[{label}].")
     return found
 
 

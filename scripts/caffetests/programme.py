@@ -15,8 +15,8 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine.build import MANIFEST, cache_folder, lock, source_package, unpack
+from caffebench.engine.build_spec import INCLUDE, SOURCE_SHA256
 from caffebench.engine.fast.build import run_compiler
-from caffebench.engine.recipe import INCLUDE, SOURCE_SHA256
 
 __all__ = ["Programme", "build", "plugin_types"]
 

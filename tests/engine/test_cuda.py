@@ -16,8 +16,8 @@ import pytest
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.engine import cuda
 from caffebench.engine.build import MANIFEST
+from caffebench.engine.build_spec import BuildSpec
 from caffebench.engine.cuda import Kit, choose_architectures, find_kit, require_libraries, runs_on
-from caffebench.engine.recipe import Recipe
 
 
 def toolkit(root: Path, *libraries: str, release: str = "13.0", codes: str = "sm_75 sm_80 sm_90 sm_100") -> Path:
@@ -56,22 +56,22 @@ def kit_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
 
 
 def test_the_options_are_the_key():
-    assert Recipe(python="3.11", numpy_major="2").key == "caffe-1.0.0-py3.11-numpy2-cpu"
-    gpu = Recipe(python="3.11", numpy_major="2", cuda="13.0", cudnn=True, nccl=True, arch=("80", "90"))
+    assert BuildSpec(python="3.11", numpy_major="2").key == "caffe-1.0.0-py3.11-numpy2-cpu"
+    gpu = BuildSpec(python="3.11", numpy_major="2", cuda="13.0", cudnn=True, nccl=True, arch=("80", "90"))
     assert gpu.key == "caffe-1.0.0-py3.11-numpy2-cuda13.0-cudnn-nccl-sm80.90"
     options = [{}, {"cudnn": True}, {"nccl": True}, {"arch": ("90",)}, {"cuda": "12.8"}]
-    keys = {Recipe(**({"cuda": "13.0", "arch": ("80",)} | change)).key for change in options}
+    keys = {BuildSpec(**({"cuda": "13.0", "arch": ("80",)} | change)).key for change in options}
     assert len(keys) == len(options)
 
 
 def test_cmake_is_told_what_is_built(tmp_path, monkeypatch):
     library = tmp_path / "libpython.so"
-    assert "-DCPU_ONLY=ON" in Recipe().cmake_arguments(library)
+    assert "-DCPU_ONLY=ON" in BuildSpec().cmake_arguments(library)
     root = toolkit(tmp_path / "cuda", "cudart", "cublas", "curand", "cudnn", "nccl")
     kit = kit_of(root, monkeypatch)
-    recipe = Recipe(cuda=kit.release, cudnn=True, nccl=True, arch=("80", "90"))
+    spec = BuildSpec(cuda=kit.release, cudnn=True, nccl=True, arch=("80", "90"))
     arguments = dict(
-        one.removeprefix("-D").split("=", 1) for one in recipe.cmake_arguments(library) + kit.cmake_arguments(recipe)
+        one.removeprefix("-D").split("=", 1) for one in spec.cmake_arguments(library) + kit.cmake_arguments(spec)
     )
     assert arguments["CPU_ONLY"] == "OFF"
     assert arguments["CMAKE_CXX_STANDARD"] == "17"
@@ -81,13 +81,13 @@ def test_cmake_is_told_what_is_built(tmp_path, monkeypatch):
     assert arguments["NCCL_LIBRARIES"] == str(root / "lib64" / "libnccl.so")
     forced = arguments["CMAKE_CXX_FLAGS"].split()[1]
     assert forced in arguments["CUDA_NVCC_FLAGS"].split(";")
-    ours = Path(kit.environment(recipe)["CPATH"].split(":")[0])
+    ours = Path(kit.environment(spec)["CPATH"].split(":")[0])
     assert (ours / forced).is_file()
     # What Caffe's cmake/Cuda.cmake looks for in the cudnn.h of this folder.
     assert "define CUDNN_MAJOR 9" in (Path(arguments["CUDNN_INCLUDE"]) / "cudnn.h").read_text()
-    assert kit.run_folders(recipe) == [str(root / "lib64")]
+    assert kit.run_folders(spec) == [str(root / "lib64")]
 
-    without = Recipe(cuda=kit.release, arch=("90",))
+    without = BuildSpec(cuda=kit.release, arch=("90",))
     arguments = kit.cmake_arguments(without)
     assert {"-DUSE_CUDNN=OFF", "-DUSE_NCCL=OFF"} <= set(arguments)
     assert not [one for one in arguments if "nccl" in one.lower() and "=/" in one]
@@ -101,16 +101,16 @@ def test_libraries_of_packages_are_found_beside_caffe(tmp_path, monkeypatch):
         for inner, name in (("include", header), ("lib", library)):
             (packages / "nvidia" / folder / inner).mkdir(parents=True)
             (packages / "nvidia" / folder / inner / name).touch()
-    recipe = Recipe(cuda=kit.release, cudnn=True, arch=("90",))
-    assert kit.run_folders(recipe) == [
+    spec = BuildSpec(cuda=kit.release, cudnn=True, arch=("90",))
+    assert kit.run_folders(spec) == [
         str(tmp_path / "cuda" / "lib64"),
         "$ORIGIN/../nvidia/cu13/lib",
         "$ORIGIN/../../nvidia/cu13/lib",
         "$ORIGIN/../nvidia/cudnn/lib",
         "$ORIGIN/../../nvidia/cudnn/lib",
     ]
-    assert f"-DCUDA_cublas_LIBRARY={packages}/nvidia/cu13/lib/libcublas.so.13" in kit.cmake_arguments(recipe)
-    assert str(packages / "nvidia/cudnn/include") in kit.environment(recipe)["CPATH"].split(":")
+    assert f"-DCUDA_cublas_LIBRARY={packages}/nvidia/cu13/lib/libcublas.so.13" in kit.cmake_arguments(spec)
+    assert str(packages / "nvidia/cudnn/include") in kit.environment(spec)["CPATH"].split(":")
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_what_is_missing_is_asked_of_the_package_index(tmp_path, monkeypatch, re
     kit = kit_of(toolkit(tmp_path / "cuda", "cudart", release=release), monkeypatch)
     said: list[str] = []
     with pytest.raises(CaffebenchError, match="pip could not install nvidia-cublas"):
-        require_libraries(Recipe(cuda=release, cudnn=True, nccl=True, arch=("90",)), kit, said.append)
+        require_libraries(BuildSpec(cuda=release, cudnn=True, nccl=True, arch=("90",)), kit, said.append)
     assert said == [f"installing what Caffe needs of CUDA: {' '.join(wanted)}"]
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.engine import build, recipe, system
+from caffebench.engine import build, build_spec, system
+from caffebench.engine.build_spec import BuildSpec
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_folder, caffe_pb2, caffe_tool
 from caffebench.engine.probe import probe
-from caffebench.engine.recipe import Recipe
 
 HERE = Path(sys.executable).parent
 
@@ -128,7 +128,7 @@ def test_an_interrupted_build_leaves_no_caffe(environment, tmp_path, how):
     variables = own_cache(tmp_path)
     command = [environment.folder / "bin" / "install-caffe", "--no-opencv", "--no-leveldb", "--jobs", "1"]
     process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "cache" / f"{Recipe().key}.log"
+    log = tmp_path / "cache" / f"{BuildSpec().key}.log"
     deadline = time.monotonic() + 120
     while not (log.exists() and "Building CXX object" in log.read_text()):
         assert process.poll() is None, process.stderr.read()
@@ -141,7 +141,7 @@ def test_an_interrupted_build_leaves_no_caffe(environment, tmp_path, how):
         assert stderr.endswith("install-caffe: stopped\n")
         assert not list(tmp_path.glob("cache/*.work"))
         assert not compilers_below(tmp_path)
-    assert not (tmp_path / "cache" / Recipe().key).exists()
+    assert not (tmp_path / "cache" / BuildSpec().key).exists()
     assert environment.run("install-caffe", "--check").returncode == 1
 
 
@@ -232,7 +232,7 @@ def test_what_a_library_printed_is_the_error(tmp_path, monkeypatch, printed, nam
 @pytest.mark.caffe
 def test_the_numpy_of_this_environment_is_compiled_with(tmp_path, monkeypatch):
     """Debian's python3-numpy puts its headers beside Python's."""
-    package = build.cache_folder() / "downloads" / f"{recipe.SOURCE.replace('==', '-')}.tar.gz"
+    package = build.cache_folder() / "downloads" / f"{build_spec.SOURCE.replace('==', '-')}.tar.gz"
     if not package.is_file():
         pytest.skip("this Caffe was not built here: there is no source package in the cache")
     headers = tmp_path / "python"
@@ -242,10 +242,10 @@ def test_the_numpy_of_this_environment_is_compiled_with(tmp_path, monkeypatch):
     (headers / "numpy").unlink(missing_ok=True)
     (headers / "numpy").mkdir()
     (headers / "numpy" / "arrayobject.h").write_text('#error "the NumPy of the distribution"\n')
-    monkeypatch.setattr(recipe.sysconfig, "get_paths", lambda: {"include": str(headers)})
-    library = recipe.shared_libpython()
+    monkeypatch.setattr(build_spec.sysconfig, "get_paths", lambda: {"include": str(headers)})
+    library = build_spec.shared_libpython()
     with (tmp_path / "log").open("w") as log:
-        folder = build._configure(Recipe(), None, build.unpack(package, tmp_path), library, dict(os.environ), log)
+        folder = build._configure(BuildSpec(), None, build.unpack(package, tmp_path), library, dict(os.environ), log)
     flags = (folder / "python/CMakeFiles/pycaffe.dir/flags.make").read_text()
     assert f"-I{headers}" in flags
     includes = next(line for line in flags.splitlines() if line.startswith("CXX_INCLUDES")).partition("=")[2].split()

@@ -10,20 +10,20 @@ import pytest
 from PIL import Image
 
 from caffebench.engine import build, install
+from caffebench.engine.build_spec import LEVELDB_PACKAGES, OPENCV_PACKAGES, BuildSpec
 from caffebench.engine.install import BuildOptions
-from caffebench.engine.recipe import LEVELDB_PACKAGES, OPENCV_PACKAGES, Recipe
 
-BUILT = build.cache_folder() / Recipe(opencv=True, leveldb=True).key
+BUILT = build.cache_folder() / BuildSpec(opencv=True, leveldb=True).key
 OPTIONS = ("--opencv", "--leveldb")
 
 
 def test_options_are_in_the_key_and_bring_their_packages():
-    recipes = [Recipe(opencv=opencv, leveldb=leveldb) for opencv in (False, True) for leveldb in (False, True)]
-    assert [one.options for one in recipes] == ["cpu", "cpu-leveldb", "cpu-opencv", "cpu-opencv-leveldb"]
-    assert set(recipes[3].packages) - set(recipes[0].packages) == {*OPENCV_PACKAGES, *LEVELDB_PACKAGES}
-    assert Recipe(cuda="13.0", arch=("90",), opencv=True).options == "cuda13.0-opencv-sm90"
-    assert "-DUSE_OPENCV=ON" in recipes[2].cmake_arguments(Path("libpython3.11.so"))
-    assert "-DUSE_LEVELDB=OFF" in recipes[2].cmake_arguments(Path("libpython3.11.so"))
+    specs = [BuildSpec(opencv=opencv, leveldb=leveldb) for opencv in (False, True) for leveldb in (False, True)]
+    assert [one.options for one in specs] == ["cpu", "cpu-leveldb", "cpu-opencv", "cpu-opencv-leveldb"]
+    assert set(specs[3].packages) - set(specs[0].packages) == {*OPENCV_PACKAGES, *LEVELDB_PACKAGES}
+    assert BuildSpec(cuda="13.0", arch=("90",), opencv=True).options == "cuda13.0-opencv-sm90"
+    assert "-DUSE_OPENCV=ON" in specs[2].cmake_arguments(Path("libpython3.11.so"))
+    assert "-DUSE_LEVELDB=OFF" in specs[2].cmake_arguments(Path("libpython3.11.so"))
 
 
 @pytest.mark.parametrize("here", [False, True])

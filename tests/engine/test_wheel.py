@@ -14,7 +14,7 @@ import pytest
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.engine import build, system
-from caffebench.engine.recipe import Recipe
+from caffebench.engine.build_spec import BuildSpec
 from caffebench.engine.wheel.install import install_wheel
 from caffebench.engine.wheel.libraries import needed_libraries
 
@@ -25,7 +25,7 @@ MINOR = f"{sys.version_info.major}{sys.version_info.minor}"
 @pytest.fixture(scope="module")
 def caffe_wheel(tmp_path_factory) -> Path:
     """The wheel, made once from the Caffe that is built already."""
-    if not build.is_whole(build.cache_folder() / Recipe().key / "caffe"):
+    if not build.is_whole(build.cache_folder() / BuildSpec().key / "caffe"):
         pytest.skip("no Caffe has been built here: make setup does")
     folder = tmp_path_factory.mktemp("made")
     done = subprocess.run([HERE / "install-caffe", "--wheel", folder], capture_output=True, text=True)

@@ -20,7 +20,7 @@ __all__ = [
     "PYTHON_PACKAGES",
     "SOURCE",
     "SOURCE_SHA256",
-    "Recipe",
+    "BuildSpec",
     "debian_packages",
     "leveldb_is_here",
     "opencv_is_here",
@@ -75,8 +75,8 @@ PYTHON_PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One Caffe for one kind of Python; equal recipes give interchangeable builds."""
+class BuildSpec:
+    """One Caffe for one kind of Python; equal specs give interchangeable builds."""
 
     python: str = field(default_factory=lambda: f"{sys.version_info.major}.{sys.version_info.minor}")
     numpy_major: str = field(default_factory=lambda: metadata.version("numpy").split(".")[0])
