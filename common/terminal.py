@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from caffebench.common.say import is_quiet
@@ -59,44 +60,59 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     A last line names those it has no room for. Where it has none for the columns that always stay, each row becomes a
     few lines, the first cell at the beginning.
     """
-    from rich.cells import cell_len
-
     width = terminal_width()
     needs = [
-        max(cell_len(cell) for cell in (column.title, *cells)) for column, *cells in zip(columns, *rows, strict=True)
+        max(map(_columns, (column.title, *cells))) for column, *cells in zip(columns, *rows, strict=True)
     ]
     least = list(needs)
     for at, column in enumerate(columns):
         if column.wraps:
             words = [word for cell in (column.title, *(row[at] for row in rows)) for word in cell.split()]
-            least[at] = min(needs[at], max(_NARROW, *map(cell_len, words)))
+            least[at] = min(needs[at], max(_NARROW, *map(_columns, words)))
     shown = list(range(len(columns)))
     while width is not None and sum(least[at] for at in shown) + 2 * (len(shown) - 1) > width:
         last = max(shown, key=lambda at: columns[at].rank)
         if columns[last].rank == 0:
             return "\n".join(_as_lines(columns, row, width) for row in rows)
         shown.remove(last)
-    made = _drawn([columns[at] for at in shown], [[row[at] for at in shown] for row in rows], width)
+    if width is not None:
+        over = sum(needs[at] for at in shown) + 2 * (len(shown) - 1) - width
+        for at in (at for at in shown if over > 0 and columns[at].wraps):
+            less = min(over, needs[at] - least[at])
+            needs[at], over = needs[at] - less, over - less
+    lines = []
+    for row in ([column.title for column in columns], *rows):
+        cells = [_broken(row[at], needs[at]) if columns[at].wraps else [row[at]] for at in shown]
+        for parts in zip_longest(*cells, fillvalue=""):
+            padded = (
+                part + " " * (needs[at] - _columns(part)) if columns[at].text else part.rjust(needs[at])
+                for at, part in zip(shown, parts, strict=True)
+            )
+            lines.append("  ".join(padded).rstrip())
     left_out = [column.title for at, column in enumerate(columns) if at not in shown]
-    return made + ("\n" + wrapped(f"no room here for: {', '.join(left_out)}") if left_out else "")
+    return "\n".join(lines) + ("\n" + wrapped(f"no room here for: {', '.join(left_out)}") if left_out else "")
 
 
-def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> str:
-    import io
+def _columns(text: str) -> int:
+    """The columns of a terminal that ``text`` takes: two for a letter of Chinese."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    return cell_len(text)
 
-    drawn = Table(box=None, pad_edge=False, padding=(0, 1))
-    for column in columns:
-        justify: Any = "left" if column.text else "right"
-        drawn.add_column(Text(column.title), justify=justify, no_wrap=not column.wraps, overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(Text, row))
-    console = Console(file=io.StringIO(), width=width or 1_000_000, color_system=None, legacy_windows=False)
-    console.print(drawn)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+
+def _broken(text: str, width: int) -> list[str]:
+    """``text`` in lines of so many columns, each as many words as there is room for."""
+    if _columns(text) <= width:
+        return [text]
+    lines: list[str] = []
+    for word in text.split():
+        if lines and _columns(lines[-1]) + 1 + _columns(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _as_lines(columns: Sequence[Column], row: Sequence[str], width: int) -> str:
