@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,9 +178,10 @@ def _jobs(runs: Iterable[Run]) -> Iterator[Job]:
     for run in runs:
         curves = run.stitched
         places = {pair: place for place, pair in enumerate(curves.pairs)}
-        phases = (("test", net) if kind == TEST else ("train", "") for kind, _, net in curves.pairs)
-        heads = [_line(run.name, *phase) + b"," for phase in phases]
-        names = [_line(curves.labels[kind, code]) for kind, code, _ in curves.pairs]
+        phases = (b"test,%d," % net if kind == TEST else b"train,," for kind, _, net in curves.pairs)
+        name = _line(run.name, "")
+        heads = [name + phase for phase in phases]
+        names = [_cell(curves.labels[kind, code]) for kind, code, _ in curves.pairs]
         for part in curves.parts:
             for begin in range(0, len(part.rows), CHUNK):
                 yield partial(_lines, part, begin, places, heads, names)
@@ -206,6 +207,11 @@ def _lines(
 
 def _line(*fields: object) -> bytes:
     return _table([fields])[:-1]
+
+
+@lru_cache(maxsize=256)
+def _cell(text: str) -> bytes:
+    return _line(text)
 
 
 def _table(rows: Iterable[Sequence[object]]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -24,16 +25,21 @@ def read_with_progress(
     paths: Sequence[Path], train_size: int | None, named: Mapping[str, Sequence[Path]] | None = None
 ) -> list[Run]:
     """Read runs with as many processes as there are processors, and show on a terminal how far it is."""
-    with progress_bars() as update:
-        return read_runs(
-            paths,
-            train_size,
-            progress=lambda done, total: update("reading logs", done, total, "logs"),
-            workers=os.cpu_count() or 1,
-            named=named,
-            finish=with_lines,
-            unreadable=lambda why: say(f"left out: {why}"),
-        )
+    gc.disable()  # no run is in a cycle, and to look at all of them again and again for one takes its time
+    try:
+        with progress_bars() as update:
+            return read_runs(
+                paths,
+                train_size,
+                progress=lambda done, total: update("reading logs", done, total, "logs"),
+                workers=os.cpu_count() or 1,
+                named=named,
+                finish=with_lines,
+                unreadable=lambda why: say(f"left out: {why}"),
+            )
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 COLUMNS = (

@@ -18,6 +18,7 @@ def read(
     teach: bool,
     unknown_year: int,
     table: TemplateTable,
+    seen: bytearray,
     words: Words,
     every_line: bool,
     starts: Any,

@@ -216,6 +216,14 @@ cdef const char* number(const char* at, double* value) noexcept nogil:
     return at
 
 
+cdef inline bint digits(const char* at, int count) noexcept nogil:
+    cdef int k
+    for k in range(count):
+        if digit(at + k) < 0:
+            return False
+    return True
+
+
 cdef inline int two(const char* at) noexcept nogil:
     """Two digits, or a large negative number."""
     cdef int tens = digit(at), ones = digit(at + 1)
@@ -249,7 +257,7 @@ cdef inline const char* message(const char* at, const char* end) noexcept nogil:
 
 
 cdef int parse_line(
-    const char* text, const char* stop, bint teach, TemplateTable table, int* follower, int* previous,
+    const char* text, const char* stop, bint teach, TemplateTable table, uint8_t* seen, int* follower, int* previous,
     int64_t* iteration, double* value, int64_t* pid, int64_t* net, int* metric, bint* prefixed,
 ) noexcept nogil:
     """The kind of a line and its fields; ``NONE`` where it is of no template, -1 where it may teach a new one."""
@@ -302,6 +310,11 @@ cdef int parse_line(
                 ):
                     return -1
         return NONE
+    if not seen[found]:
+        # A line that a flipped bit garbled is believed where a whole one like it came before in its log.
+        if not digits(text + 1, skip - 17) or not digits(text + skip - 6, 6):
+            return NONE
+        seen[found] = 1
     template = &table.known[found]
     previous[0] = found
     kind = template.kind
@@ -381,13 +394,13 @@ def next_stamp(const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end):
 
 def read(
     const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t line, bint teach, int unknown_year,
-    TemplateTable table, Words words, bint every_line,
+    TemplateTable table, uint8_t[::1] seen, Words words, bint every_line,
     int64_t[::1] starts, uint8_t[::1] kinds, int64_t[::1] times, int64_t[::1] iterations,
     double[::1] values, int32_t[::1] pids, int16_t[::1] metrics, int16_t[::1] nets,
 ):
     """Read the lines from offset ``begin`` to ``end``, the first of which is number ``line``, into the columns.
 
-    ``starts`` (the offset of each line) and ``kinds`` are filled for all, the other columns for the lines of a known
+    ``seen`` (256 bytes) says which templates the log has shown already. ``starts`` (the offset of each line) and ``kinds`` are filled for all, the other columns for the lines of a known
     template. Lines of no template are ``ODD`` where one of ``words`` is in them (or ``every_line`` says so), else
     ``NONE``. Stops where the columns are full. Returns the number of the next line, its offset, whether (with
     ``teach``) the line before it may be of a new template (then reading has stopped there), and whether any line had
@@ -417,7 +430,7 @@ def read(
             text = at
             at = stop + 1
             kind = parse_line(
-                text, stop, teach, table, follower, &previous, &iteration, &value, &pid, &net, &metric, &prefixed
+                text, stop, teach, table, &seen[0], follower, &previous, &iteration, &value, &pid, &net, &metric, &prefixed
             )
             line += 1
             if kind == -1:

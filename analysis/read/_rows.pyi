@@ -36,5 +36,19 @@ def settle_rates(
     times: Any,
     pids: Any,
 ) -> int: ...
-def unique(iterations: Any, kinds: Any, metrics: Any, nets: Any) -> bool: ...
+def look(
+    iterations: Any, kinds: Any, metrics: Any, nets: Any, times: Any, pids: Any
+) -> tuple[bool, int, bool, int, bool, bool, int, int, int, int, bool]: ...
+def score(
+    kinds: Any,
+    metrics: Any,
+    nets: Any,
+    values: Any,
+    iterations: Any,
+    places: dict[tuple[int, int], int],
+    last: Any,
+    best: Any,
+    last_at: Any,
+    best_at: Any,
+) -> None: ...
 def pairs(kinds: Any, metrics: Any, nets: Any) -> list[tuple[int, int, int]]: ...

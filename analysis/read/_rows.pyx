@@ -137,27 +137,66 @@ def settle_rates(
     return kept
 
 
-def unique(
+def look(
     const int64_t[::1] iterations, const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets,
+    const int64_t[::1] times, const int32_t[::1] pids,
 ):
-    """Whether iterations rise and no value is said twice at one; False also where there are too many metrics to tell."""
+    """The fields of ``columns.RowFacts`` in their order, in one look at the rows."""
     cdef int64_t[4 * 16 * 64] latest
-    cdef Py_ssize_t k, rows = len(iterations)
-    cdef bint good = True
+    cdef Py_ssize_t k, rows = len(kinds), losses = 0
+    cdef bint one = True, losses_rise = True, times_rise = True, timed = True, once = True
+    cdef int64_t first = 0, last = -1, loss = -1, highest_loss = -1, early = INT64_MIN, late = INT64_MIN
     cdef int key
     with nogil:
         for k in range(4 * 16 * 64):
             latest[k] = -1
+        if rows:
+            first = last = iterations[0]
         for k in range(rows):
-            if not 0 <= metrics[k] < 64 or not -1 <= nets[k] < 15 or kinds[k] > TEST:
-                good = False
-                break
-            key = (kinds[k] * 16 + nets[k] + 1) * 64 + metrics[k]
-            if (k > 0 and iterations[k] < iterations[k - 1]) or latest[key] >= iterations[k]:
-                good = False
-                break
-            latest[key] = iterations[k]
-    return good
+            one &= pids[k] == pids[0]
+            if kinds[k] == LOSS:
+                losses += 1
+                losses_rise &= iterations[k] >= loss
+                loss = iterations[k]
+                highest_loss = loss if loss > highest_loss else highest_loss
+            first = iterations[k] if iterations[k] < first else first
+            last = iterations[k] if iterations[k] > last else last
+            if times[k] == INT64_MIN:
+                timed = False
+            else:
+                times_rise &= k == 0 or times[k] >= times[k - 1]
+                early = times[k] if early == INT64_MIN or times[k] < early else early
+                late = times[k] if times[k] > late else late
+            if once:
+                if not 0 <= metrics[k] < 64 or not -1 <= nets[k] < 15 or kinds[k] > TEST:
+                    once = False  # too many to tell
+                    continue
+                key = (kinds[k] * 16 + nets[k] + 1) * 64 + metrics[k]
+                once = (k == 0 or iterations[k] >= iterations[k - 1]) and latest[key] < iterations[k]
+                latest[key] = iterations[k]
+    return one, losses, losses_rise, highest_loss, times_rise and timed, timed, early, late, first, last, once
+
+
+def score(
+    const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets, const double[::1] values,
+    const int64_t[::1] iterations, dict places, double[::1] last, double[::1] best, int64_t[::1] last_at,
+    int64_t[::1] best_at,
+):
+    """Put the last and the greatest value of each test output, and their iterations, where ``places`` says.
+
+    ``places`` gives the place by metric and net. What is there already is of rows before; NaN is never the greatest.
+    """
+    cdef Py_ssize_t k, place = 0
+    cdef int64_t key, asked = -1
+    for k in range(len(kinds)):
+        if kinds[k] != TEST:
+            continue
+        key = <int64_t>metrics[k] * 65536 + nets[k]
+        if key != asked:
+            place, asked = places[metrics[k], nets[k]], key
+        last[place], last_at[place] = values[k], iterations[k]
+        if values[k] == values[k] and not values[k] <= best[place]:
+            best[place], best_at[place] = values[k], iterations[k]
 
 
 def pairs(const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets):

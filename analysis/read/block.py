@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,24 @@ _KINDS = {"loss": LOSS, "lr": LR, "testing": TESTING, "score": TEST, "test_loss"
 _KINDS |= {"average": TEST, "fcn": TEST, "output": TEST}
 
 
+_SHORT = 200
+
+
+@lru_cache(maxsize=256)
+def _find_format(message: bytes, prefixed: bool) -> tuple[LineFormat, re.Match[bytes]] | None:
+    """Of which kind a line is; the same few lines stand in every log of a folder."""
+    for form in FORMATS:
+        if form.shell and prefixed:
+            continue
+        for word in form.words:
+            if word in message:
+                match = form.pattern.search(message)
+                if match is not None:
+                    return form, match
+                break
+    return None
+
+
 class _BlockParser:
     def __init__(self, data: bytearray, size: int, base: int, templates: LineTemplates, *, ended: bool) -> None:
         self.base = base
@@ -75,11 +94,11 @@ class _BlockParser:
 
     def _odd_lines(self) -> list[tuple[int, int, bytes]]:
         """Number, offset and text of the lines that are left to the patterns."""
-        numbers = np.flatnonzero(self.columns.kind == ODD)
+        numbers = (self.columns.kind == ODD).nonzero()[0]
         begins = self.starts[numbers].tolist()
-        ends = np.append(self.starts[1:], self.size)[numbers].tolist()
+        ends = [self.data.find(b"\n", begin, self.size) for begin in begins]
         return [
-            (number, begin, bytes(self.data[begin:end]).removesuffix(b"\n"))
+            (number, begin, bytes(self.data[begin : end if end >= 0 else self.size]))
             for number, begin, end in zip(numbers.tolist(), begins, ends, strict=True)
         ]
 
@@ -97,40 +116,31 @@ class _BlockParser:
             self.events.append(LogEvent(0, "head", 0, NO_TIME, text.decode(errors="replace")))
 
     def _line(self, number: int, at: int, line: bytes) -> None:
-        prefix = None
-        for prefix in PREFIX.finditer(line):  # noqa: B007 - the last: a cut line may run into a whole one
-            pass
+        prefix = PREFIX.match(line)
+        if prefix is None or line.find(b"]", prefix.end()) >= 0 or line.find(b" : line ", prefix.end()) >= 0:
+            for prefix in PREFIX.finditer(line):  # noqa: B007 - the last: a cut line may run into a whole one
+                pass
         rank, pid, time, message = -1, 0, NO_TIME, line
         if prefix is not None:
             self.is_caffe = True
-            found = microseconds(prefix)
+            told = microseconds(prefix)
             pid = int((prefix["pid"] or b"0")[-10:]) & 0x7FFFFFFF
-            time = NO_TIME if found is None else found
+            time = NO_TIME if told is None else told
             message = line[prefix.end() :]
             rank = self._rank(line[: prefix.start()], message)
             if prefix["severity"] == b"F" or prefix["level"] == b"FATAL":
                 text = message.decode(errors="replace").strip()
                 self.events.append(LogEvent(self.base + at, "fatal", pid, time, text, rank=rank))
                 return
-        for form in FORMATS:
-            if form.shell and prefix is not None:
-                continue
-            for word in form.words:
-                if word in message:
-                    break
-            else:
-                continue
-            match = form.pattern.search(message)
-            if match is not None:
-                if form.kind in _KINDS:
-                    good = self._value(form, number, match, at + len(line), (rank, pid, time))
-                else:
-                    label = line[: prefix.start()] if prefix is not None else b""
-                    good = self._event(form.kind, at, match, at + len(line), label, (rank, pid, time))
-                self.bad += not good
-                return
-        if _GARBLED.search(message):
-            self.bad += 1
+        find = _find_format if len(message) < _SHORT else _find_format.__wrapped__
+        found = find(message, prefix is not None)
+        if found is None:
+            self.bad += _GARBLED.search(message) is not None
+        elif found[0].kind in _KINDS:
+            self.bad += not self._value(*found, number, at + len(line), (rank, pid, time))
+        else:
+            label = line[: prefix.start()] if prefix is not None else b""
+            self.bad += not self._event(found[0].kind, at, found[1], at + len(line), label, (rank, pid, time))
 
     def _rank(self, label: bytes, message: bytes) -> int:
         """The number of the speaker that stands before a line, or between prefix and message; -1 without."""
@@ -146,7 +156,7 @@ class _BlockParser:
         return self.templates.labels.setdefault(label, 10_000 + len(self.templates.labels))
 
     def _value(
-        self, form: LineFormat, number: int, match: re.Match[bytes], end: int, who: tuple[int, int, int]
+        self, form: LineFormat, match: re.Match[bytes], number: int, end: int, who: tuple[int, int, int]
     ) -> bool:
         rank, pid, time = who
         kind, found = form.kind, match.groupdict()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read._rows import pairs
+from caffebench.analysis.read._lines import TemplateTable
+from caffebench.analysis.read._rows import look, pairs
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +31,7 @@ __all__ = [
     "MetricRegistry",
     "ParsedLog",
     "ParsedRows",
+    "RowFacts",
     "empty_column",
     "names_of",
 ]
@@ -62,7 +64,9 @@ class ColumnTable:
         return len(getattr(self, names_of(type(self))[0]))
 
     def __getitem__(self, chosen: Any) -> Self:
-        """The rows at a slice, a mask or indexes."""
+        """The rows at a slice, a mask or indexes; the table itself where a slice has all."""
+        if isinstance(chosen, slice) and chosen.indices(len(self)) == (0, len(self), 1):
+            return self
         return type(self)(*[getattr(self, name)[chosen] for name in names_of(type(self))])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -132,6 +136,38 @@ class ParsedRows(CurveRows):
     pid: Array
     """int32: the process, or thread, that wrote the line."""
 
+    @cached_property
+    def facts(self) -> RowFacts:
+        """What is the same in most logs, and spares them what the others need."""
+        return RowFacts(*look(self.iteration, self.kind, self.metric, self.net, self.time, self.pid))
+
+
+class RowFacts(NamedTuple):
+    """What rows are like as a whole."""
+
+    one_process: bool
+    """One process wrote them all."""
+    losses: int
+    """How many are train lines (``LOSS``)."""
+    losses_rise: bool
+    """The iterations of the train lines never fall."""
+    last_loss: int
+    """The greatest iteration of the train lines, -1 without any."""
+    times_rise: bool
+    """All times are known, and never fall."""
+    timed: bool
+    """All times are known."""
+    began: int
+    """The least time that is known, ``NO_TIME`` without any."""
+    ended: int
+    """The greatest."""
+    first: int
+    """The least iteration, 0 without rows."""
+    last: int
+    """The greatest, -1 without rows."""
+    each_once: bool
+    """Iterations never fall, and no value is said twice at one; False also where there are too many to tell."""
+
 
 _TYPES = {
     "iteration": "i8",
@@ -167,13 +203,16 @@ def _one_object(metric: Metric) -> Metric:
 
 
 class MetricRegistry:
-    """Ids of metrics, one table for all files of a run; it only grows."""
+    """Ids of metrics, one table for all files of a run, or of several small ones; it only grows."""
 
     MOST = 30_000  # more different names than that are noise
+    FEW = 40  # what one net says; several nets are quicker read apart
 
     def __init__(self) -> None:
         """None known yet."""
         self.known: list[Metric] = []
+        self.table = TemplateTable()
+        """What lines look like that tell these metrics (``templates``)."""
         self._ids: dict[Metric, int] = {}
         self._lock = threading.Lock()
 
@@ -185,6 +224,11 @@ class MetricRegistry:
                 found = self._ids[metric] = len(self.known)
                 self.known.append(_one_object(metric))
             return found
+
+    @property
+    def is_crowded(self) -> bool:
+        """What is known is of several nets: for one more log a new registry is better."""
+        return len(self.known) > self.FEW or self.table.count > 2 * self.FEW
 
     def __getitem__(self, number: int) -> Metric:
         """The metric of an id."""

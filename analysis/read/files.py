@@ -45,32 +45,38 @@ class RunFiles:
 
 
 def _plain(path: Path) -> str:
-    return path.name[: -len(path.suffix)] if path.suffix in _COMPRESSED else path.name
+    suffix = path.suffix
+    return path.name[: -len(suffix)] if suffix in _COMPRESSED else path.name
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+def _walk(folder: Path | str, *, top: bool = True) -> Iterator[tuple[str, Path]]:
     """Files below ``folder`` in order of names, each with what it is behind all links.
 
     Links to folders are not followed, so loops end nowhere.
     """
-
-    def refuse(error: OSError) -> None:
-        if error.filename == str(folder):
+    try:
+        with os.scandir(folder) as inside:
+            entries = sorted((one for one in inside if not one.name.startswith(".")), key=lambda one: one.name)
+    except OSError as error:
+        if top:
             raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-
-    for here, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        real = os.path.realpath(here)
-        for name in sorted(names):
-            if not name.startswith("."):
-                path = os.path.join(here, name)
-                yield os.path.realpath(path) if os.path.islink(path) else os.path.join(real, name), Path(path)
+        return
+    real = os.path.realpath(folder)
+    for one in entries:
+        if one.is_symlink():
+            if os.path.isfile(one.path):
+                yield os.path.realpath(one.path), Path(one.path)
+        elif one.is_file():  # a named pipe would be waited for
+            yield f"{real}{os.sep}{one.name}", Path(one.path)
+    for one in entries:
+        if one.is_dir(follow_symlinks=False):
+            yield from _walk(one.path, top=False)
 
 
 def _looks_like_log(path: Path) -> bool:
-    """Whether a file of a folder is a log: by its name, else by what is in it. A named pipe would be waited for."""
+    """Whether a file of a folder is a log: by its name, else by what is in it."""
     name = _plain(path).lower()
-    if DUPLICATE_SEVERITIES.search(path.name) or not path.is_file():
+    if DUPLICATE_SEVERITIES.search(path.name):
         return False
     if ".log" in name or name.startswith("caffe.") or name.endswith((".txt", ".out", ".err")):
         return True
@@ -118,16 +124,18 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
             raise InputError(f"{printable(str(path))} does not exist: give log files, or folders with logs in them")
     for path in (one for some in known.values() for one in some):
         files.pop(os.path.realpath(path), None)
-    groups: dict[tuple[Path, str, str], list[tuple[str, Path]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[str, Path]]] = {}
     for real, path in files.items():
-        glog = _GLOG.search(Path(real).name.removesuffix(path.suffix if path.suffix in _COMPRESSED else ""))
-        part = _PART.match(_plain(path))
+        folder, name = os.path.split(path)
+        plain = _plain(path)
+        glog = _GLOG.search(os.path.basename(real).removesuffix(name[len(plain) :]))
+        part = _PART.match(plain)
         if glog is not None and (prefix := _snapshot_prefix(path)):
-            groups.setdefault((path.parent, "glog", prefix), []).append((glog["when"], path))
+            groups.setdefault((folder, "glog", prefix), []).append((glog["when"], path))
         elif part is not None:
-            groups.setdefault((path.parent, "part", part["run"]), []).append((f"{int(part['part']):09}", path))
+            groups.setdefault((folder, "part", part["run"]), []).append((f"{int(part['part']):09}", path))
         else:
-            groups.setdefault((path.parent, "file", path.name), []).append(("", path))
+            groups.setdefault((folder, "file", name), []).append(("", path))
     prefixes = [name for _, kind, name in groups if kind == "glog"]
     short = dict(zip(prefixes, distinct_names(prefixes), strict=True))
     made = [
@@ -199,11 +207,12 @@ def _unique(made: list[tuple[str, tuple[Path, ...]]]) -> Iterator[tuple[str, tup
 
 
 def _opened(path: Path) -> BufferedReader:
-    if path.suffix == ".gz":
+    suffix = path.suffix
+    if suffix == ".gz":
         return cast(BufferedReader, gzip.open(path, "rb"))
-    if path.suffix == ".xz":
+    if suffix == ".xz":
         return cast(BufferedReader, lzma.open(path, "rb"))
-    if path.suffix == ".zst":
+    if suffix == ".zst":
         import zstandard
 
         return cast(BufferedReader, zstandard.open(path, "rb"))

@@ -11,6 +11,7 @@ from caffebench.analysis.read.templates import LineColumns
 __all__ = ["GrowingRows"]
 
 _ORDER = ("iteration", "value", "metric", "net", "kind", "byte_offset", "time", "pid")
+_NONE = tuple(empty_column(name) for name in _ORDER)
 
 
 class GrowingRows:
@@ -20,7 +21,7 @@ class GrowingRows:
         """No row yet; ``metrics`` gave the ids, ``size`` is that of the log in bytes, as far as it is known."""
         self._metrics = metrics
         self._size = size
-        self._columns = [empty_column(name) for name in _ORDER]
+        self._columns = list(_NONE)
         self._count = 0
         self._heads = Heads()
 
@@ -40,8 +41,9 @@ class GrowingRows:
             done = base + int(lines.start[-1])
             rows = max(need, int(1.05 * need * self._size / (done + 1)), 2 * self._count if self._count else 0)
             for number, column in enumerate(self._columns):
-                self._columns[number] = np.empty(rows, column.dtype)
-                self._columns[number][: self._count] = column[: self._count]
+                self._columns[number] = grown = np.empty(rows, column.dtype)
+                if self._count:
+                    grown[: self._count] = column[: self._count]
         indexes = np.array([one.index for one in self._metrics.known], "i4")
         self._count, bad = append(self._heads, self._count, base, indexes, *lines.all(), *self._columns)
         return bad

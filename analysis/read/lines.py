@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from caffebench.common.events import EVENT_MARK
 
@@ -244,19 +245,19 @@ def microseconds(prefix: re.Match[bytes]) -> int | None:
     """
     if prefix["unix"]:
         return int(prefix["unix"]) * 10**6
+    day = _midnight(*prefix.group("year", "month", "day"))
+    hour, minute, second, micro = map(int, prefix.group("hour", "minute", "second", "micro"))
+    if day is None or hour > 23 or minute > 59 or second > 59:
+        return None
+    return day + ((hour * 60 + minute) * 60 + second) * 10**6 + micro
+
+
+@lru_cache(maxsize=64)
+def _midnight(year: bytes | None, month: bytes, day: bytes) -> int | None:
     try:
-        at = datetime(
-            int(prefix["year"] or UNKNOWN_YEAR),
-            int(prefix["month"]),
-            int(prefix["day"]),
-            int(prefix["hour"]),
-            int(prefix["minute"]),
-            int(prefix["second"]),
-            int(prefix["micro"]),
-        )
+        return since_1970(datetime(int(year or UNKNOWN_YEAR), int(month), int(day)))
     except ValueError:
         return None
-    return since_1970(at)
 
 
 def since_1970(at: datetime) -> int:

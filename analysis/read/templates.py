@@ -80,12 +80,13 @@ _BEGIN = re.compile(
 
 
 class LineTemplates:
-    """The templates that are known so far; they grow while blocks are read, by several threads at once."""
+    """What is known of the lines of a log; it grows while blocks are read, by several threads at once."""
 
     def __init__(self, metrics: MetricRegistry) -> None:
-        """``metrics`` gives the ids."""
+        """``metrics`` gives the ids, and has the templates of other logs that are read with it."""
         self.metrics = metrics
-        self.table = _lines.TemplateTable()
+        self.seen = bytearray(256)
+        """Which templates the log has shown."""
         self.labels: dict[bytes, int] = {}
         """What stands before lines where no rank is told, and a number for each."""
 
@@ -104,7 +105,7 @@ class LineTemplates:
             number = self.metrics.id_for(output_metric(found["name"], found["index"], found["weight"]))
         if number is None:
             return False
-        return self.table.add(line[prefix.end("pid") : found.end()], kind, number, found["tail"] or b"")
+        return self.metrics.table.add(line[prefix.end("pid") : found.end()], kind, number, found["tail"] or b"")
 
 
 def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
@@ -131,11 +132,11 @@ def read_lines(
     be read by the patterns, where they hold one of ``WORDS``; with ``every_line`` all of them.
     """
     columns = LineColumns(size // 48 + 16)
+    table, tries = templates.metrics.table, _TRIES
     line = at = 0
-    tries = _TRIES
     while at < stop:
         line, at, unknown, prefixed = _lines.read(
-            data, at, stop, line, tries > 0, UNKNOWN_YEAR, templates.table, _WORDS, every_line, *columns.all()
+            data, at, stop, line, tries > 0, UNKNOWN_YEAR, table, templates.seen, _WORDS, every_line, *columns.all()
         )
         columns.prefixed |= prefixed
         if unknown:

@@ -6,9 +6,9 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from caffebench.analysis.runs.text_format import Message, first, parse
+from caffebench.analysis.runs.text_format import Message, first, parse, parts
 from caffebench.common.caffe_facts import IMAGENET_CLASSES, IMAGENET_TRAIN
 
 __all__ = ["TRAIN_SIZES", "Config", "read_config"]
@@ -45,12 +45,14 @@ class Config:
     """Every field of the solver block (``net_param`` included where the log has it)."""
     net: Message = field(default_factory=dict)
     """The net: ``net_param``, or the block after ``Initializing net from parameters``."""
+    net_key: str = "{}"
+    """A text that is the same of equal nets."""
 
     @cached_property
     def but_for_seed(self) -> str:
         """Solver and net as one text, without the fields in which runs with different seeds differ."""
         solver = {key: some for key, some in self.solver.items() if key not in _OF_ONE_RUN}
-        return json.dumps([solver, self.net], sort_keys=True, default=str)
+        return f"{sorted(solver.items())}{self.net_key}"
 
     @property
     def test_images(self) -> int | None:
@@ -177,22 +179,46 @@ def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus:
     return replace(config, batch_size=batch_size, classes=config.classes or classes)
 
 
-@lru_cache(maxsize=16)
-def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
-    """What the texts say; what several sessions or runs have in common is read once."""
-    solver = parse(solver_text)
-    net = first(solver, "net_param") or first(solver, "train_net_param")
-    if not isinstance(net, dict) or not _layers(net):
-        net = parse(net_text)
+class _Net(NamedTuple):
+    """What a net says, which many runs of a folder have."""
+
+    message: Message
+    key: str
+    images: int | None
+    source: str | None
+    test_images: int | None
+    classes: int | None
+
+
+@lru_cache(maxsize=64)
+def _net(text: str) -> _Net:
+    return _net_facts(parse(text))
+
+
+def _net_facts(net: Message) -> _Net:
     layers = _layers(net)
     images, source = _batch_and_source(layers, "TRAIN")
     test_images, _ = _batch_and_source([one for one in layers if one.get("include")], "TEST")
     if test_images is None:
         test_images, _ = _batch_and_source(layers, "TEST")
+    key = json.dumps(net, sort_keys=True, default=str)
+    return _Net(net, key, images, source, test_images, _fed_classes(layers))
+
+
+@lru_cache(maxsize=16)
+def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
+    """What the texts say; what several sessions or runs have in common is read once."""
+    solver = parse(solver_text)
+    inside = first(solver, "net_param") or first(solver, "train_net_param")
+    if isinstance(inside, dict) and _layers(inside):
+        apart = parts(solver_text)[1]
+        net = _net(apart) if apart and parse(apart) is inside else _net_facts(inside)
+    else:
+        net = _net(net_text)
     iter_size = max(1, _integer(first(solver, "iter_size")) or 1)
     prefix = first(solver, "snapshot_prefix")
     return Config(
-        batch_size=images * iter_size * gpus if images is not None and images > 0 else None,
+        batch_size=net.images * iter_size * gpus if net.images is not None and net.images > 0 else None,
         iter_size=iter_size,
         gpus=gpus,
         max_iter=_integer(first(solver, "max_iter")),
@@ -201,10 +227,11 @@ def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
         average_loss=_integer(first(solver, "average_loss")) or 1,
         test_iter=tuple(n for n in map(_integer, solver.get("test_iter", [])) if n is not None),
         test_interval=_integer(first(solver, "test_interval")),
-        test_batch_size=test_images,
+        test_batch_size=net.test_images,
         snapshot_prefix=prefix if isinstance(prefix, str) else None,
-        classes=_fed_classes(layers),
-        train_source=source,
+        classes=net.classes,
+        train_source=net.source,
         solver=solver,
-        net=net,
+        net=net.message,
+        net_key=net.key,
     )

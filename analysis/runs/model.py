@@ -198,18 +198,18 @@ class Run:
         )
 
     @cached_property
+    def _usual(self) -> tuple[Choice | None, Choice | None]:
+        return _chosen(self.test_outputs)
+
+    @cached_property
     def accuracy_choice(self) -> Choice | None:
         """Which test output is the accuracy; None where there is none."""
-        if self.accuracy_name:
-            return find_output(self.test_outputs, self.accuracy_name)
-        return _chosen(self.test_outputs)[0]
+        return find_output(self.test_outputs, self.accuracy_name) if self.accuracy_name else self._usual[0]
 
     @cached_property
     def loss_choice(self) -> Choice | None:
         """Which test output is the loss, or which sum of outputs; None where there is none."""
-        if self.loss_name:
-            return find_output(self.test_outputs, self.loss_name)
-        return _chosen(self.test_outputs)[1]
+        return find_output(self.test_outputs, self.loss_name) if self.loss_name else self._usual[1]
 
     @property
     def accuracy(self) -> float | None:

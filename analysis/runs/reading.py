@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 from natsort import natsort_keygen, ns
 
-from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
+from caffebench.analysis.read.columns import MetricRegistry, ParsedLog
 from caffebench.analysis.read.files import RunFiles, find_runs
 from caffebench.analysis.read.parser import parse_file
 from caffebench.analysis.runs.config import TRAIN_SIZES, Config
 from caffebench.analysis.runs.convergence import verdict
 from caffebench.analysis.runs.model import Run
-from caffebench.analysis.runs.sessions import describe, with_later_scores
+from caffebench.analysis.runs.sessions import config_of, describe, with_later_scores
 from caffebench.analysis.runs.text_format import parse
 from caffebench.analysis.runs.trainings import Training, split_trainings
 from caffebench.analysis.stitch.curves import RunCurves
@@ -36,13 +37,19 @@ natural = natsort_keygen(alg=ns.IGNORECASE)
 """Sorts names as people do: ``bs32`` before ``bs128``."""
 
 
-def read_source(source: RunFiles, train_size: int | None = None, threads: int | None = None) -> list[Run]:
+def read_source(
+    source: RunFiles,
+    train_size: int | None = None,
+    threads: int | None = None,
+    metrics: MetricRegistry | None = None,
+) -> list[Run]:
     """Read the runs that the files of ``source`` hold; none where not one of them is a Caffe log.
 
     ``train_size`` is the number of images of an epoch, where the logs do not tell it; ``threads`` read a large file,
-    as many as there are processors without it. Raises ``OSError`` where a file cannot be read.
+    as many as there are processors without it. ``metrics`` knows what logs read before are like. Raises ``OSError``
+    where a file cannot be read.
     """
-    metrics = MetricRegistry()
+    metrics = metrics or MetricRegistry()
     return make_runs(source, [parse_file(path, metrics, threads) for path in source.files], metrics, train_size)
 
 
@@ -57,7 +64,7 @@ def make_runs(
     """
     if not any(one.is_caffe for one in logs):
         return []
-    logs = [replace(one, events=_believed(one)) for one in logs]
+    logs = [_believed(one) for one in logs]
     bad = sum(one.bad_lines for one in logs)
     notes = tuple(
         f"{printable(str(path))}: {note}" for path, one in zip(source.files, logs, strict=True) for note in one.notes
@@ -89,17 +96,18 @@ def make_runs(
     return [replace(runs[0], notes=notes), *runs[1:]] if notes and runs else runs
 
 
-def _believed(log: ParsedLog) -> tuple[LogEvent, ...]:
-    """Its events but for those of ours that no process of the log can have written.
+def _believed(log: ParsedLog) -> ParsedLog:
+    """``log`` without those of our events that no process of it can have written.
 
     The name of a layer may hold a line break, and behind it what looks like a line of ours. What cannot be known when a
     net is written is the number of the process: it must be one that trains, or that of the log's first line.
     """
     if all(one.kind != "event" for one in log.events):
-        return log.events
+        return log
     speakers = {one.pid for one in log.events if one.kind in ("solver", "net", "start", "resume")}
     speakers |= set(np.unique(log.rows.pid).tolist()) | {one.pid for one in log.events[:1]}
-    return tuple(one for one in log.events if one.kind != "event" or one.pid in speakers or one.rank >= 0)
+    believed = tuple(one for one in log.events if one.kind != "event" or one.pid in speakers or one.rank >= 0)
+    return replace(log, events=believed)
 
 
 def _same_training(runs: Sequence[Run], sessions: Sequence[SessionRows]) -> bool:
@@ -113,15 +121,14 @@ def _make_run(
     source: RunFiles, training: Training, metrics: MetricRegistry, train_size: int | None, bad_lines: int
 ) -> Run:
     rows = [with_later_scores(one, metrics) for one in training.sessions]
-    described = [describe(one, number) for number, one in enumerate(rows, 1)]
     header: Mapping[str, Any] = {}
     for event in (event for one in rows for event in one.events):
         if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
             header = event.content["header"]
-    configs = [one.config for one in described if one.trained and one.config.solver]
-    configs = configs or [one.config for one in described if one.config.solver] or [Config()]
-    config = configs[-1]
-    described = [one if one.config.solver else replace(one, config=config) for one in described]
+    configs = [config_of(one) for one in rows]
+    told = [(len(one.rows) > 0, number) for number, one in enumerate(rows) if configs[number].solver]
+    config = configs[max(told)[1]] if told else Config()
+    configs = [one if one.solver else config for one in configs]
     classes = header.get("classes") or config.classes
     classes = classes if isinstance(classes, int) and classes > 1 else None
     header_size = header.get("train_size")
@@ -130,10 +137,12 @@ def _make_run(
         or (header_size if isinstance(header_size, int) and header_size > 0 else None)
         or TRAIN_SIZES.get(classes or 0)
     )
-    joined = join_sessions(rows, [one.config.batch_size for one in described], header, size)
+    joined = join_sessions(rows, [one.batch_size for one in configs], header, size)
     sessions = tuple(
-        replace(one, lost_iterations=lost, seconds=seconds)
-        for one, lost, seconds in zip(described, joined.lost_iterations, joined.session_seconds, strict=True)
+        describe(one, number, *facts)
+        for number, (one, *facts) in enumerate(
+            zip(rows, configs, joined.lost_iterations, joined.session_seconds, strict=True), 1
+        )
     )
     name = f"{source.name}/{training.name}" if training.name and training.name != source.name else source.name
     if training.name.startswith(f"{source.name}~"):
@@ -208,28 +217,41 @@ _MANY = 16  # runs from which on processes are worth their start
 def _each(
     sources: Sequence[RunFiles], train_size: int | None, workers: int, finish: Callable[[Run], Run] | None = None
 ) -> Iterator[list[Run] | str]:
-    alone = partial(_alone, train_size=train_size, finish=finish)
+    """The runs of each of ``sources``, or why it could not be read."""
     if workers == 1 or len(sources) < _MANY:
-        yield from (alone(source, threads=None) for source in sources)
+        yield from _in_turn(sources, train_size, None, finish)
         return
-    # Not forked: the caller may have threads (those of polars are never idle for sure).
     few = max(1, min(64, len(sources) // (8 * workers)))  # no process is left with many when others are done
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    batches = [sources[begin : begin + few] for begin in range(0, len(sources), few)]
+    # Not forked: the caller may have threads (those of polars are never idle for sure).
+    # What they make has no cycles, and to look for some takes a tenth of their time.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
         try:
-            yield from pool.map(partial(alone, threads=1), sources, chunksize=few)
+            for found in pool.map(partial(_batch, train_size=train_size, finish=finish), batches):
+                yield from found
         except BrokenProcessPool as error:
             why = "a process that read logs was killed, perhaps for want of memory: merge fewer logs at a time"
             raise CaffebenchError(why) from error
 
 
-def _alone(
-    source: RunFiles, train_size: int | None, threads: int | None, finish: Callable[[Run], Run] | None
-) -> list[Run] | str:
-    """The runs of some files, or why one of them could not be read."""
-    try:
-        runs = read_source(source, train_size, threads)
-        return runs if finish is None else [finish(run) for run in runs]
-    except OSError as error:
-        return f"{error.filename or source.name} cannot be read: {error.strerror or error}"
-    except Exception as error:  # one hostile log does not end the others
-        return f"{source.files[0]} cannot be read, {type(error).__name__}: {error}"
+def _batch(
+    sources: Sequence[RunFiles], train_size: int | None, finish: Callable[[Run], Run] | None
+) -> list[list[Run] | str]:
+    """What one of several processes does."""
+    return list(_in_turn(sources, train_size, 1, finish))
+
+
+def _in_turn(
+    sources: Sequence[RunFiles], train_size: int | None, threads: int | None, finish: Callable[[Run], Run] | None
+) -> Iterator[list[Run] | str]:
+    metrics = MetricRegistry()  # what the lines of one log look like, those of the next do, too
+    for source in sources:
+        if metrics.is_crowded:
+            metrics = MetricRegistry()
+        try:
+            runs = read_source(source, train_size, threads, metrics)
+            yield runs if finish is None else [finish(run) for run in runs]
+        except OSError as error:
+            yield f"{error.filename or source.name} cannot be read: {error.strerror or error}"
+        except Exception as error:  # one hostile log does not end the others
+            yield f"{source.files[0]} cannot be read, {type(error).__name__}: {error}"

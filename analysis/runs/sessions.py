@@ -10,9 +10,9 @@ from caffebench.analysis.read.columns import NO_TIME, TEST, LogEvent, Metric, Me
 from caffebench.analysis.read.lines import to_datetime
 from caffebench.analysis.runs.config import Config, read_config
 from caffebench.analysis.runs.model import Session
-from caffebench.analysis.stitch.session_rows import SessionRows, loss_lines, snapshots
+from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
-__all__ = ["describe", "with_later_scores"]
+__all__ = ["config_of", "describe", "with_later_scores"]
 
 _STOP_SIGNALS = {"SIGTERM", "SIGINT", "SIGHUP"}
 
@@ -41,7 +41,8 @@ def _ending(session: SessionRows) -> tuple[str, str]:
     return ended, reason
 
 
-def _config(session: SessionRows) -> Config:
+def config_of(session: SessionRows) -> Config:
+    """What it was configured to do, as far as it says it."""
     solver = session.event("solver") or session.event("head")
     net = session.event("net")
     gpus = session.event("gpus")
@@ -79,11 +80,13 @@ def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionR
     return replace(session, rows=ParsedRows.joined([session.rows, rows]))
 
 
-def describe(session: SessionRows, number: int) -> Session:
-    """What the rows and events of a session say of it; ``number`` is its place in true order, from 1."""
+def describe(session: SessionRows, number: int, config: Config, lost_iterations: int, seconds: float) -> Session:
+    """What the rows and events of a session say of it; ``number`` is its place in true order, from 1.
+
+    ``config`` is its own or that of its run; ``lost_iterations`` and ``seconds`` (of training) are what stitching finds.
+    """
     ended, reason = _ending(session)
-    losses = loss_lines(session.rows)
-    seen = session.rows.iteration
+    seen, facts = session.rows.iteration, session.rows.facts
     ends = session.ends()
     weights = session.event("finetune")
     resume = next((one for one in session.events if one.kind == "event" and one.text == "resume"), None)
@@ -97,10 +100,12 @@ def describe(session: SessionRows, number: int) -> Session:
         resumed_from=session.resumed_from,
         weights=weights.text if weights else None,
         first_iteration=int(seen[0]) if len(seen) else None,
-        last_iteration=int((losses.iteration if len(losses) else seen).max()) if len(seen) else None,
+        last_iteration=(facts.last_loss if facts.losses else facts.last) if len(seen) else None,
         ended=ended,
         reason=reason,
-        config=_config(session),
+        lost_iterations=lost_iterations,
+        seconds=seconds,
+        config=config,
         restored=_words(resumed.get("restored")),
         not_restored=_words(resumed.get("not_restored")),
     )

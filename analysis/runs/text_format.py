@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["Message", "first", "parse"]
+__all__ = ["Message", "first", "parse", "parts"]
 
 Message = dict[str, list[Any]]
 """Field name -> its values in order; a value is str, int, float, bool or another ``Message``."""
@@ -35,22 +35,51 @@ def _scalar(word: str) -> Any:
         return word
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def parse(text: str) -> Message:
     """Read ``text`` into nested lists by field name; any text is taken, and what is no field is passed over.
 
-    What it returns is not to be changed: sessions and runs that were configured alike get the same.
+    What it returns is not to be changed: sessions and runs that were configured alike get the same, and solvers that
+    differ in little else have the same net in them.
     """
     root: Message = {}
+    before, net, after = parts(text)
+    if net and _fill(root, before) and _is_whole(net):
+        root.setdefault("net_param", []).append(parse(net))
+        _fill(root, after)
+        return root
+    root.clear()
+    _fill(root, text)
+    return root
+
+
+def parts(text: str) -> tuple[str, str, str]:
+    """What stands before the ``net_param`` of a solver, in it and behind it, as Caffe prints it; else all, and nothing."""
+    before, _, rest = text.partition("\nnet_param {\n")
+    inner, end, after = rest.partition("\n}\n")
+    return (before, inner, after) if end and not before.rstrip().endswith(":") else (text, "", "")
+
+
+@lru_cache(maxsize=64)
+def _is_whole(text: str) -> bool:
+    return _fill({}, text)
+
+
+def _fill(root: Message, text: str) -> bool:
+    """Put the fields of ``text`` into ``root``; whether each message in it ends, and none that began before."""
     stack = [root]
-    too_deep = 0
+    too_deep = deepest = 0
+    whole = True
     for name, opening, quoted, word, closing in _TOKEN.findall(text):
         if closing:
             if too_deep:
                 too_deep -= 1
             elif len(stack) > 1:
                 stack.pop()
+            else:
+                whole = False
         elif opening:
+            deepest = max(deepest, len(stack))
             if too_deep or len(stack) > _DEEPEST:
                 too_deep += 1
                 continue
@@ -59,7 +88,7 @@ def parse(text: str) -> Message:
             stack.append(inner)
         elif not too_deep:
             stack[-1].setdefault(name, []).append(_scalar(word) if word else quoted)
-    return root
+    return whole and len(stack) == 1 and deepest < _DEEPEST - 1
 
 
 def first(message: Message, *path: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from caffebench.analysis.read._rows import score
 from caffebench.analysis.read.columns import TEST, TRAIN, CurveRows, Metric
 from caffebench.analysis.stitch.drawn import Drawn, drawn
 from caffebench.analysis.stitch.survivors import Survivors
@@ -114,17 +115,15 @@ class RunCurves:
 
     def _together(self, kind: int, codes: Sequence[int]) -> bool:
         """Whether several of these are said at one iteration."""
-        for rows in self._rows(lambda rows: (rows.kind == kind) & np.isin(rows.metric, codes)):
-            mine = [np.unique(rows.iteration[rows.metric == one]) for one in codes]
+        for rows in self._blocks():
+            mine = [np.unique(rows.iteration[(rows.kind == kind) & (rows.metric == one)]) for one in codes]
             if len(np.unique(np.concatenate(mine))) < sum(map(len, mine)):
                 return True
         return False
 
-    def _rows(self, chosen: Chosen) -> Iterator[CurveRows]:
+    def _blocks(self) -> Iterator[CurveRows]:
         for part in self.parts:
-            for begin in range(0, len(part.rows), CHUNK):
-                rows = part.rows[begin : begin + CHUNK]
-                yield rows[chosen(rows)]
+            yield from (part.rows[begin : begin + CHUNK] for begin in range(0, len(part.rows), CHUNK))
 
     def _chunks(self, chosen: Chosen | None = None) -> Iterator[Chunk]:
         for part in self.parts:
@@ -144,23 +143,16 @@ class RunCurves:
     @cached_property
     def scores(self) -> dict[tuple[str, int], Score]:
         """What the tests say, by metric and net."""
-        found: dict[tuple[str, int], Score] = {}
-        for rows in self._rows(lambda rows: rows.kind == TEST):
-            named: dict[tuple[str, int], list[int]] = {}
-            for kind, code, net in rows.pairs():
-                named.setdefault((self.labels[kind, code], net), []).append(code)
-            for key, codes in named.items():
-                mine = rows.metric == codes[0] if len(codes) == 1 else np.isin(rows.metric, codes)
-                mine &= rows.net == key[1]
-                values, shown = rows.value[mine], rows.iteration[mine]
-                score = found.get(key, Score(np.nan, np.nan, -1, -1))
-                best, at = score.best, score.best_iteration
-                known = np.flatnonzero(~np.isnan(values))
-                top = known[values[known].argmax()] if len(known) else None
-                if top is not None and not values[top] <= best:
-                    best, at = float(values[top]), int(shown[top])
-                found[key] = Score(float(values[-1]), best, at, int(shown[-1]))
-        return found
+        named = {(code, net): (self.labels[kind, code], net) for kind, code, net in self.pairs if kind == TEST}
+        slots = {key: slot for slot, key in enumerate(dict.fromkeys(named.values()))}
+        places = {pair: slots[key] for pair, key in named.items()}
+        values = np.full((2, len(slots)), np.nan)
+        iterations = np.full((2, len(slots)), -1, "i8")
+        for part in self.parts:
+            rows = part.rows
+            score(rows.kind, rows.metric, rows.net, rows.value, rows.iteration, places, *values, *iterations)
+        columns = (values[0], values[1], iterations[1], iterations[0])
+        return dict(zip(slots, map(Score, *(one.tolist() for one in columns)), strict=True))
 
     def chosen(self, metric: str, phase: str, net: int | None) -> Chosen:
         """A function rows -> mask, of the rows of ``metric`` in ``phase``; of all nets where ``net`` is None."""
@@ -171,9 +163,8 @@ class RunCurves:
         ]
 
         def mine(rows: CurveRows) -> npt.NDArray[np.bool_]:
-            found = np.zeros(len(rows), bool)
-            for kind, code in codes:
-                found |= (rows.kind == kind) & (rows.metric == code)
+            each = [(rows.kind == kind) & (rows.metric == code) for kind, code in codes]
+            found: npt.NDArray[np.bool_] = each[0] if len(each) == 1 else np.any(each, axis=0) if each else rows.kind < 0
             if net is not None:
                 found &= rows.net == net
             return found
@@ -186,8 +177,12 @@ class RunCurves:
 
     def points(self, metric: str, phase: str) -> tuple[Ints, Floats]:
         """Iterations (int64, n) and values (float64, n) of ``metric`` in ``phase``, of all nets, in order."""
-        rows = CurveRows.joined(list(self._rows(self.chosen(metric, phase, None))))
-        return rows.iteration, rows.value
+        chosen = self.chosen(metric, phase, None)
+        found = [(rows.iteration[mine], rows.value[mine]) for rows in self._blocks() for mine in [chosen(rows)]]
+        if len(found) == 1:
+            return found[0]
+        iterations, values = zip(*found, strict=True) if found else ((), ())
+        return np.concatenate([np.empty(0, "i8"), *iterations]), np.concatenate([np.empty(0), *values])
 
     def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
         """The rows of ``metric`` in ``phase``, columns as of ``frame``; of all nets where ``net`` is None."""

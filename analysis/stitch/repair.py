@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import LOSS, NO_TIME
+from caffebench.analysis.read.columns import LOSS, NO_TIME, RowFacts
 from caffebench.analysis.read.lines import UNKNOWN_YEAR, since_1970, to_datetime
 from caffebench.analysis.stitch.session_rows import SessionRows, loss_lines
 
@@ -36,9 +36,9 @@ def shifted(session: SessionRows, time: int) -> SessionRows:
 
 def _without_garbled(session: SessionRows) -> SessionRows:
     """Leave out the single line whose iteration does not fit between its neighbours, and what belongs to it."""
-    iteration = session.rows.iteration[session.rows.kind == LOSS]
-    if len(iteration) < 3 or (iteration[1:] >= iteration[:-1]).all():
+    if session.rows.facts.losses < 3 or session.rows.facts.losses_rise:
         return session
+    iteration = session.rows.iteration[session.rows.kind == LOSS]
     before, here, after = iteration[:-2], iteration[1:-1], iteration[2:]
     wrong = np.flatnonzero(((here < before) | (here > after)) & (before < after)) + 1
     if not len(wrong):
@@ -80,11 +80,11 @@ def into_year(session: SessionRows, years: Sequence[int], near: int) -> SessionR
     return shifted(session, min(shifts, key=lambda shift: abs(int(times.max()) + shift - near)))
 
 
-def _rise(times: Times, events: Sequence[int]) -> bool:
+def _rise(facts: RowFacts, events: Sequence[int]) -> bool:
     """Times only rise, in no danger of a turn of the year or of a leap day: the case of most logs."""
-    if not len(times) or times.min() == NO_TIME or not (times[1:] >= times[:-1]).all():
+    if not facts.times_rise or facts.began == NO_TIME:
         return False
-    first, last = int(times[0]), int(times[-1])
+    first, last = facts.began, facts.ended
     near = all(first - _DAY <= one <= last + _DAY for one in events)
     return near and not first < _MARCH - _DAY < _MARCH <= last
 
@@ -94,7 +94,7 @@ def _with_true_times(session: SessionRows) -> SessionRows:
     where a clock falls back."""
     rows = session.rows
     events = [one for one in session.events if one.time != NO_TIME]
-    if _rise(rows.time, [one.time for one in events]):
+    if _rise(rows.facts, [one.time for one in events]):
         return session
     known = np.flatnonzero(rows.time != NO_TIME)
     places = np.concatenate([np.array([one.byte_offset for one in events], "i8"), rows.byte_offset[known]])

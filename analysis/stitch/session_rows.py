@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +32,15 @@ class SessionRows:
     garbled: int = 0
     """Rows left out because a flipped bit made their iteration impossible."""
 
+    @cached_property
+    def _kinds(self) -> frozenset[str]:
+        return frozenset([one.kind for one in self.events])
+
     def event(self, *kinds: str) -> LogEvent | None:
         """The first event of one of these kinds."""
-        return next((one for one in self.events if one.kind in kinds), None)
+        if self._kinds.isdisjoint(kinds):
+            return None
+        return next(one for one in self.events if one.kind in kinds)
 
     def times(self) -> npt.NDArray[np.int64]:
         """Times in it: of all events, and of a thousand rows from the first to the last."""
@@ -44,9 +51,8 @@ class SessionRows:
 
     def ends(self) -> tuple[int, int] | None:
         """The first and the last time in it; None where it tells none."""
-        rows = self.rows.time[self.rows.time != NO_TIME]
         known = [one.time for one in self.events if one.time != NO_TIME]
-        known += [int(rows.min()), int(rows.max())] if len(rows) else []
+        known += [self.rows.facts.began, self.rows.facts.ended] if self.rows.facts.ended != NO_TIME else []
         return (min(known), max(known)) if known else None
 
     @property
@@ -64,7 +70,7 @@ class SessionRows:
         """It began from scratch, at iteration 0: whatever was trained before is of no account."""
         if not self.fresh or self.resumed_from is not None or not len(self.rows):
             return False
-        return self.event("solver", "start") is not None and int(self.rows.iteration.min()) == 0
+        return self.event("solver", "start") is not None and self.rows.facts.first == 0
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
 
     Threads of one training are told from several trainings by what they say: those never say an iteration twice.
     """
+    if log.rows.facts.one_process:
+        return [log]
     losses = loss_lines(log.rows)
     if not len(losses) or (losses.pid == losses.pid[0]).all():
         return [log]
@@ -63,14 +65,15 @@ def _starts(log: ParsedLog) -> list[int]:
     lead: int | None = None  # where the lines began that a process writes before its solver
     started = False  # one of them says that training begins: of Caffe before mid 2015 before the solver, else after it
     running = False  # values were seen since the last start
-    last = 0
-    for event in log.events:
-        shown = bool(np.searchsorted(log.rows.byte_offset, event.byte_offset) > _rows_before(log, last))
+    before = 0
+    places = np.searchsorted(log.rows.byte_offset, [one.byte_offset for one in log.events]).tolist()
+    for event, place in zip(log.events, places, strict=True):
+        shown = place > before
+        before = place
         if shown and started and lead is not None:
             cuts.append(lead)
         if shown:
             running, lead, started = True, None, False
-        last = event.byte_offset
         if event.kind in ("head", "created", "gpus") or (event.kind == "event" and event.text == "run"):
             lead = event.byte_offset if lead is None else lead
         elif event.kind == "start" and (running or not cuts):
@@ -86,10 +89,6 @@ def _starts(log: ParsedLog) -> list[int]:
     if started and lead is not None:
         cuts.append(lead)
     return sorted(set(cuts))
-
-
-def _rows_before(log: ParsedLog, offset: int) -> int:
-    return int(np.searchsorted(log.rows.byte_offset, offset))
 
 
 def _changes(losses: LossLines, own_start: set[int]) -> list[int]:
@@ -134,11 +133,17 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
     ``source`` is the name of the file and ``part`` its number among those of the run; both are kept in the sessions,
     which come in the order of the log.
     """
+    if not len(log.rows) and not log.events:
+        return []
     starts = dict.fromkeys(_starts(log), True)
     starts.setdefault(0, False)
+    own_start = {one.pid for one in log.events if one.kind in ("solver", "resume") and one.pid}
+    if len(starts) == 1 and log.rows.facts.one_process and log.rows.facts.losses_rise:
+        speaker = int(log.rows.pid[0]) if len(log.rows) else 0
+        if not speaker or own_start <= {speaker}:
+            return [repaired(SessionRows(source, _most(log.rows, log.events), log.rows, log.events, starts[0], part))]
     losses = loss_lines(log.rows)
     offsets = np.array([one.byte_offset for one in log.events], "i8")
-    own_start = {one.pid for one in log.events if one.kind in ("solver", "resume") and one.pid}
     for first, last in list(pairwise([*sorted(starts), _END])):
         inside = losses[slice(*np.searchsorted(losses.byte_offset, [first, last]))]
         for index in _changes(inside, own_start):
@@ -185,6 +190,8 @@ def _earlier(sessions: Sequence[SessionRows], later: SessionRows) -> int | None:
 
 def _most(rows: ParsedRows, events: Sequence[LogEvent]) -> int:
     """The process that wrote most of these lines; 0 where none says it."""
+    if len(rows) and rows.facts.one_process and rows.pid[0] > 0:
+        return int(rows.pid[0])
     pids = rows.pid if len(rows) and rows.pid.max() > 0 else np.array([one.pid for one in events if one.pid] or [0])
     if (pids[0] == pids).all():
         return int(pids[0])

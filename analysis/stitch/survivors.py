@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read._rows import unique
-from caffebench.analysis.read.columns import NO_TIME, CurveRows, ParsedRows
+from caffebench.analysis.read.columns import NO_TIME, CurveRows, ParsedRows, names_of
 from caffebench.analysis.stitch.clock import SessionClock, Trace, between, images_between
 from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
@@ -84,7 +83,7 @@ def join_sessions(
         rolled_back: Trace | None = None
         while traces and (session.anew or traces[-1].iterations[0] >= start):
             rolled_back = traces.pop()
-        first = int(own.iteration.min())
+        first = own.facts.first
         seconds_before, images_before = 0.0, _images_at_start(traces, rolled_back, start, batch_sizes[number], header)
         if not session.anew:
             seconds_before = between(traces, rolled_back, start if session.event("start") is not None else first)[0]
@@ -99,21 +98,21 @@ def join_sessions(
             header=header,
             train_size=train_size,
         )
-        known = own.time != NO_TIME
-        all_known = bool(known.all())
-        seconds = clock.seconds(own.time) if all_known else np.full(len(own), np.nan)
-        if not all_known and known.any():
+        timed = own.facts.timed
+        seconds = clock.seconds(own.time) if timed else np.full(len(own), np.nan)
+        known = slice(None) if timed else own.time != NO_TIME
+        if not timed and own.facts.ended != NO_TIME:
             seconds[known] = clock.seconds(own.time[known])
-        if known.any():
-            last = own.time.max()
-            spent[number] = int(last - clock.began) / 1e6
-            total = float(seconds[-1] if all_known else seconds[known].max())
+        if own.facts.ended != NO_TIME:
+            spent[number] = (own.facts.ended - clock.began) / 1e6
+            total = float(seconds[-1] if timed else seconds[known].max())
         part = _surviving(number + 1, own, seconds, clock, limit)
         if len(part.rows):
             parts.append(part)
+        if len(part.rows) and number + 1 < len(sessions):
             highest = max(highest, float(np.max(part.seconds, initial=0.0, where=~np.isnan(part.seconds))))
         written = {at: time for at, time in snapshots(session).items() if at >= start}
-        reached = (max(int(own.iteration.max()), *written, 0), number)
+        reached = (max(own.facts.last, *written, 0), number)
         if number + 1 < len(sessions):
             if traces:
                 traces[-1] = traces[-1].until(start)
@@ -125,7 +124,7 @@ def join_sessions(
 
 def _last_of_duplicates(rows: ParsedRows) -> ParsedRows:
     """Without what one process said before of the same iteration (several GPUs do): the last of each counts."""
-    if unique(rows.iteration, rows.kind, rows.metric, rows.net):
+    if rows.facts.each_once:
         return rows
     nets = int(rows.net.max(initial=-1)) + 2
     key = (rows.metric.astype("i4") * 8 + rows.kind) * nets + rows.net + 1
@@ -141,7 +140,7 @@ def _last_of_duplicates(rows: ParsedRows) -> ParsedRows:
 def _start(session: SessionRows, rows: ParsedRows) -> int:
     if not len(rows):
         return ALL
-    first = int(rows.iteration.min())
+    first = rows.facts.first
     return first if session.resumed_from is None else min(session.resumed_from, first)
 
 
@@ -151,7 +150,7 @@ def _limits(sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts:
     limit = _Limit()
     for number in range(len(rows) - 1, -1, -1):
         limits[number] = limit
-        if not len(rows[number]) or starts[number] > limit.iteration:
+        if not number or not len(rows[number]) or starts[number] > limit.iteration:
             continue
         if sessions[number].anew:
             limit = _Limit(-1)
@@ -165,8 +164,8 @@ def _limits(sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts:
 
 
 def _surviving(number: int, rows: ParsedRows, seconds: Floats, clock: SessionClock, limit: _Limit) -> Survivors:
-    kept = CurveRows(*(getattr(rows, one.name) for one in fields(CurveRows)))
-    if limit.iteration == ALL or int(rows.iteration.max()) < limit.iteration:
+    kept = CurveRows(*(getattr(rows, name) for name in names_of(CurveRows)))
+    if limit.iteration == ALL or rows.facts.last < limit.iteration:
         return Survivors(number, kept, seconds, clock)
     keep = rows.iteration <= limit.iteration
     for at in np.flatnonzero(rows.iteration == limit.iteration):
@@ -176,10 +175,11 @@ def _surviving(number: int, rows: ParsedRows, seconds: Floats, clock: SessionClo
 
 def _began(session: SessionRows) -> int:
     """When training began, as far as the log tells it; 0 where it tells no time."""
-    time = session.rows.time[session.rows.time != NO_TIME]
-    if not len(time):
+    if session.rows.facts.ended == NO_TIME:
         return 0
-    return min([int(time[0]), *(one.time for one in session.events if one.kind == "start" and one.time != NO_TIME)])
+    time = session.rows.time
+    first = time[0] if session.rows.facts.timed else time[time != NO_TIME][0]
+    return min([int(first), *(one.time for one in session.events if one.kind == "start" and one.time != NO_TIME)])
 
 
 def _images_at_start(
