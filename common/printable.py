@@ -15,6 +15,8 @@ def printable(text: str) -> str:
 
     Also what stands in Python for bytes of a file name that are not UTF-8; such text cannot even be encoded.
     """
+    if text.isprintable():
+        return text
     shown = " ".join(text.split("\n"))
     return shown if shown.isprintable() else "".join(map(_shown, shown))
 

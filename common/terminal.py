@@ -61,9 +61,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     few lines, the first cell at the beginning.
     """
     width = terminal_width()
-    needs = [
-        max(map(_columns, (column.title, *cells))) for column, *cells in zip(columns, *rows, strict=True)
-    ]
+    needs = [max(map(_columns, (column.title, *cells))) for column, *cells in zip(columns, *rows, strict=True)]
     least = list(needs)
     for at, column in enumerate(columns):
         if column.wraps:

@@ -120,14 +120,15 @@ class _BlockParser:
         if prefix is None or line.find(b"]", prefix.end()) >= 0 or line.find(b" : line ", prefix.end()) >= 0:
             for prefix in PREFIX.finditer(line):  # noqa: B007 - the last: a cut line may run into a whole one
                 pass
-        rank, pid, time, message = -1, 0, NO_TIME, line
+        rank, pid, time, message, label = -1, 0, NO_TIME, line, b""
         if prefix is not None:
             self.is_caffe = True
             told = microseconds(prefix)
             pid = int((prefix["pid"] or b"0")[-10:]) & 0x7FFFFFFF
             time = NO_TIME if told is None else told
-            message = line[prefix.end() :]
-            rank = self._rank(line[: prefix.start()], message)
+            message, label = line[prefix.end() :], line[: prefix.start()]
+            if label or b"rank" in message[:9].lower():
+                rank = self._rank(label, message)
             if prefix["severity"] == b"F" or prefix["level"] == b"FATAL":
                 text = message.decode(errors="replace").strip()
                 self.events.append(LogEvent(self.base + at, "fatal", pid, time, text, rank=rank))
@@ -139,7 +140,6 @@ class _BlockParser:
         elif found[0].kind in _KINDS:
             self.bad += not self._value(*found, number, at + len(line), (rank, pid, time))
         else:
-            label = line[: prefix.start()] if prefix is not None else b""
             self.bad += not self._event(found[0].kind, at, found[1], at + len(line), label, (rank, pid, time))
 
     def _rank(self, label: bytes, message: bytes) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -213,6 +214,7 @@ class MetricRegistry:
         self.known: list[Metric] = []
         self.table = TemplateTable()
         """What lines look like that tell these metrics (``templates``)."""
+        self._indexes = np.empty(0, "i4")
         self._ids: dict[Metric, int] = {}
         self._lock = threading.Lock()
 
@@ -230,13 +232,19 @@ class MetricRegistry:
         """What is known is of several nets: for one more log a new registry is better."""
         return len(self.known) > self.FEW or self.table.count > 2 * self.FEW
 
+    @property
+    def indexes(self) -> Array:
+        """The number among the outputs of each metric (n), int32; -1 for what has none."""
+        if len(self._indexes) < len(self.known):
+            self._indexes = np.array([one.index for one in self.known], "i4")
+        return self._indexes
+
     def __getitem__(self, number: int) -> Metric:
         """The metric of an id."""
         return self.known[number]
 
 
-@dataclass(frozen=True)
-class LogEvent:
+class LogEvent(NamedTuple):
     """A line that is no value but says something about the run."""
 
     byte_offset: int
@@ -247,7 +255,7 @@ class LogEvent:
     """Microseconds as in ``ParsedRows.time``."""
     text: str = ""
     """What the format's first group matched; of a solver or net, the configuration that follows."""
-    content: Mapping[str, Any] = field(default_factory=dict)
+    content: Mapping[str, Any] = MappingProxyType({})
     """Of an event line of our launcher, its fields; of a net, ``wiring``: what Caffe said while it was set up."""
     rank: int = -1
     """Of several that speak in one log, the number that stands before the line; -1 without."""

@@ -44,8 +44,7 @@ class GrowingRows:
                 self._columns[number] = grown = np.empty(rows, column.dtype)
                 if self._count:
                     grown[: self._count] = column[: self._count]
-        indexes = np.array([one.index for one in self._metrics.known], "i4")
-        self._count, bad = append(self._heads, self._count, base, indexes, *lines.all(), *self._columns)
+        self._count, bad = append(self._heads, self._count, base, self._metrics.indexes, *lines.all(), *self._columns)
         return bad
 
     def finish(self) -> ParsedRows:

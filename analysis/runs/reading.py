@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,9 @@ def _make_run(
     )
     joined = join_sessions(rows, [one.batch_size for one in configs], header, size)
     sessions = tuple(
-        describe(one, number, *facts)
-        for number, (one, *facts) in enumerate(
-            zip(rows, configs, joined.lost_iterations, joined.session_seconds, strict=True), 1
+        describe(one, number, own, lost, seconds)
+        for number, one, own, lost, seconds in zip(
+            count(1), rows, configs, joined.lost_iterations, joined.session_seconds, strict=False
         )
     )
     name = f"{source.name}/{training.name}" if training.name and training.name != source.name else source.name

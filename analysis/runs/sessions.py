@@ -83,7 +83,7 @@ def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionR
 def describe(session: SessionRows, number: int, config: Config, lost_iterations: int, seconds: float) -> Session:
     """What the rows and events of a session say of it; ``number`` is its place in true order, from 1.
 
-    ``config`` is its own or that of its run; ``lost_iterations`` and ``seconds`` (of training) are what stitching finds.
+    ``config`` is its own or that of its run; ``lost_iterations`` and ``seconds`` (of training) come from stitching.
     """
     ended, reason = _ending(session)
     seen, facts = session.rows.iteration, session.rows.facts

@@ -54,7 +54,7 @@ def parse(text: str) -> Message:
 
 
 def parts(text: str) -> tuple[str, str, str]:
-    """What stands before the ``net_param`` of a solver, in it and behind it, as Caffe prints it; else all, and nothing."""
+    """What stands in a solver before its ``net_param``, as Caffe prints it, in that and behind; without one all first."""
     before, _, rest = text.partition("\nnet_param {\n")
     inner, end, after = rest.partition("\n}\n")
     return (before, inner, after) if end and not before.rstrip().endswith(":") else (text, "", "")

@@ -57,6 +57,8 @@ def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
     of a new training where it has another snapshot prefix or another net, where it begins with the weights of the one
     before, or where that was finished; else of the one before, which crashed.
     """
+    if len(sessions) == 1:
+        return [Training("", tuple(sessions))]
     groups: list[list[SessionRows]] = []
     starts: list[_Start] = []
     for session in sessions:

@@ -33,13 +33,13 @@ class SessionClock:
     header: Mapping[str, Any]
     train_size: int | None
 
-    def seconds(self, time: Ints, highest: float = -np.inf) -> Floats:
-        """Training seconds (n) up to each of ``time`` (n, microseconds), none less than the one before it, than
-        ``least`` or than ``highest``: what came before these."""
+    def seconds(self, time: Ints, *, rising: bool = False) -> Floats:
+        """Training seconds (n) up to each of ``time`` (n, microseconds), none less than the one before it or than
+        ``least``; ``rising`` where it is known that times never fall."""
         since = (time - self.began) / 1e6 + self.seconds_before
-        if len(since) and (since[1:] < since[:-1]).any():
+        if not rising and (since[1:] < since[:-1]).any():
             since = np.maximum.accumulate(since)
-        found: Floats = np.maximum(since, max(self.least, highest), out=since)
+        found: Floats = np.maximum(since, self.least, out=since)
         return found
 
     def images(self, iterations: Ints) -> Floats:

@@ -163,8 +163,9 @@ class RunCurves:
         ]
 
         def mine(rows: CurveRows) -> npt.NDArray[np.bool_]:
-            each = [(rows.kind == kind) & (rows.metric == code) for kind, code in codes]
-            found: npt.NDArray[np.bool_] = each[0] if len(each) == 1 else np.any(each, axis=0) if each else rows.kind < 0
+            found: npt.NDArray[np.bool_] = np.zeros(len(rows), bool)
+            for kind, code in codes:
+                found |= (rows.kind == kind) & (rows.metric == code)
             if net is not None:
                 found &= rows.net == net
             return found

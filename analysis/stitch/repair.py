@@ -30,7 +30,7 @@ def repaired(session: SessionRows) -> SessionRows:
 def shifted(session: SessionRows, time: int) -> SessionRows:
     """``session`` with all its times ``time`` microseconds later."""
     times = np.where(session.rows.time == NO_TIME, NO_TIME, session.rows.time + time)
-    events = tuple(one if one.time == NO_TIME else replace(one, time=one.time + time) for one in session.events)
+    events = tuple(one if one.time == NO_TIME else one._replace(time=one.time + time) for one in session.events)
     return replace(session, rows=replace(session.rows, time=times), events=events)
 
 
@@ -121,7 +121,7 @@ def _with_true_times(session: SessionRows) -> SessionRows:
     return replace(
         session,
         rows=replace(rows, time=fixed),
-        events=tuple(replace(one, time=moved[id(one)]) if id(one) in moved else one for one in session.events),
+        events=tuple(one._replace(time=moved[id(one)]) if id(one) in moved else one for one in session.events),
     )
 
 

@@ -99,7 +99,7 @@ def join_sessions(
             train_size=train_size,
         )
         timed = own.facts.timed
-        seconds = clock.seconds(own.time) if timed else np.full(len(own), np.nan)
+        seconds = clock.seconds(own.time, rising=own.facts.times_rise) if timed else np.full(len(own), np.nan)
         known = slice(None) if timed else own.time != NO_TIME
         if not timed and own.facts.ended != NO_TIME:
             seconds[known] = clock.seconds(own.time[known])
