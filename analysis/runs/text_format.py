@@ -54,7 +54,7 @@ def parse(text: str) -> Message:
 
 
 def parts(text: str) -> tuple[str, str, str]:
-    """What stands in a solver before its ``net_param``, as Caffe prints it, in that and behind; without one all first."""
+    """A solver as Caffe prints it, parted: before its ``net_param``, in it, behind it; without one all is before."""
     before, _, rest = text.partition("\nnet_param {\n")
     inner, end, after = rest.partition("\n}\n")
     return (before, inner, after) if end and not before.rstrip().endswith(":") else (text, "", "")
