@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def digits_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     make_digits(root / "digits")
     return root
+
+
+@pytest.fixture(scope="session")
+def every_file() -> Callable[[str], dict[str, str]]:
+    """``every_file(profile)``: the texts of all bundled sweeps' files on a profile by their names, made once."""
+    from caffebench.generator.generate import generate
+    from caffebench.generator.variants.catalog import load_profile, load_sweep, sweep_names
+
+    @cache
+    def texts(profile: str) -> dict[str, str]:
+        sweeps = [sweep for sweep in map(load_sweep, sweep_names()) if profile not in sweep.refuse]
+        return generate(sweeps, load_profile(profile))
+
+    return texts
 
 
 @pytest.fixture(scope="session")
