@@ -22,7 +22,7 @@ from caffebench.engine.messages import caffe_messages
 
 __all__ = ["images_per_second", "seconds_of"]
 
-ENOUGH, STEPS, PATIENCE = 3.0, 5, 20.0
+ENOUGH, STEPS, PATIENCE = 1.5, 5, 20.0
 """Steps are made for so many seconds and at least so many; fewer where they have taken longer than the last figure."""
 
 
@@ -40,7 +40,7 @@ def seconds_of(act: Callable[[], object], enough: float = ENOUGH, most: int = sy
     return spent / count
 
 
-def images_per_second(net: Any, batch: int, enough: float = 1.5) -> float | None:
+def images_per_second(net: Any, batch: int, enough: float = ENOUGH) -> float | None:
     """Images a second in training, SGD's update included, on the CPU with one thread for BLAS, as a run has.
 
     ``net`` is a ``NetParameter`` that reads no data (DummyData in the place of its data layers). None where Caffe is
