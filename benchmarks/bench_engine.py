@@ -23,10 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.engine.locate import caffe_pb2
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from acceptance.torch_layers import layers_for_torch  # noqa: E402
+
+from caffebench.engine.locate import caffe_pb2  # noqa: E402
 
 BIN = Path(sys.executable).parent
-HERE = Path(__file__).parent
 DEBIAN_PYTHON = "/usr/bin/python3"
 ROUNDS, STEPS = 3, 4
 CORES = len(os.sched_getaffinity(0))
@@ -92,41 +96,6 @@ def pictures(shape: tuple[int, int, int, int]) -> np.ndarray:
     return (crops - crops.mean()) / 64
 
 
-def layers_for_torch(net: Any) -> list[dict[str, Any]]:
-    """The layers as ``torch_net.py`` takes them; Scale after BatchNorm is the affine part of PyTorch's."""
-    scaled = {layer.bottom[0] for layer in net.layer if layer.type == "Scale"}
-    layers: list[dict[str, Any]] = []
-    for layer in net.layer[1:]:
-        kind = layer.type
-        made: dict[str, Any] = {"name": layer.name, "type": kind, "bottom": [*layer.bottom], "top": [*layer.top]}
-        if kind == "Convolution":
-            one = layer.convolution_param
-            made |= {"num_output": one.num_output, "group": one.group, "bias_term": one.bias_term}
-            made |= {"kernel_size": one.kernel_size[0], "stride": [*one.stride, 1][0], "pad": [*one.pad, 0][0]}
-        elif kind == "InnerProduct":
-            one = layer.inner_product_param
-            made |= {"num_output": one.num_output, "bias_term": one.bias_term}
-        elif kind == "Pooling":
-            one = layer.pooling_param
-            made |= {"max": one.pool == 0, "global": one.global_pooling}
-            made |= {"kernel_size": one.kernel_size, "stride": one.stride, "pad": one.pad}
-        elif kind == "LRN":
-            one = layer.lrn_param
-            made |= {"local_size": one.local_size, "alpha": one.alpha, "beta": one.beta, "k": one.k}
-        elif kind == "Dropout":
-            made["dropout_ratio"] = layer.dropout_param.dropout_ratio
-        elif kind == "Clip":
-            made |= {"min": layer.clip_param.min, "max": layer.clip_param.max}
-        elif kind == "BatchNorm":
-            made["affine"] = layer.top[0] in scaled
-        elif kind == "SoftmaxWithLoss":
-            made["loss_weight"] = [*layer.loss_weight, 1.0][0]
-        elif kind == "Scale":
-            made["type"] = "Identity"
-        layers.append(made)
-    return layers
-
-
 def caffe_steps(solver_file: str, images_file: str, layers: str, steps: int) -> None:
     """In a process of its own: train, and print the seconds of the fastest step as JSON."""
     import time
@@ -178,8 +147,8 @@ def measure(name: str, folder: Path, *, torch: bool) -> None:
         mine = [sys.executable, str(Path(__file__)), "--side", files["solver.prototxt"], files["images.npy"]]
         sides = {one: [*mine, one, str(STEPS)] for one in ("fast", "caffe")}
         if torch:
-            program = [DEBIAN_PYTHON, str(HERE / "torch_net.py"), files["net.json"], files["images.npy"]]
-            sides["torch"] = [*program, str(cores), str(STEPS)]
+            program = [DEBIAN_PYTHON, str(SCRIPTS / "acceptance" / "torch_net.py"), files["net.json"]]
+            sides["torch"] = [*program, files["images.npy"], "cpu", "fp32", str(cores), str(STEPS)]
         best: dict[str, dict[str, float]] = {}
         for number in range(ROUNDS):
             for side in sorted(sides, reverse=bool(number % 2)):

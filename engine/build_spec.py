@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -109,8 +110,12 @@ class BuildSpec:
 
     @property
     def key(self) -> str:
-        """The cache's folder name: Caffe version, Python minor, NumPy major, options."""
-        return f"caffe-{CAFFE_VERSION}-py{self.python}-numpy{self.numpy_major}-{self.options}"
+        """The cache's folder name: Caffe version, Python minor, NumPy major, options; for CUDA our headers too."""
+        key = f"caffe-{CAFFE_VERSION}-py{self.python}-numpy{self.numpy_major}-{self.options}"
+        if self.cuda is None:
+            return key
+        headers = b"".join(file.read_bytes() for file in sorted(INCLUDE.glob("*.h")))
+        return f"{key}-{hashlib.sha256(headers).hexdigest()[:8]}"
 
     def cmake_arguments(self, library: Path) -> list[str]:
         """Arguments for Caffe's own CMake files; ``library`` is the shared libpython. A `Kit` adds those for CUDA.

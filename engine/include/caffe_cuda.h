@@ -12,7 +12,7 @@
 #ifdef __cplusplus
 
 #include <cublas_v2.h>
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -70,6 +70,16 @@ inline bool tf32() {
   return value != NULL && std::strcmp(value, "1") == 0;
 }
 
+// A convolution goes on without the workspace that it does not get; the next check of a kernel must not find the failure.
+template <typename T>
+inline cudaError_t allocate(T** pointer, size_t bytes) {
+  const cudaError_t error = cudaMalloc(reinterpret_cast<void**>(pointer), bytes);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+  }
+  return error;
+}
+
 // cublas_v2.h makes cublasCreate a macro for cublasCreate_v2; Caffe's handles come from here instead.
 inline cublasStatus_t create(cublasHandle_t* handle) {
   cublasStatus_t status = cublasCreate_v2(handle);
@@ -84,6 +94,7 @@ inline cublasStatus_t create(cublasHandle_t* handle) {
 #ifndef __CUDACC__  // Caffe calls these from C++ only; the headers that nvcc reads may use them on the card
 #define cudaGetDevice caffebench::get_device
 #define cudaSetDevice caffebench::set_device
+#define cudaMalloc caffebench::allocate
 #endif
 
 #undef cublasCreate

@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from acceptance.layers import set_device
 from acceptance.rows import Row
+from acceptance.torch_layers import layers_for_torch
 from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher.gpu.memory import free_bytes, training_bytes
 
@@ -32,6 +35,7 @@ _ENGINE_OF = {
     "SoftmaxWithLoss": "softmax_param",
     "TanH": "tanh_param",
 }
+PATIENCE = 20.0  # seconds, after which what was measured is enough
 _NO_MEASURE = ("Accuracy", "Silence")
 
 
@@ -64,41 +68,18 @@ def _solver(path: Path, batch: int, own_kernels: bool) -> Any:
             parameter = getattr(added, _ENGINE_OF[layer.type])
             parameter.engine = type(parameter).CAFFE
     solver.net_param.CopyFrom(net)
-    for name in ("test_iter", "test_interval", "test_initialization", "snapshot_prefix", "snapshot_after_train"):
+    for name in (
+        "iter_size",
+        "test_iter",
+        "test_interval",
+        "test_initialization",
+        "snapshot_prefix",
+        "snapshot_after_train",
+    ):
         solver.ClearField(name)
     solver.display = solver.snapshot = 0
     solver.snapshot_after_train = False
     return solver
-
-
-def _portable(solver: Any) -> list[dict[str, Any]]:
-    """The net as plain data for `torch_speed.py`, which runs where there is no Caffe: a chain of layers."""
-    chain: list[dict[str, Any]] = []
-    previous = ""
-    for layer in solver.net_param.layer:
-        if layer.type == "DummyData":
-            previous = layer.top[0]
-            chain.append({"type": "Input", "shape": list(layer.dummy_data_param.shape[0].dim)})
-            continue
-        if layer.bottom[0] != previous:
-            raise RuntimeError(f"layer {layer.name} does not follow the one before it: only chains can be translated")
-        previous = layer.top[0]
-        made: dict[str, Any] = {"type": layer.type}
-        if layer.type == "Convolution":
-            one = layer.convolution_param
-            made |= {"out": one.num_output, "kernel": one.kernel_size[0], "group": one.group, "bias": one.bias_term}
-            made |= {"stride": one.stride[0] if one.stride else 1, "pad": one.pad[0] if one.pad else 0}
-        elif layer.type == "InnerProduct":
-            made |= {"out": layer.inner_product_param.num_output, "bias": layer.inner_product_param.bias_term}
-        elif layer.type == "Pooling":
-            one = layer.pooling_param
-            made |= {"max": one.pool == type(one).MAX, "kernel": one.kernel_size, "stride": one.stride, "pad": one.pad}
-        elif layer.type == "Dropout":
-            made |= {"ratio": layer.dropout_param.dropout_ratio}
-        elif layer.type not in ("ReLU", "TanH", "SoftmaxWithLoss"):
-            raise RuntimeError(f"{layer.type} (layer {layer.name}) is not translated for PyTorch")
-        chain.append(made)
-    return chain
 
 
 def _measure(path: Path, batch: int, own_kernels: bool, device: str, iterations: int) -> dict[str, float]:
@@ -115,11 +96,16 @@ def _measure(path: Path, batch: int, own_kernels: bool, device: str, iterations:
     before = None if gpu is None else free_bytes(gpu)
     trained = caffe.get_solver(str(file))
     trained.step(max(1, iterations // 5))  # each step ends by reading the loss, so by waiting for the device
-    begun = time.perf_counter()
-    trained.step(iterations)
+    begun, done = time.perf_counter(), 0
+    while done < iterations and time.perf_counter() - begun < PATIENCE:
+        trained.step(1)
+        done += 1
     seconds = time.perf_counter() - begun
-    count = sum(blob.count for blobs in trained.net.params.values() for blob in blobs)
-    found = {"images": batch * iterations / seconds, "parameters": count}
+    # BatchNorm's are its statistics.
+    types = dict(zip(trained.net._layer_names, (layer.type for layer in trained.net.layers), strict=True))
+    learnt = [blobs for name, blobs in trained.net.params.items() if types[name] != "BatchNorm"]
+    count = sum(blob.count for blobs in learnt for blob in blobs)
+    found = {"images": batch * done / seconds, "parameters": count}
     if gpu is not None and before is not None:
         found |= {"taken": before - (free_bytes(gpu) or 0), "estimated": training_bytes(text) or 0}
     return found
@@ -147,20 +133,30 @@ def torch_python(device: str) -> str | None:
     return None
 
 
-def speed_rows(path: Path, device: str, *, batch: int, iterations: int, cudnn: bool) -> Iterator[Row]:
-    """A row for each of Caffe's and PyTorch's ways to train the net of ``path``."""
+def _ways(device: str, *, cudnn: bool, every: bool) -> Iterator[tuple[str, bool, dict[str, str]]]:
+    """How Caffe is to train: name, whether without cuDNN, variables; without ``every`` only the two that count."""
     tf32, workspace = {"CAFFEBENCH_TF32": "1"}, {"CAFFEBENCH_CUDNN_WORKSPACE_MIB": "256"}
-    ways: list[tuple[str, bool, dict[str, str]]] = [("without cuDNN, fp32", True, {})]
-    if device != "cpu":
-        ways.append(("without cuDNN, TF32", True, tf32))
+    if device == "cpu":
+        yield "fp32", True, {}
+        return
+    if every or not cudnn:  # without cuDNN depthwise convolutions go image by image and channel by channel
+        yield "without cuDNN, fp32", True, {}
+        yield "without cuDNN, TF32", True, tf32
     if cudnn:
-        ways.append(("with cuDNN, fp32", False, {}))
-        ways.append(("with cuDNN, fp32, 256 MiB workspace", False, workspace))
-        ways.append(("with cuDNN, TF32", False, tf32))
-        ways.append(("with cuDNN, TF32, 256 MiB workspace", False, tf32 | workspace))
+        yield "with cuDNN, fp32", False, {}
+        if every:
+            yield "with cuDNN, fp32, 256 MiB workspace", False, workspace
+            yield "with cuDNN, TF32", False, tf32
+        yield "with cuDNN, TF32, 256 MiB workspace", False, tf32 | workspace
+
+
+def speed_rows(
+    path: Path, device: str, *, batch: int, iterations: int, cudnn: bool, every: bool = True
+) -> Iterator[Row]:
+    """A row for each of Caffe's and PyTorch's ways to train the net of ``path``; see `_ways`."""
     what = f"{_solver(path, batch, False).net_param.name}, batch {batch}"
     parameters = 0
-    for name, own_kernels, variables in ways:
+    for name, own_kernels, variables in _ways(device, cudnn=cudnn, every=every):
         request = json.dumps([str(path), batch, own_kernels, device, iterations])
         found = _child([sys.executable, "-m", "acceptance.speed", request], dict(os.environ, **variables))
         parameters = int(found.get("parameters", 0)) or parameters
@@ -170,22 +166,30 @@ def speed_rows(path: Path, device: str, *, batch: int, iterations: int, cudnn: b
         none = "no Python with PyTorch for this device (TORCH_PYTHON)"
         yield Row("speed", f"{what}: PyTorch", none, "a number", None if device == "cpu" else False)
         return
-    net = path.with_suffix(".chain.json")
-    net.write_text(json.dumps(_portable(_solver(path, batch, False))))
-    script = Path(__file__).with_name("torch_speed.py")
+    net, images = path.with_suffix(".torch.json"), path.with_suffix(".npy")
+    training = _solver(path, batch, False).net_param
+    net.write_text(json.dumps(layers_for_torch(training)))
+    np.save(images, np.full(list(training.layer[0].dummy_data_param.shape[0].dim), 0.5, np.float32))
+    script = Path(__file__).with_name("torch_net.py")
     for precision in ("fp32", "tf32") if device != "cpu" else ("fp32",):
         target = "cpu" if device == "cpu" else device.replace("gpu", "cuda")
-        found = _child([python, str(script), str(net), target, precision, str(iterations)], _outside())
+        command = [python, str(script), str(net), str(images), target, precision, "1", str(iterations)]
+        found = _child(command, _outside())
+        if "middle_seconds" in found:
+            found["images"] = batch / found["middle_seconds"]
         row = _row(f"{what}: PyTorch {found.get('version', '')}, {precision}", found)
-        if "parameters" in found and int(found["parameters"]) != parameters:
+        if parameters and "parameters" in found and int(found["parameters"]) != parameters:
             row = Row("speed", row.what, f"{found['parameters']} parameters", f"{parameters}", False)
         yield row
+    images.unlink()
 
 
 def _child(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
-        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        fatal = [line.partition("] ")[2] for line in lines if line.startswith("F") and "] " in line]
+        return {"error": [*fatal, lines[-1]][0]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 

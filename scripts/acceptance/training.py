@@ -96,7 +96,7 @@ def _weights(folder: Path, out: str, variant: str) -> list[np.ndarray]:
 
 
 def lsuv_rows(folder: Path, reference: str, tested: str) -> Iterator[Row]:
-    """The initialisation on both devices: unit variance on each, and the same weights."""
+    """The initialisation on both devices, without dropout: unit variance on each, and the same weights."""
     from google.protobuf import text_format
 
     from caffebench.engine.locate import caffe_pb2
@@ -106,6 +106,9 @@ def lsuv_rows(folder: Path, reference: str, tested: str) -> Iterator[Row]:
     caffe = import_caffe()
     solver = caffe_pb2().SolverParameter()
     text_format.Parse((folder / f"prototxt/{VARIANT}.prototxt").read_text(), solver)
+    for layer in solver.net_param.layer:
+        if layer.type == "Dropout":  # each device draws masks of its own
+            layer.dropout_param.dropout_ratio = 0
     file = folder / "lsuv.prototxt"
     file.write_text(text_format.MessageToString(solver.net_param))
     weights, reports = [], []

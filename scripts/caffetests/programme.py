@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine.build import MANIFEST, cache_folder, lock, source_package, unpack
-from caffebench.engine.build_spec import INCLUDE, SOURCE_SHA256
+from caffebench.engine.build_spec import INCLUDE, SOURCE_SHA256, BuildSpec
+from caffebench.engine.cuda import find_kit
 from caffebench.engine.fast.build import run_compiler
 
 __all__ = ["Programme", "build", "plugin_types"]
@@ -73,15 +74,21 @@ def build(caffe: Path, jobs: int, say: Say, *, plugin: bool = False) -> Programm
             work = cache / f"{name}.work"
             (work / "headers" / "caffe" / "proto").mkdir(parents=True, exist_ok=True)
             say(f"building {name} ({manifest['options']}) in {work}")
-            _build(programme, caffe, work, options, jobs, plugin=plugin)
+            _build(programme, caffe, work, options, manifest["arch"], jobs, plugin=plugin)
             shutil.rmtree(work)
     return programme
 
 
 def _defines(manifest: dict[str, Any]) -> list[str]:
     """Macros and folders that Caffe itself was compiled with."""
-    defines = ["-std=c++14", "-DCPU_ONLY"] if manifest["cuda"] is None else ["-std=c++17", "-include", "caffe_cuda.h"]
-    defines += ["-DUSE_LMDB"]
+    defines = ["-DUSE_LMDB"]
+    if manifest["cuda"] is None:
+        defines += ["-std=c++14", "-DCPU_ONLY"]
+    else:
+        fields = {name: manifest[name] for name in ("cuda", "cudnn", "nccl")}
+        folders = find_kit(_silent).environment(BuildSpec(**fields))["CPATH"].split(":")
+        # CUDA_TEST_DEVICE: of the cards the one that the programme's argument names, else the first.
+        defines += ["-std=c++17", "-DCUDA_TEST_DEVICE=-1", *(f"-I{one}" for one in folders)]
     defines += ["-DUSE_CUDNN"] if manifest["cudnn"] else []
     defines += ["-DUSE_NCCL"] if manifest["nccl"] else []
     if manifest.get("opencv"):
@@ -99,7 +106,9 @@ def _key(options: list[str]) -> str:
     return found.hexdigest()[:12]
 
 
-def _build(programme: Programme, caffe: Path, work: Path, options: list[str], jobs: int, *, plugin: bool) -> None:
+def _build(
+    programme: Programme, caffe: Path, work: Path, options: list[str], arch: Sequence[str], jobs: int, *, plugin: bool
+) -> None:
     source, headers = programme.source, work / "headers"
     protocol = source / "src" / "caffe" / "proto"
     run_compiler(["protoc", f"-I{protocol}", f"--cpp_out={headers / 'caffe' / 'proto'}", str(protocol / "caffe.proto")])
@@ -116,6 +125,7 @@ def _build(programme: Programme, caffe: Path, work: Path, options: list[str], jo
     command = [*options, *includes]
     common = headers / "common.hpp"
     wanted = [
+        *(["caffe_cuda.h"] if arch else []),  # as Caffe itself is compiled; before the headers that it is about
         "gtest/gtest.h",
         "caffe/caffe.hpp",
         "caffe/test/test_caffe_main.hpp",
@@ -136,11 +146,45 @@ def _build(programme: Programme, caffe: Path, work: Path, options: list[str], jo
 
     with ThreadPoolExecutor(jobs) as pool:
         objects = list(pool.map(compiled, [source / "src" / "gtest" / "gtest-all.cpp", *files]))
+    if arch:
+        objects += _kernel_tests(tests, work, command, arch)
     linked = work / "linked"
     libraries = [str(next(caffe.glob("libcaffe.so*"))), *_LIBRARIES, f"-L{_HDF5[1]}", "-lhdf5_hl", "-lhdf5"]
     libraries += ["-lopencv_imgcodecs", "-lopencv_imgproc", "-lopencv_core"] if "-DUSE_OPENCV" in options else []
+    libraries += _cuda_libraries(caffe) if arch else []
     run_compiler(["g++", *objects, *libraries, "-Wl,--allow-shlib-undefined", "-o", str(linked)])
     linked.replace(programme.file)
+
+
+def _kernel_tests(tests: Path, work: Path, command: list[str], arch: Sequence[str]) -> list[str]:
+    """Object files of the tests that start a kernel of Caffe's themselves, compiled for the cards of ``arch``.
+
+    From CUDA 13 on nvcc keeps what starts a kernel inside the kernel's own file, so each test is compiled with that.
+    """
+    nvcc = [str(find_kit(_silent).nvcc), "-w", "-Xcompiler", "-fPIC,-w"]
+    nvcc += [f"-gencode=arch=compute_{one},code=sm_{one}" for one in arch]
+    nvcc += [f"-gencode=arch=compute_{arch[-1]},code=compute_{arch[-1]}"]
+    made = []
+    for file in sorted(tests.glob("test_*_kernel.cu")):
+        kernels = tests.parent / "util" / file.name.removeprefix("test_").replace("_kernel", "")
+        made.append(str(work / f"{file.stem}.cu.o"))
+        own = [option for option in command[1:] if option not in ("-w", "-fPIC")]
+        run_compiler(
+            [*nvcc, *own, "-include", "caffe_cuda.h", "-include", str(kernels), "-c", str(file), "-o", made[-1]]
+        )
+    return made
+
+
+def _cuda_libraries(caffe: Path) -> list[str]:
+    """For the linker: those of CUDA's libraries that Caffe's own has found, and that the tests call too."""
+    library = next(caffe.glob("libcaffe.so*"))
+    listed = subprocess.run(["ldd", str(library)], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"=> (/\S*lib(?:cudart|cublas|curand|cudnn)\.so\S*)", listed)
+    return [*found, *(f"-Wl,-rpath,{Path(file).parent.resolve()}" for file in found)]
+
+
+def _silent(_: str) -> None:
+    """Say nothing: the build of Caffe itself has told where the compiler is."""
 
 
 def _layer_headers(source: Path) -> Iterator[str]:

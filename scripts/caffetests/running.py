@@ -8,8 +8,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from caffetests.programme import Programme
@@ -38,15 +38,25 @@ print(json.dumps({name: said.get(name) for name in {**dict.fromkeys(names), **sa
 
 
 def cpp_tests(
-    programme: Programme, caffe: Path, jobs: int, *, preload: Sequence[Path] = (), gpu: bool = False
+    programme: Programme,
+    caffe: Path,
+    jobs: int,
+    *,
+    preload: Sequence[Path] = (),
+    gpu: int | None = None,
+    card_only: bool = False,
+    limit: float = 1800,
+    told: Callable[[Outcomes], None] = lambda _: None,
 ) -> Outcomes:
     """Run every test of ``programme`` with the libraries in ``caffe``, those of a class in a process of its own.
 
-    A test that ends its process counts as failed, and those behind it are run all the same. ``preload`` are libraries
-    that are loaded first.
+    A test that ends its process counts as failed, as does one at which its class is not over after ``limit`` seconds,
+    and those behind it are run all the same. ``preload`` are libraries that are loaded first. ``gpu`` is the card for
+    the tests that need one; None leaves out those that say so in their name (a Caffe for the CPU alone has no others).
     """
-    environment = os.environ | {"LD_LIBRARY_PATH": str(caffe), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    environment |= {"GLOG_minloglevel": "2"}
+    folders = filter(None, [str(caffe), os.environ.get("LD_LIBRARY_PATH")])
+    environment = os.environ | {"LD_LIBRARY_PATH": ":".join(folders), "GLOG_minloglevel": "2"}
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     if preload:
         # Memory that is never freed is Caffe's own, and glog's: it is not looked for.
         environment |= {"LD_PRELOAD": " ".join(map(str, preload)), "ASAN_OPTIONS": "detect_leaks=0"}
@@ -58,31 +68,68 @@ def cpp_tests(
     for line in listed.stdout.splitlines():
         if not line.startswith(" "):
             suite = line.split("#")[0].strip()
-        elif gpu or "GPU" not in f"{suite}{line}":
-            groups.setdefault(suite.split("/")[0], []).append(suite + line.split("#")[0].strip())
+        elif gpu is not None or "GPU" not in f"{suite}{line}":
+            groups.setdefault(suite, []).append(suite + line.split("#")[0].strip())
+    if card_only:
+        groups = {suite: tests for suite, tests in groups.items() if _on_card(suite, groups)}
+    outcomes: Outcomes = {}
     with ThreadPoolExecutor(jobs) as pool:
-        results = pool.map(lambda tests: _run_group(programme, tests, environment), groups.values())
-        return {name: said for outcomes in results for name, said in outcomes.items()}
+        running = [pool.submit(_run_group, programme, tests, environment, gpu or 0, limit) for tests in groups.values()]
+        for ended in as_completed(running):
+            told(ended.result())
+            outcomes |= ended.result()
+    return outcomes
 
 
-def _run_group(programme: Programme, tests: Sequence[str], environment: dict[str, str]) -> Outcomes:
+def _on_card(suite: str, suites: Iterable[str]) -> bool:
+    """Whether a class is not for the CPU; one for both devices is there four times, for the CPU 0 and 1."""
+    base, _, number = suite.rstrip(".").partition("/")
+    return f"{base}/2." not in suites or number in ("2", "3")
+
+
+def _run_group(
+    programme: Programme, tests: Sequence[str], environment: dict[str, str], gpu: int, limit: float
+) -> Outcomes:
     outcomes: Outcomes = {}
     left = list(tests)
     while left:
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [programme.file, f"--gtest_filter={':'.join(left)}"], cwd=programme.source,
-                env=environment | {"TMPDIR": folder}, capture_output=True, text=True, errors="replace",
-            )  # fmt: skip
-        found = dict(_outcomes(done.stdout.splitlines()))
+            code, out, errors = _run(
+                # A programme for the CPU takes no notice of the number of a card.
+                [str(programme.file), str(gpu), f"--gtest_filter={':'.join(left)}"],
+                programme.source,
+                environment | {"TMPDIR": folder},
+                limit,
+            )
+        found = dict(_outcomes(out.splitlines()))
         if not found:
-            why = (done.stderr.strip().splitlines() or ["no word"])[0]
-            return outcomes | dict.fromkeys(left, f"the programme ends with {done.returncode}: {why}")
+            why = (errors.strip().splitlines() or ["no word"])[0]
+            return outcomes | dict.fromkeys(left, f"the programme {code}: {why}")
         for name, said in found.items():
-            fatal = [line.partition("] ")[2] for line in done.stderr.splitlines() if line.startswith("F")]
-            outcomes[name] = (fatal or [f"ends with {done.returncode}"])[0] if said == "" else said
+            fatal = [line.partition("] ")[2] for line in errors.splitlines() if line.startswith("F")]
+            outcomes[name] = (fatal or [code])[0] if said == "" else said
         left = [name for name in left if name not in outcomes]
     return outcomes
+
+
+def _run(command: Sequence[str], folder: Path, environment: dict[str, str], limit: float) -> tuple[str, str, str]:
+    """How the programme ended, in words, what it printed, and its errors."""
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            out, errors = process.communicate(timeout=limit)
+            return f"ends with {process.returncode}", out, errors
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, errors = process.communicate()
+            return f"was not over after {limit:g} s", out, errors
 
 
 def _outcomes(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:

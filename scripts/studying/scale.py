@@ -41,16 +41,25 @@ def full_scale_words(study: Study) -> Iterator[str]:
     files = sorted(ROOT.glob("prototxt/*.prototxt"))
     own = [path for path in files if f"# caffebench: sweep: {study.sweep}\n" in path.read_text("utf-8")]
     images = sum(images_of(path) for path in own)
-    rate = images_of(ROOT / "prototxt" / f"{study.full_scale}.prototxt") / seconds
-    hours = images / rate / 3600
+    one = images_of(ROOT / "prototxt" / f"{study.full_scale}.prototxt")
     yield "## At full scale"
     yield ""
     yield (
         f"On ImageNet at 128 pixels the sweep's {len(own)} files train on {images / 1e6:,.0f} million images. "
-        f"`run-caffe --dry-run` on `{study.full_scale}` came to {rate:.2g} images a second on this machine, tests "
-        f"included, "
-        f"at a load average of {load:.0f}: one seed of all files would take {hours:,.0f} hours, were all as fast as "
-        f"that "
-        "one; where the machine did other work, that is an upper bound. No card was measured."
+        f"`run-caffe --dry-run` on `{study.full_scale}` came to {one / seconds:.2g} images a second on this machine, "
+        f"tests included, at a load average of {float(load):.0f}: one seed of all files would take "
+        f"{images * seconds / one / 3600:,.0f} hours, were all as fast as that one"
+        + ("; where the machine did other work, that is an upper bound." if float(load) > 1.5 else ".")
     )
+    yield ""
+    card = full_scale(study, "full_scale_card.txt")
+    if card is None:
+        yield "No card was measured."
+    else:
+        seconds, name = card
+        yield (
+            f"On one {name}, `run-caffe --gpu 0 --dry-run` on the same file came to {one / seconds:,.0f} images a "
+            f"second, tests included: {images * seconds / one / 3600:,.0f} hours. Neither figure has the loading of "
+            "pictures in it."
+        )
     yield ""

@@ -99,20 +99,22 @@ def measure_full_scale(study: Study) -> None:
     (LOGS / study.name / "full_scale.txt").write_text(f"load average: {os.getloadavg()[0]:.1f}\n{said}")
 
 
-def full_scale(study: Study) -> tuple[float, float] | None:
-    """Seconds that its file would take at full scale, and the load of the machine that said so; None without."""
-    path = LOGS / study.name / "full_scale.txt"
+def full_scale(study: Study, file: str = "full_scale.txt") -> tuple[float, str] | None:
+    """Seconds that its file would take at full scale, and what the first line of ``file`` says; None without.
+
+    The first line has the load of the machine on which the CPU was measured or, in ``full_scale_card.txt``, the card.
+    """
+    path = LOGS / study.name / file
     if not path.is_file():
         return None
     text = path.read_text("utf-8")
     time = re.search(r"^in all (.*?) one after another", text, re.MULTILINE)
-    load = re.search(r"^load average: (\S+)", text)
-    if time is None or load is None:
+    about = re.search(r"^(?:load average|card): (.+)", text)
+    if time is None or about is None:
         return None
     units = {"d": 86400, "h": 3600, "min": 60, "s": 1}
-    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (d|h|min|s)\b", time[1])), float(
-        load[1]
-    )
+    seconds = sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (d|h|min|s)\b", time[1]))
+    return seconds, about[1]
 
 
 def note_machine() -> None:

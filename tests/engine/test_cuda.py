@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -58,7 +59,7 @@ def kit_of(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
 def test_the_options_are_the_key():
     assert BuildSpec(python="3.11", numpy_major="2").key == "caffe-1.0.0-py3.11-numpy2-cpu"
     gpu = BuildSpec(python="3.11", numpy_major="2", cuda="13.0", cudnn=True, nccl=True, arch=("80", "90"))
-    assert gpu.key == "caffe-1.0.0-py3.11-numpy2-cuda13.0-cudnn-nccl-sm80.90"
+    assert re.fullmatch(r"caffe-1\.0\.0-py3\.11-numpy2-cuda13\.0-cudnn-nccl-sm80\.90-[0-9a-f]{8}", gpu.key)
     options = [{}, {"cudnn": True}, {"nccl": True}, {"arch": ("90",)}, {"cuda": "12.8"}]
     keys = {BuildSpec(**({"cuda": "13.0", "arch": ("80",)} | change)).key for change in options}
     assert len(keys) == len(options)

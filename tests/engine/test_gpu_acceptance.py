@@ -28,7 +28,7 @@ def acceptance(*options: str) -> subprocess.CompletedProcess[str]:
 def test_a_dry_run_says_what_would_be_measured_and_what_is_missing():
     done = acceptance("--dry-run", "--devices", "cpu,gpu:99")
     assert done.returncode == 0, done.stderr
-    for check in ("layers", "lsuv", "sweep", "resume", "sharing", "cards", "refusal", "speed"):
+    for check in ("layers", "own", "lsuv", "sweep", "resume", "sharing", "cards", "refusal", "speed"):
         assert re.search(rf"^{check} ", done.stdout, re.MULTILINE)
     assert "cannot be measured here: gpu:99: " in done.stdout
 

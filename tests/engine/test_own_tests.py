@@ -45,6 +45,35 @@ def test_a_test_that_ends_its_process_is_told_from_one_that_fails(script):
     }
 
 
+def test_a_class_that_takes_too_long_is_ended_and_the_others_are_run(script, tmp_path):
+    """A programme that prints as googletest does: a stand-in, since none of Caffe's own tests hangs."""
+    programme = tmp_path / "tests"
+    programme.write_text(
+        """#!/bin/sh
+case $* in
+*list_tests*) printf 'SlowTest/0.\\n  TestHangs\\n  TestFast\\nOtherTest.\\n  TestFast\\n' ;;
+*Hangs*) echo '[ RUN      ] SlowTest/0.TestHangs'; exec sleep 60 ;;
+*) for one in $(echo "$2" | sed 's/.*=//; s/:/ /g'); do
+       echo "[ RUN      ] $one"; echo "[       OK ] $one (0 ms)"; done ;;
+esac
+"""
+    )
+    programme.chmod(0o755)
+    running = sys.modules["caffetests.running"]
+    made = sys.modules["caffetests.programme"].Programme(programme, tmp_path)
+    assert running.cpp_tests(made, tmp_path, 2, limit=0.5) == {
+        "SlowTest/0.TestHangs": "was not over after 0.5 s",
+        "SlowTest/0.TestFast": None,
+        "OtherTest.TestFast": None,
+    }
+
+
+def test_on_a_card_the_layers_that_compute_on_the_cpu_are_left_out(script):
+    suites = ["PoolTest/0.", "PoolTest/1.", "PoolTest/2.", "PoolTest/3.", "CuDNNTest/0.", "CuDNNTest/1.", "IOTest."]
+    on_card = sys.modules["caffetests.running"]._on_card
+    assert [suite for suite in suites if on_card(suite, suites)] == suites[2:]
+
+
 def test_only_what_is_known_to_fail_may(script, tmp_path, monkeypatch, capsys):
     known = tmp_path / "known.yaml"
     known.write_text('[{of: caffe, test: "A/*.Bad", why: no luck}, {of: caffe, test: B.Gone, without: sys, why: none}]')
