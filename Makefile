@@ -9,6 +9,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 export CAFFEBENCH_VENV = $(abspath $(VENV))
+# Hundreds of processes import the package in the tests: none needs to compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel caffe-wheel bench studies matrix soak test-caffe test-cuda-build test-debian test-wheel
 test: lint types docs tests
