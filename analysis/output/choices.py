@@ -18,9 +18,10 @@ SHOWN = 4
 
 
 def with_names(runs: Sequence[Run], accuracy: str | None, loss: str | None) -> list[Run]:
-    """The runs, their accuracy and loss the outputs of these names; None leaves the choice to ``common.scores``.
+    """The runs, their accuracy and loss the test outputs of these names; None leaves the choice to ``common.scores``.
 
-    Raises ``InputError`` where not one of the runs has an output of that name.
+    A name is that of an output (``loss3/top-1``), or has the number of its test net in front (``#1:accuracy``). Raises
+    ``InputError`` where not one of the runs has an output of that name.
     """
     for option, name in (("--accuracy", accuracy), ("--loss", loss)):
         if name is not None and not any(find_output(run.test_outputs, name) for run in runs):
@@ -33,7 +34,10 @@ def with_names(runs: Sequence[Run], accuracy: str | None, loss: str | None) -> l
 
 
 def choice_remarks(runs: Sequence[Run]) -> Iterator[str]:
-    """Which outputs are the accuracy and the loss, wherever their names do not say it, and how to overrule that."""
+    """Which outputs are the accuracy and the loss of ``runs``, wherever their names do not say it.
+
+    A line for all runs that are alike in it, which also says how to overrule it.
+    """
     yield from _remarks(runs, "accuracy", lambda run: run.accuracy_choice, lambda run: run.accuracy_name)
     yield from _remarks(runs, "loss", lambda run: run.loss_choice, lambda run: run.loss_name)
 

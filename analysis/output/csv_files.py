@@ -75,15 +75,19 @@ GROUPS = (
     "loss_std",
     "best_accuracy_mean",
 )
-"""Columns of ``groups.csv``."""
+"""Columns of ``groups.csv``: three of text, two counts of runs, means and standard deviations to 6 decimals.
+
+Accuracies are shares of 1; a cell is empty where no run has such a value."""
 
 
 def summary(runs: Sequence[Run]) -> pl.DataFrame:
     """One row for each run, columns ``SUMMARY``; null where a run has no such value.
 
-    Text: ``run``, ``sweep``, ``label``, ``status``, ``published_accuracy``, ``published_logloss``, ``variant``.
-    Float64: ``seconds`` (of training), ``epochs``, ``base_lr``, ``accuracy`` and ``loss`` (of the last test),
-    ``best_accuracy``. Int64, counts and iterations: all others. Raises ``InputError`` where Polars is missing.
+    Text: ``run``, ``sweep``, ``label``, ``status`` (``Run.status``), ``published_accuracy``, ``published_logloss`` (as
+    published), ``variant``. Float64: ``seconds`` (of training that led to the last row), ``epochs``, ``base_lr``,
+    ``accuracy`` and ``loss`` (of the last test), ``best_accuracy``. Int64: ``iteration`` (the last that survives),
+    ``max_iter``, ``best_iteration``, ``lost_iterations``; ``sessions``, ``crashes`` (counts); ``batch_size`` (images of
+    an iteration); ``seed``. Raises ``InputError`` where Polars is missing.
     """
     with needs_extra("frames", "tables in Python need Polars"):
         import polars as pl
@@ -95,7 +99,7 @@ def summary(runs: Sequence[Run]) -> pl.DataFrame:
 
 
 def summary_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The rows of ``summary.csv``: a value, or None, by the name of its column."""
+    """The rows of ``summary.csv``: a value, or None, by the name of its column; types and units are of ``summary``."""
     rows = []
     for run in runs:
         best = run.best or (None, None)
@@ -128,7 +132,11 @@ def summary_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def write_curves(runs: Sequence[Run], path: Path) -> None:
-    """Write the long table of all ``runs`` (``COLUMNS``) to ``path``; its folder is made.
+    """Write the long table of all ``runs`` to ``path``, a line for each value; its folder is made.
+
+    The columns are ``COLUMNS``, types and units those of ``analysis.read``: epochs to 6 decimals, seconds to 3; a cell
+    is empty where something is not known, and a value that is no number is ``NaN``. Text is quoted where CSV needs it,
+    and what a spreadsheet would take for a formula begins with an apostrophe.
 
     Raises ``OSError`` where it cannot be written; an earlier file then stays as it was.
     """

@@ -20,9 +20,10 @@ EVENTS = "events.out.tfevents.caffebench"
 
 
 def export(runs: Sequence[Run], folder: Path, formats: Iterable[str]) -> list[Path]:
-    """Write ``runs`` into ``folder`` in each of the formats; the paths, of TensorBoard's files their folder.
+    """Write ``runs`` into ``folder`` in each of ``formats`` (names of ``FORMATS``), each once.
 
-    Raises ``InputError`` for an unknown format, and where TensorBoard is not installed.
+    Returns the paths that are written, of TensorBoard's files their folder. Raises ``InputError`` for an unknown
+    format, and where Polars or TensorBoard is needed and not installed; ``OSError`` where a file cannot be written.
     """
     chosen = list(dict.fromkeys(formats))
     for name in chosen:
@@ -32,7 +33,10 @@ def export(runs: Sequence[Run], folder: Path, formats: Iterable[str]) -> list[Pa
 
 
 def export_csv(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """``curves.csv`` and ``summary.csv``."""
+    """Write ``curves.csv`` and ``summary.csv`` (``csv_files``) into ``folder``; returns both paths.
+
+    Raises ``OSError`` where one cannot be written.
+    """
     from caffebench.analysis.output.csv_files import write_curves, write_summary
 
     paths = [folder / "curves.csv", folder / "summary.csv"]
@@ -42,7 +46,11 @@ def export_csv(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def export_parquet(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """``curves.parquet`` and ``summary.parquet``: the same tables with their types, a tenth of the size."""
+    """Write ``curves.parquet`` and ``summary.parquet`` into ``folder``: the same tables, a tenth of the size.
+
+    Columns and their types are those of ``RunCurves.frame`` and of ``csv_files.summary``, null where something is not
+    known. Returns both paths. Raises ``InputError`` where Polars is missing, ``OSError`` where one cannot be written.
+    """
     with needs_extra("frames", "Parquet is written with Polars"):
         import polars as pl
 
@@ -64,9 +72,10 @@ def export_parquet(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def export_json(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """``curves.json`` and ``summary.json``: the same tables as arrays of objects.
+    """Write ``curves.json`` and ``summary.json`` into ``folder``: the same tables as arrays of objects, by column.
 
-    JSON has no NaN and no infinity: they are null there, as missing values are.
+    JSON has no NaN and no infinity: they are null there, as missing values are. Returns both paths. Raises
+    ``InputError`` where Polars is missing, ``OSError`` where one cannot be written.
     """
     from caffebench.analysis.output.csv_files import summary
 

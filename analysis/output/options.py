@@ -46,7 +46,11 @@ class OutputOptions:
     """Seconds after which an open report looks for news."""
 
     def write(self, runs: Sequence[Run]) -> Written:
-        """Write it all. Raises ``InputError`` where an extra that is needed is not installed."""
+        """Write all that is asked for of ``runs`` into ``out``, which is made where it is missing.
+
+        Raises ``InputError`` where an extra that is needed is not installed or ``published`` is no such table,
+        ``OSError`` where a file cannot be written.
+        """
         from caffebench.analysis.output import csv_files
         from caffebench.common.files import write_whole
 

@@ -53,9 +53,11 @@ AS_USUAL = View()
 
 
 def draw_test_accuracy(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
-    """The accuracy of the tests.
+    """The accuracy of the tests (``Run.accuracy_choice``), a share of 1.
 
-    The axis opens on where the curves end; a curve that is below all the time has a mark at the lower edge.
+    The axis opens on where the curves end; a curve that is below all the time has a mark at the lower edge. ``runs``
+    are drawn into ``ax``, a group of seeds as its mean with a band; returns ``ax``. Raises ``InputError`` for an
+    unknown ``view.x``.
     """
     lines = lines_of(ax, runs, view, lambda run: run.drawn_choice(run.accuracy_choice))
     fit_to_ends(ax, lines)
@@ -63,14 +65,22 @@ def draw_test_accuracy(ax: Axes, runs: Sequence[Run | Group], view: View = AS_US
 
 
 def draw_test_loss(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
-    """Loss of test net 0. What runs away or never converged leaves the picture at the top, with a mark there."""
+    """The loss of the tests (``Run.loss_choice``).
+
+    What runs away or never converged leaves the picture at the top, with a mark there. ``runs`` are drawn into ``ax``,
+    a group of seeds as its mean with a band; returns ``ax``. Raises ``InputError`` for an unknown ``view.x``.
+    """
     lines = lines_of(ax, runs, view, lambda run: run.drawn_choice(run.loss_choice))
     fit(ax, lines, view.log_y)
     return draw(ax, lines, view, "test loss", "{:#.3g}", best=min)
 
 
 def draw_train_loss(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
-    """The loss of the train lines: its mean over ``view.window`` displayed values, over the faint raw line."""
+    """The loss of the train lines.
+
+    It is shown as its mean over ``view.window`` displayed values, over the faint raw line. ``runs`` are drawn into
+    ``ax``, a group of seeds as its mean with a band; returns ``ax``. Raises ``InputError`` for an unknown ``view.x``.
+    """
     lines = lines_of(
         ax,
         runs,
@@ -83,7 +93,11 @@ def draw_train_loss(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL
 
 
 def draw_learning_rate(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
-    """The learning rate, logarithmic. Of runs that share a schedule the later are thinner, so that all are seen."""
+    """The learning rate, on a logarithmic axis.
+
+    Of runs that share a schedule the later are thinner, so that all are seen. ``runs`` are drawn into ``ax``, a group
+    of seeds as its mean with a band; returns ``ax``. Raises ``InputError`` for an unknown ``view.x``.
+    """
     lines = lines_of(ax, runs, view, lambda run: rates_of(run.drawn("loss", "train")))
     draw(ax, lines, replace(view, log_y=True), "learning rate", "{:.2g}", best=max, failed=False)
     for place, drawn in enumerate(one for one in ax.lines if one.get_gid() == "curve"):

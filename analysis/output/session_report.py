@@ -12,7 +12,7 @@ __all__ = ["clock", "session_report"]
 
 
 def clock(seconds: float | None) -> str:
-    """``12:32:51``, or ``-`` for None."""
+    """``12:32:51`` for so many seconds, hours first; ``-`` for None."""
     if seconds is None:
         return "-"
     whole = round(seconds)
@@ -45,7 +45,10 @@ def _ended(session: Session, last: bool) -> str:
 
 
 def session_report(run: Run) -> Iterator[str]:
-    """The lines of it, a line for each session between a first with the status and a last with the sums."""
+    """The lines of the report on ``run``: its status, each session in true order, and the sums.
+
+    Times are local ones of the logs, without a year where they tell none; durations are hours:minutes:seconds.
+    """
     yield f"{run.name}: {run.status}" + (f", {run.reason}" if run.reason else "")
     for session in run.sessions:
         seen = (

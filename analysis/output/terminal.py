@@ -24,7 +24,10 @@ __all__ = ["overview", "read_with_progress", "remarks", "summary_json"]
 def read_with_progress(
     paths: Sequence[Path], train_size: int | None, named: Mapping[str, Sequence[Path]] | None = None
 ) -> list[Run]:
-    """Read runs with as many processes as there are processors, and show on a terminal how far it is."""
+    """Read runs with as many processes as there are processors, and show on a terminal how far it is.
+
+    The arguments are those of ``read_runs``, which raises the errors; what is left out is said on stderr.
+    """
     gc.disable()  # no run is in a cycle, and to look at all of them again and again for one takes its time
     try:
         with progress_bars() as update:
@@ -57,12 +60,18 @@ COLUMNS = (
 
 
 def overview(runs: Sequence[Run]) -> str:
-    """A table with a line for each run."""
+    """A table of ``COLUMNS`` with a line for each run; the time is of training, as hours:minutes:seconds.
+
+    It is as wide as the terminal at most; where stdout is none, as wide as its longest line.
+    """
     return table(COLUMNS, [_row(run) for run in runs])
 
 
 def summary_json(runs: Sequence[Run]) -> str:
-    """The rows of ``summary.csv`` as an array of objects; JSON has no NaN and no infinity, which are null there."""
+    """The rows of ``summary.csv`` as a JSON array of objects, names and units as of ``csv_files.summary``.
+
+    JSON has no NaN and no infinity: they are null there, as missing values are.
+    """
     rows = [
         {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
         for row in summary_rows(runs)
@@ -91,7 +100,7 @@ MANY_BAD, BAD_SHARE = 5, 0.02
 
 
 def remarks(runs: Sequence[Run]) -> Iterator[str]:
-    """What was left out of logs, and logs of which much could not be read."""
+    """What was left out of the logs of ``runs``, and logs of which much could not be read: a line of text each."""
     for run in runs:
         yield from run.notes
         if run.bad_lines >= max(MANY_BAD, BAD_SHARE * (len(run.stitched) + run.bad_lines)):

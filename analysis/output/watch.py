@@ -119,7 +119,11 @@ class Watcher:
 def watch(
     watcher: Watcher, every: float, write: Callable[[list[Run]], object], report: Callable[[str], object] = print
 ) -> None:
-    """Look every so many seconds, ``write`` the runs where there is news and ``report`` it; for ever, until Ctrl-C."""
+    """Look ``every`` so many seconds, ``write`` all runs where there is news and ``report`` it in a line of text.
+
+    It returns never: ``KeyboardInterrupt`` ends it. Raises ``InputError`` as ``Watcher.update`` does, and what
+    ``write`` raises.
+    """
     waiting = False
     while True:
         runs = watcher.update()

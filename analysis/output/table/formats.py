@@ -63,7 +63,10 @@ def _for_latex(text: str) -> str:
 
 
 def as_markdown(table: Sequence[TableRow]) -> str:
-    """Name | Accuracy | LogLoss | Comments; published figures and the difference, where known, before the comments."""
+    """A Markdown table: Name | Accuracy | LogLoss | Comments, published figures and differences before the comments.
+
+    Those two columns are there where any line of ``table`` has such a figure.
+    """
     head, *rows = _cells(table, "**{}**", _for_markdown)
     rule = [":---", *["---:"] * (len(head) - 2), ":---"]
     below = "".join(f"\n{_for_markdown(note)}\n" for note in _notes(table))
@@ -91,7 +94,12 @@ def as_latex(table: Sequence[TableRow]) -> str:
 
 
 def as_csv(table: Sequence[TableRow]) -> str:
-    """The same, a column a figure, nothing set in bold."""
+    """The same as CSV: a column for each figure, as text, empty where there is none; nothing is set in bold.
+
+    Columns: ``name``, ``accuracy``, ``logloss``, ``published_accuracy``, ``accuracy_difference``,
+    ``published_logloss``, ``logloss_difference``, ``comments``, ``runs`` (their number), ``accuracy_std``,
+    ``logloss_std``.
+    """
     buffer = io.StringIO()
     names = [
         "name",

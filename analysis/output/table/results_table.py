@@ -122,9 +122,11 @@ def _comment(group: Group) -> str:
 
 
 def table_rows(runs: Sequence[Run], style: str = "rounded", *, each: bool = False) -> list[TableRow]:
-    """A line for each run, or for each group of runs that differ in their seed unless ``each``.
+    """A line for each of ``runs``, or for each group of those that differ in their seed unless ``each``.
 
-    ``style`` is of ``STYLES``. The best accuracy and the best loss are marked, and what seeds do not tell from them.
+    ``style`` is of ``STYLES``. Accuracies are shares of 1 and losses as Caffe prints them, of the last test, or the
+    means over the runs of a group that converged. The best accuracy and the best loss are marked, and what seeds do not
+    tell from them.
     """
     show_accuracy, show_loss = STYLES[style]
     cut_accuracy, cut_loss = STYLES["published"]
