@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,6 +142,11 @@ class ParsedRows(CurveRows):
         """What is the same in most logs, and spares them what the others need."""
         return RowFacts(*look(self.iteration, self.kind, self.metric, self.net, self.time, self.pid))
 
+    @property
+    def losses(self) -> ParsedRows:
+        """The train lines (``Iteration N, loss = ...``), which tell processes apart."""
+        return self[np.flatnonzero(self.kind == LOSS)]
+
 
 class RowFacts(NamedTuple):
     """What rows are like as a whole."""
@@ -197,12 +202,6 @@ class Metric:
     weight: float | None = None
 
 
-@lru_cache(maxsize=1024)
-def _one_object(metric: Metric) -> Metric:
-    """The same for equal ones: of many runs that are handed over together each is packed once."""
-    return metric
-
-
 class MetricRegistry:
     """Ids of metrics, one table for all files of a run, or of several small ones; it only grows."""
 
@@ -224,7 +223,7 @@ class MetricRegistry:
             found = self._ids.get(metric)
             if found is None and len(self.known) < self.MOST:
                 found = self._ids[metric] = len(self.known)
-                self.known.append(_one_object(metric))
+                self.known.append(metric)
             return found
 
     @property

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from caffebench.analysis.read.columns import LOSS, NO_TIME, RowFacts
 from caffebench.analysis.read.lines import UNKNOWN_YEAR, since_1970, to_datetime
-from caffebench.analysis.stitch.session_rows import SessionRows, loss_lines
+from caffebench.analysis.stitch.session_rows import SessionRows
 
 __all__ = ["YEAR", "into_year", "repaired", "shifted"]
 
@@ -43,7 +43,7 @@ def _without_garbled(session: SessionRows) -> SessionRows:
     wrong = np.flatnonzero(((here < before) | (here > after)) & (before < after)) + 1
     if not len(wrong):
         return session
-    losses = loss_lines(session.rows)
+    losses = session.rows.losses
     keep = np.ones(len(session.rows), bool)
     for index in wrong:
         low, high = np.searchsorted(session.rows.byte_offset, losses.byte_offset[index : index + 2])
@@ -131,7 +131,7 @@ def _let_rise(session: SessionRows, places: Times, times: Times) -> None:
     The time since the line before is then what Caffe itself measured (``(N iter/s, S s/100 iters)``), else what the
     iterations since took at the median pace of the session.
     """
-    losses = loss_lines(session.rows)
+    losses = session.rows.losses
     steps = np.diff(losses.iteration)
     times_then = times[np.minimum(np.searchsorted(places, losses.byte_offset), len(times) - 1)]
     with np.errstate(divide="ignore", invalid="ignore"):

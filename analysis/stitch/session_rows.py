@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import LOSS, NO_TIME, LogEvent, ParsedRows
+from caffebench.analysis.read.columns import NO_TIME, LogEvent, ParsedRows
 
-__all__ = ["LossLines", "SessionRows", "loss_lines", "snapshots"]
+__all__ = ["SessionRows", "snapshots"]
 
 _ITERATION = re.compile(r"_iter_(\d{1,15})(?:\.|$)")
 
@@ -71,30 +71,6 @@ class SessionRows:
         if not self.fresh or self.resumed_from is not None or not len(self.rows):
             return False
         return self.event("solver", "start") is not None and self.rows.facts.first == 0
-
-
-@dataclass(frozen=True)
-class LossLines:
-    """The columns of the train lines that tell processes apart, each of length n."""
-
-    byte_offset: npt.NDArray[np.int64]
-    pid: npt.NDArray[np.int32]
-    iteration: npt.NDArray[np.int64]
-    time: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """Number of lines."""
-        return len(self.byte_offset)
-
-    def __getitem__(self, chosen: slice) -> LossLines:
-        """Some of them."""
-        return LossLines(self.byte_offset[chosen], self.pid[chosen], self.iteration[chosen], self.time[chosen])
-
-
-def loss_lines(rows: ParsedRows) -> LossLines:
-    """The train lines (``Iteration N, loss = ...``) among ``rows``, in the order of the log."""
-    losses = np.flatnonzero(rows.kind == LOSS)
-    return LossLines(rows.byte_offset[losses], rows.pid[losses], rows.iteration[losses], rows.time[losses])
 
 
 def snapshots(session: SessionRows) -> dict[int, int]:

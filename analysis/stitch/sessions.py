@@ -14,7 +14,7 @@ import numpy as np
 from caffebench.analysis.read.columns import LogEvent, ParsedLog, ParsedRows
 from caffebench.analysis.read.lines import UNKNOWN_YEAR, to_datetime
 from caffebench.analysis.stitch.repair import YEAR, into_year, repaired, shifted
-from caffebench.analysis.stitch.session_rows import LossLines, SessionRows, loss_lines
+from caffebench.analysis.stitch.session_rows import SessionRows
 
 __all__ = ["order_sessions", "split_sessions", "voices"]
 
@@ -28,7 +28,7 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     """
     if log.rows.facts.one_process:
         return [log]
-    losses = loss_lines(log.rows)
+    losses = log.rows.losses
     if not len(losses) or (losses.pid == losses.pid[0]).all():
         return [log]
     changes = losses.pid[1:] != losses.pid[:-1]
@@ -91,7 +91,7 @@ def _starts(log: ParsedLog) -> list[int]:
     return sorted(set(cuts))
 
 
-def _changes(losses: LossLines, own_start: set[int]) -> list[int]:
+def _changes(losses: ParsedRows, own_start: set[int]) -> list[int]:
     """Indexes of train lines where another process goes on: the counter runs back; or the id changes to one that says
     a start of its own, after a long time, or the counter or the clock stands still. Else it is another thread.
 
@@ -115,7 +115,7 @@ def _changes(losses: LossLines, own_start: set[int]) -> list[int]:
     return [int(one) for one in np.flatnonzero(other | back) + 1]
 
 
-def _beginning(rows: ParsedRows, losses: LossLines, index: int) -> int:
+def _beginning(rows: ParsedRows, losses: ParsedRows, index: int) -> int:
     """Offset of the first row of the process that ``losses`` at ``index`` is of: a test may come before its loss."""
     before = losses.byte_offset[index - 1] if index else -1
     low, high = np.searchsorted(rows.byte_offset, [before + 1, losses.byte_offset[index]])
@@ -142,7 +142,7 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
         speaker = int(log.rows.pid[0]) if len(log.rows) else 0
         if not speaker or own_start <= {speaker}:
             return [repaired(SessionRows(source, _most(log.rows, log.events), log.rows, log.events, starts[0], part))]
-    losses = loss_lines(log.rows)
+    losses = log.rows.losses
     offsets = np.array([one.byte_offset for one in log.events], "i8")
     for first, last in list(pairwise([*sorted(starts), _END])):
         inside = losses[slice(*np.searchsorted(losses.byte_offset, [first, last]))]
