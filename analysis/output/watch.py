@@ -12,7 +12,7 @@ from caffebench.analysis.read.columns import MetricRegistry
 from caffebench.analysis.read.files import RunFiles, find_runs, read_into
 from caffebench.analysis.read.parser import LogParser
 from caffebench.analysis.runs.model import Run
-from caffebench.analysis.runs.reading import make_runs, natural
+from caffebench.analysis.runs.reading import make_runs
 
 __all__ = ["Watcher", "watch"]
 
@@ -80,7 +80,7 @@ class Watcher:
 
         Raises ``InputError`` where a path does not exist.
         """
-        sources = sorted(find_runs(self.paths, self.named), key=lambda one: natural(one.name))
+        sources = find_runs(self.paths, self.named)
         kept = {source: self._taken_over(source) for source in sources}
         changed = [self._refresh(source, one) for source, one in kept.items()]
         news = any(changed) or kept.keys() != self._kept.keys()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from natsort import natsort_keygen, ns
 
 from caffebench.analysis.read.columns import MetricRegistry, ParsedLog
 from caffebench.analysis.read.files import RunFiles, find_runs
@@ -32,10 +31,7 @@ from caffebench.analysis.stitch.survivors import join_sessions
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.printable import printable
 
-__all__ = ["make_runs", "natural", "read_runs", "read_source"]
-
-natural = natsort_keygen(alg=ns.IGNORECASE)
-"""Sorts names as people do: ``bs32`` before ``bs128``."""
+__all__ = ["make_runs", "read_runs", "read_source"]
 
 
 def read_source(
@@ -188,7 +184,7 @@ def read_runs(
     Raises ``InputError`` where there is no Caffe log, ``CaffebenchError`` where one of the processes is killed.
     """
     given = [Path(path) for path in paths]
-    sources = sorted(find_runs(given, named), key=lambda one: natural(one.name))
+    sources = find_runs(given, named)
     runs: list[Run] = []
     refused = ""
     asked = {*given, *(one for some in (named or {}).values() for one in some)}
