@@ -17,7 +17,10 @@ from caffebench.generator.lint.page import changed, examples, page
 from caffebench.generator.meaning import load_prototxt
 
 BASE, EXAMPLES = examples()["base"], examples()["rules"]
-NAMES = [name for name in EXAMPLES if name != "unreadable"]
+CAFFES = {"caffe", "caffe-without"}  # rules that ask the Caffe that is here, or look into it
+NAMES = [
+    pytest.param(name, marks=pytest.mark.caffe if name in CAFFES else ()) for name in EXAMPLES if name != "unreadable"
+]
 Write = Callable[..., list[Finding]]
 
 
@@ -344,6 +347,7 @@ def caffe_lacks(findings: list[Finding]) -> list[tuple[str, str]]:
     return [(one.severity, one.what) for one in findings if one.rule == "caffe-without"]
 
 
+@pytest.mark.caffe
 @WITHOUT_OPENCV
 def test_records_that_this_caffe_cannot_decode(found: Write) -> None:
     import lmdb
@@ -359,12 +363,14 @@ def test_records_that_this_caffe_cannot_decode(found: Write) -> None:
     assert caffe_lacks(found({"a.prototxt": tested})) == [said]
 
 
+@pytest.mark.caffe
 @WITHOUT_OPENCV
 def test_windows_of_another_machine_are_a_note(found: Write) -> None:
     window = with_(("data/digits", "/no/such/place"), ('type: "Data"', 'type: "WindowData"', 1))
     assert caffe_lacks(found({"a.prototxt": window})) == [("note", "WindowData reads image files")]
 
 
+@pytest.mark.caffe
 @WITHOUT_LEVELDB
 def test_a_leveldb_that_this_caffe_cannot_read(found: Write) -> None:
     Path("old").mkdir()
@@ -402,6 +408,7 @@ def test_python_layers_are_not_executed(found: Write, tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.caffe
 def test_what_caffe_says_is_told_once_and_at_its_layer(found: Write) -> None:
     text = with_(("kernel_size: 3", "kernel_size: 9"), ('"xavier"', '"Xavier"'))
     findings = found({"a.prototxt": text}, ask=True)
@@ -459,12 +466,14 @@ FIT_NO_DATA = {
 }
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("case", FIT_SOME_DATA)
 def test_a_net_whose_data_are_not_here_gets_the_benefit_of_the_doubt(found: Write, case: str) -> None:
     findings = found({"a.prototxt": ALONE % FIT_SOME_DATA[case]}, ask=True)
     assert [str(one) for one in findings if one.rule == "caffe"] == []
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("case", FIT_NO_DATA)
 def test_what_fits_data_of_no_size_is_found_without_them(found: Write, case: str) -> None:
     text, layer = FIT_NO_DATA[case]

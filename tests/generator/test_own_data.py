@@ -13,7 +13,7 @@ from google.protobuf import text_format
 
 from caffebench.common.errors import InputError
 from caffebench.common.header import read_header
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.generate import generate, write
 from caffebench.generator.variants.architectures import architecture_names
 from caffebench.generator.variants.catalog import load_profile, load_sweep
@@ -34,7 +34,7 @@ def sweep(folder: Path, text: str, name: str = "study"):
 
 
 def solver(text: str):
-    return text_format.Parse(text, caffe_pb2().SolverParameter())
+    return text_format.Parse(text, caffe_messages().SolverParameter())
 
 
 def test_what_a_profile_leaves_out_is_worked_out(tmp_path):

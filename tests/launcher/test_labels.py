@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.messages import caffe_messages
 from caffebench.launcher.plan.labels import labels_of_list, labels_of_lmdb
 
 
@@ -22,7 +22,7 @@ def write_lmdb(path: Path, labels: list[int], kind: str = "raw") -> None:
     Image.fromarray(pixels).save(png, "PNG")
     with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
         for number, label in enumerate(labels):
-            datum = caffe_pb2().Datum(channels=1, height=8, width=8, label=label)
+            datum = caffe_messages().Datum(channels=1, height=8, width=8, label=label)
             if kind == "raw":
                 datum.data = pixels.tobytes()
             elif kind == "png":
