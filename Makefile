@@ -64,7 +64,7 @@ setup-tests: $(VENV)/.packages
 
 # Style, and the quick tests on all cores: no Caffe, no Slurm, no browser, no wheel, nothing that takes many seconds.
 check: lint
-	$(VENV)/bin/pytest -q -n auto -m "not soak and not caffe and not slurm and not browser and not wheel and not slow"
+	$(VENV)/bin/pytest -q -n auto --dist worksteal -m "not soak and not caffe and not slurm and not browser and not wheel and not slow"
 
 # One wheel for every Python, into dist/; who installs it needs no compiler.
 wheel: $(VENV)/.packages

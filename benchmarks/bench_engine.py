@@ -48,7 +48,7 @@ class Case:
 
 CASES = {
     "caffenet": Case("batch_size", "bs256", "imagenet128", (32, 3, 128, 128)),
-    "googlenet": Case("googlenet", "googlenet", "imagenet128", (32, 3, 128, 128)),
+    "googlenet": Case("bn_init", "googlenet", "imagenet128", (32, 3, 128, 128)),
     "mobilenet": Case("mobilenet_cifar10", "mobilenetv2_bs256", "cifar10", (64, 3, 32, 32)),
     "fashion": Case("batch_size", "bs256", "fashion", (256, 1, 28, 28)),
 }

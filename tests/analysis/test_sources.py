@@ -142,6 +142,7 @@ def test_many_runs_are_shared_among_processes(make_session: Session, write: Writ
     assert names == [f"net{number}" for number in range(20)]
 
 
+@pytest.mark.slow
 def test_what_reading_processes_print_is_what_is_printed_alone(
     make_session: Session, write: Write, tmp_path: Path
 ) -> None:
@@ -201,6 +202,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         assert "neither a file nor a folder" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_compressed_file_that_expands_without_end_is_left_out(make_session: Session, write: Write) -> None:
     good = write("good.log", make_session(0, 100))
     write("bomb.log.gz", gzip.compress(b"\0" * (100 << 20)))

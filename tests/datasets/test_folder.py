@@ -331,6 +331,7 @@ def test_values_out_of_range(tmp_path: Path, refused: Callable[..., str], option
     assert "(see make-lmdb folder --help)" in line
 
 
+@pytest.mark.slow
 def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
     src = zoo(tmp_path / "src", each=20)
     command = " ".join(["make-lmdb", "folder", str(src), str(tmp_path / "out")])

@@ -34,6 +34,7 @@ def pictures(src: Path, *sizes: tuple[int, int]) -> Path:
     return src
 
 
+@pytest.mark.slow
 def test_what_it_says(tmp_path: Path) -> None:
     src = pictures(tmp_path / "src", (20, 24), (30, 24))
     make("folder", src, tmp_path / "my-pictures", "--test-share", "0.25")

@@ -182,6 +182,7 @@ with open(sys.argv[1], "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_the_child_of_a_killed_launcher_is_waited_for(tmp_path: Path) -> None:
     """It holds the lock that its launcher wrote its name into, until the kernel is done with it."""
     paths = RunPaths("x", tmp_path, tmp_path)
