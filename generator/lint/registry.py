@@ -116,9 +116,9 @@ def lint(files: Sequence[Prototxt]) -> list[Finding]:
 
 
 def _explained(said: Finding, findings: Sequence[Finding]) -> bool:
-    """Whether a rule of ours has found what Caffe stopped at: the same layer, or where it names none the same file."""
-    others = [one for one in findings if one.rule != "caffe" and one.severity != "note" and one.path == said.path]
+    """Whether a rule has found an error where Caffe stopped: at the same layer, or if it names none in the file."""
+    others = [one for one in findings if one.rule != "caffe" and one.severity == "error" and one.path == said.path]
     if not said.layer:
-        return any(one.severity == "error" for one in others)
+        return bool(others)
     names = [re.split(", | and ", one.layer) for one in others]
     return any(said.layer in some for some in names) or any(one.line == said.line for one in others if one.line)

@@ -418,6 +418,13 @@ def test_what_caffe_says_is_told_once_and_at_its_layer(found: Write) -> None:
     assert said.line == text[: text.index('name: "conv"')].count("\n") + 1
 
 
+@pytest.mark.caffe
+def test_a_warning_at_its_layer_does_not_hide_where_caffe_stops(found: Write) -> None:
+    text = with_(("kernel_size: 3", "kernel_size: 9"), ('type: "msra"', 'type: "constant" value: 0'))
+    findings = found({"a.prototxt": text}, ask=True)
+    assert [(one.rule, one.layer) for one in findings] == [("caffe", "conv"), ("zero-weights", "conv")]
+
+
 def test_a_finding_says_where_why_and_what_to_do(found: Write) -> None:
     (finding,) = found({"a.prototxt": BASE.replace("78 }", "77 }", 1)})
     assert str(finding).splitlines() == [
