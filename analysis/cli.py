@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from caffebench.common.cli import command
+from caffebench.common.messages import announce, detail
 from caffebench.common.printable import printable
-from caffebench.common.say import detail, say
 from caffebench.common.terminal import wrapped
 
 __all__ = ["main"]
@@ -228,4 +228,4 @@ def main(
             click.echo(f"\n{written.table}")
         click.echo("\n".join(printable(str(path)) for path in written.paths))
     for note in (*terminal.remarks(runs), *choices.choice_remarks(runs), *written.notes):
-        say(note)
+        announce(note)

@@ -16,8 +16,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from caffebench.common.errors import CaffebenchError, StoppedError
+from caffebench.common.messages import set_verbosity
 from caffebench.common.printable import printable
-from caffebench.common.say import set_verbosity
 
 __all__ = ["command", "group", "into"]
 

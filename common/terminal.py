@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from caffebench.common.say import is_quiet
+from caffebench.common.messages import is_quiet
 
 if TYPE_CHECKING:
     from rich.progress import Progress

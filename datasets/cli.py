@@ -10,7 +10,7 @@ import click
 
 from caffebench.common.cli import command, group
 from caffebench.common.errors import CaffebenchError
-from caffebench.common.say import detail, say
+from caffebench.common.messages import announce, detail
 from caffebench.common.terminal import progress_bars, wrapped
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def _report(out: Path, made: Sequence[LmdbResult]) -> None:
         stored = sum(file.stat().st_size for file in one.path.iterdir())
         detail(f"{one.path}: {stored / 1e6:,.1f} MB; counts and means are in {one.path}/summary.json")
         if found.damaged:
-            say(f"{one.path}: left out {len(found.damaged)} damaged:")
+            announce(f"{one.path}: left out {len(found.damaged)} damaged:")
             for line in found.damaged[:_NAMED]:
-                say(f"  {line}")
+                announce(f"  {line}")
             if len(found.damaged) > _NAMED:
-                say(f"  all are in {one.path}/summary.json")
+                announce(f"  all are in {one.path}/summary.json")
     write_profile(out, made)
 
 
@@ -131,7 +131,7 @@ def fashion_mnist(out: Path, force: bool) -> None:
     """
     from caffebench.datasets.fashion import make_fashion
 
-    _report(out, make_fashion(out, force=force, say=say))
+    _report(out, make_fashion(out, force=force, announce=announce))
 
 
 def _image_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -240,7 +240,7 @@ def _make(
     from caffebench.datasets.images import ImageOptions
 
     if encoded:
-        say("note: encoded images are read only by a Caffe with OpenCV: install-caffe --opencv builds one")
+        announce("note: encoded images are read only by a Caffe with OpenCV: install-caffe --opencv builds one")
     options = ImageOptions(small_side, gray, encoded, quality)
     with progress_bars() as update:
 

@@ -17,7 +17,7 @@ _FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 def make_fashion(
-    out: Path, *, force: bool = False, say: Callable[[str], None] = lambda _: None, folder: Path = _FOLDER
+    out: Path, *, force: bool = False, announce: Callable[[str], None] = lambda _: None, folder: Path = _FOLDER
 ) -> list[LmdbResult]:
     """Write ``out/train_lmdb`` (60,000 records) and ``out/test_lmdb`` (10,000) from the files of Debian's package.
 
@@ -27,7 +27,7 @@ def make_fashion(
     if not folder.is_dir():
         otherwise = "or fetch the four idx files of Fashion-MNIST elsewhere and: make-lmdb mnist FOLDER OUT"
         try:
-            require_system_packages(say, [_PACKAGE])
+            require_system_packages(announce, [_PACKAGE])
         except CaffebenchError as error:
             raise CaffebenchError(f"{error}; {otherwise}") from error
         if not folder.is_dir():

@@ -18,7 +18,7 @@ from typing import TextIO
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.files import write_whole
 from caffebench.common.isolated import module_command
-from caffebench.common.say import Say, detail
+from caffebench.common.messages import Announce, detail
 from caffebench.engine.build_spec import CAFFE_VERSION, SOURCE, SOURCE_SHA256, BuildSpec, shared_libpython
 from caffebench.engine.cuda import Kit
 from caffebench.engine.system import WITHOUT_ROOT, require_boost_python, require_space, require_system_packages
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def lock(path: Path, say: Say) -> Iterator[None]:
+def lock(path: Path, announce: Announce) -> Iterator[None]:
     """Hold ``path`` (a file, made if missing, or a folder) against other installs; the system frees it at exit."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def lock(path: Path, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another install-caffe is at work here: waiting for it")
+            announce("another install-caffe is at work here: waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -65,7 +65,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def cached_build(
-    spec: BuildSpec, kit: Kit | None, jobs: int, say: Say, advance: Advance, *, fresh: bool = False
+    spec: BuildSpec, kit: Kit | None, jobs: int, announce: Announce, advance: Advance, *, fresh: bool = False
 ) -> tuple[Path, bool]:
     """The whole ``caffe`` package folder for ``spec``, built first if the cache has none.
 
@@ -75,10 +75,10 @@ def cached_build(
     """
     cache = cache_folder()
     product = cache / spec.key / "caffe"
-    with lock(cache / f"{spec.key}.lock", say):
+    with lock(cache / f"{spec.key}.lock", announce):
         if is_whole(product) and not fresh:
             return product, False
-        require_system_packages(say, spec.packages, WITHOUT_ROOT)
+        require_system_packages(announce, spec.packages, WITHOUT_ROOT)
         require_boost_python()
         library = shared_libpython()
         require_space(cache, 500 if kit is None else 1000)
@@ -89,9 +89,9 @@ def cached_build(
         rooms.mkdir(exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=rooms))
         try:
-            source = unpack(source_package(cache / "downloads", say), work)
+            source = unpack(source_package(cache / "downloads", announce), work)
             with (cache / f"{spec.key}.log").open("w") as log:
-                say(f"building Caffe {CAFFE_VERSION} ({spec.options}, {jobs} jobs); the log is {log.name}")
+                announce(f"building Caffe {CAFFE_VERSION} ({spec.options}, {jobs} jobs); the log is {log.name}")
                 built = _compile(spec, kit, source, library, jobs, log, advance)
             whole = _assemble(spec, source, built, work / "caffe")
             shutil.rmtree(product.parent, ignore_errors=True)
@@ -102,13 +102,13 @@ def cached_build(
     return product, True
 
 
-def source_package(downloads: Path, say: Say) -> Path:
+def source_package(downloads: Path, announce: Announce) -> Path:
     """The source package, from ``downloads`` or through pip, which knows the user's index and proxy settings."""
     name, _, version = SOURCE.partition("==")
     path = downloads / f"{name}-{version}.tar.gz"
     if path.is_file():
         return path
-    say(f"downloading the source package {SOURCE}")
+    announce(f"downloading the source package {SOURCE}")
     arriving = downloads / "arriving"
     shutil.rmtree(arriving, ignore_errors=True)
     requirements = downloads / "requirements.txt"

@@ -10,7 +10,7 @@ import click
 
 from caffebench.common.cli import command
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.common.say import say
+from caffebench.common.messages import announce
 from caffebench.common.terminal import progress_bars, wrapped
 
 __all__ = ["main"]
@@ -121,7 +121,7 @@ def main(
     from caffebench.engine.wheel.make import make_wheel
 
     if wheel is not None:
-        report(install_wheel(wheel, say, force=force))
+        report(install_wheel(wheel, announce, force=force))
         return
     jobs = jobs or len(os.sched_getaffinity(0))
     with progress_bars() as update:
@@ -130,8 +130,8 @@ def main(
             update("building Caffe", done, 1)
 
         if wheel_folder is not None:
-            click.echo(make_wheel(BuildSpec(), wheel_folder, jobs, say, advance, fresh=force))
+            click.echo(make_wheel(BuildSpec(), wheel_folder, jobs, announce, advance, fresh=force))
             return
         asked = BuildOptions(cuda, cudnn, nccl, architectures, portable, opencv, leveldb)
-        found = install(asked, jobs, say, advance, force=force)
+        found = install(asked, jobs, announce, advance, force=force)
     report(found)

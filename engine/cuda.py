@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.common.say import Say
+from caffebench.common.messages import Announce
 from caffebench.engine.build_spec import INCLUDE, BuildSpec
 from caffebench.engine.system import pip_install, require_space
 
@@ -170,7 +170,7 @@ def _wanted(spec: BuildSpec) -> list[_Library]:
     return [_CUDART, _CUBLAS, _CURAND, *([_CUDNN] if spec.cudnn else []), *([_NCCL] if spec.nccl else [])]
 
 
-def find_kit(say: Say) -> Kit:
+def find_kit(announce: Announce) -> Kit:
     """The CUDA compiler: ``$CUDACXX``, ``nvcc`` on the PATH, ``$CUDA_HOME``, ``/usr/local/cuda``, else a package's.
 
     The package is installed into this environment if missing. Raises ``CaffebenchError`` where that fails
@@ -185,7 +185,9 @@ def find_kit(say: Say) -> Kit:
         found = shutil.which(candidate) if candidate else None
         if found is not None:
             return _examine(Path(found))
-    say("there is no nvcc here (looked at CUDACXX, PATH, CUDA_HOME, /usr/local/cuda): taking it from the package index")
+    announce(
+        "there is no nvcc here (looked at CUDACXX, PATH, CUDA_HOME, /usr/local/cuda): taking it from the package index"
+    )
     pip_install(_COMPILER_PACKAGES, "install the CUDA toolkit, 12 or 13, and put nvcc on the PATH")
     return _examine(packaged)
 
@@ -241,7 +243,7 @@ def runs_on(built: Sequence[str], card: str) -> bool:
     return same_generation or (bool(numbers) and max(numbers) <= int(card))
 
 
-def require_libraries(spec: BuildSpec, kit: Kit, say: Say) -> None:
+def require_libraries(spec: BuildSpec, kit: Kit, announce: Announce) -> None:
     """Install into this environment the packages of what ``spec`` needs and neither toolkit nor system has.
 
     Raises ``CaffebenchError`` where they cannot be had.
@@ -249,5 +251,5 @@ def require_libraries(spec: BuildSpec, kit: Kit, say: Say) -> None:
     missing = [library.requirement(kit.version) for library in _wanted(spec) if kit.find(library) is None]
     if missing:
         require_space(_site_packages(), 3000)
-        say(f"installing what Caffe needs of CUDA: {' '.join(missing)}")
+        announce(f"installing what Caffe needs of CUDA: {' '.join(missing)}")
         pip_install(missing, "install these libraries with the CUDA toolkit, or give pip an index that has them")

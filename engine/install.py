@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.common.say import Say
+from caffebench.common.messages import Announce
 from caffebench.engine.build import MANIFEST, cached_build, is_whole, lock
 from caffebench.engine.build_spec import FAST_PACKAGES, PYTHON_PACKAGES, BuildSpec, leveldb_is_here, opencv_is_here
 from caffebench.engine.cards import cards
@@ -50,7 +50,7 @@ class BuildOptions:
 
 
 def install(
-    asked: BuildOptions, jobs: int, say: Say, advance: Callable[[float], None], *, force: bool = False
+    asked: BuildOptions, jobs: int, announce: Announce, advance: Callable[[float], None], *, force: bool = False
 ) -> Probe:
     """Make ``import caffe`` and the ``caffe`` tool work in this environment; return the trial of what is there now.
 
@@ -71,12 +71,12 @@ def install(
         }
         if what := next((what for what, lacking in lacks.items() if lacking), None):
             raise CaffebenchError(f"{foreign} works already and {what}: replace it with --force")
-        say(f"{foreign} works already: it is left alone")
+        announce(f"{foreign} works already: it is left alone")
         return found
     if found.error is None and not force and is_whole(target) and _serves(target, asked):
-        _link_tool(target, say)
-        added = _add_fast_layers(target, asked, jobs, say)
-        say("already installed")
+        _link_tool(target, announce)
+        added = _add_fast_layers(target, asked, jobs, announce)
+        announce("already installed")
         return probe() if added else found
     if target.exists() and not ours and not force:
         raise CaffebenchError(
@@ -88,27 +88,27 @@ def install(
     asked = _completed(asked, _was(target) if ours and not force else BuildOptions())
     spec, kit = BuildSpec(opencv=bool(asked.opencv), leveldb=bool(asked.leveldb)), None
     if asked.cuda:
-        kit = find_kit(say)
+        kit = find_kit(announce)
         arch = choose_architectures(asked.arch, [card.arch for card in cards()], kit)
         spec = replace(spec, cuda=kit.release, cudnn=asked.cudnn, nccl=asked.nccl, arch=arch)
-        require_libraries(spec, kit, say)
-    product, built = cached_build(spec, kit, jobs, say, advance, fresh=force)
+        require_libraries(spec, kit, announce)
+    product, built = cached_build(spec, kit, jobs, announce, advance, fresh=force)
     if not built:
-        say(f"taking the Caffe built earlier: {product}")
+        announce(f"taking the Caffe built earlier: {product}")
         # The cache may have come from a machine with more libraries than this one.
-        require_system_packages(say, spec.packages, WITHOUT_ROOT)
-    require_python_packages(say)
-    tried = _publish(product, target, say)
+        require_system_packages(announce, spec.packages, WITHOUT_ROOT)
+    require_python_packages(announce)
+    tried = _publish(product, target, announce)
     if tried.error is not None and not built:
-        say(f"the cached Caffe does not work here ({tried.error}): building it anew")
-        product, built = cached_build(spec, kit, jobs, say, advance, fresh=True)
-        tried = _publish(product, target, say)
+        announce(f"the cached Caffe does not work here ({tried.error}): building it anew")
+        product, built = cached_build(spec, kit, jobs, announce, advance, fresh=True)
+        tried = _publish(product, target, announce)
     if tried.error is not None:
         raise CaffebenchError(f"Caffe was built, but it does not work: {tried.error}")
-    return probe() if _add_fast_layers(target, asked, jobs, say) else tried
+    return probe() if _add_fast_layers(target, asked, jobs, announce) else tried
 
 
-def _add_fast_layers(target: Path, asked: BuildOptions, jobs: int, say: Say) -> bool:
+def _add_fast_layers(target: Path, asked: BuildOptions, jobs: int, announce: Announce) -> bool:
     """Put the fast layers for the CPU beside the Caffe of ours in ``target``: True where they were not there.
 
     A Caffe that is built for GPUs goes without.
@@ -116,10 +116,10 @@ def _add_fast_layers(target: Path, asked: BuildOptions, jobs: int, say: Say) -> 
     if _was(target).cuda:
         return False
     try:
-        require_system_packages(say, FAST_PACKAGES)
-        built = build_fast_layers(target, jobs, say, portable=asked.portable)
+        require_system_packages(announce, FAST_PACKAGES)
+        built = build_fast_layers(target, jobs, announce, portable=asked.portable)
     except CaffebenchError as error:
-        say(f"without the fast layers for the CPU, Caffe's own do all: {error}")
+        announce(f"without the fast layers for the CPU, Caffe's own do all: {error}")
         return False
     placed = target / LIBRARY
     if placed.is_file() and placed.read_bytes() == built.read_bytes():
@@ -184,12 +184,12 @@ def require_writable(packages: Path) -> None:
         )
 
 
-def require_python_packages(say: Say) -> None:
+def require_python_packages(announce: Announce) -> None:
     """Install those that Caffe imports and that are missing; ``CaffebenchError`` where pip cannot."""
     missing = [package for module, package in PYTHON_PACKAGES.items() if not _importable(module)]
     if not missing:
         return
-    say(f"installing Python packages that Caffe imports: {' '.join(missing)}")
+    announce(f"installing Python packages that Caffe imports: {' '.join(missing)}")
     pip_install(missing, "check the network and pip's index")
 
 
@@ -200,10 +200,10 @@ def _importable(module: str) -> bool:
         return False
 
 
-def _publish(product: Path, target: Path, say: Say) -> Probe:
+def _publish(product: Path, target: Path, announce: Announce) -> Probe:
     """Put ``product`` in ``target``'s place and try it there."""
     arriving, leaving = target.with_name(".caffe.arriving"), target.with_name(".caffe.leaving")
-    with lock(target.parent, say):
+    with lock(target.parent, announce):
         for remains in (arriving, leaving):  # of an install that was killed
             shutil.rmtree(remains, ignore_errors=True)
         shutil.copytree(product, arriving)
@@ -213,17 +213,17 @@ def _publish(product: Path, target: Path, say: Say) -> Probe:
             target.rename(leaving)
         arriving.rename(target)
         shutil.rmtree(leaving, ignore_errors=True)
-    _link_tool(target, say)
+    _link_tool(target, announce)
     return probe()
 
 
-def _link_tool(target: Path, say: Say) -> None:
+def _link_tool(target: Path, announce: Announce) -> None:
     """Put the ``caffe`` tool on this environment's PATH; its run path is relative to the real file."""
     link, tool = Path(sysconfig.get_paths()["scripts"]) / "caffe", target / "bin" / "caffe"
     if link.is_symlink() and link.resolve() == tool.resolve():
         return
     if link.exists() and not link.is_symlink():
-        say(f"{link} is there and is not from here: left alone; Caffe's own tool is {tool}")
+        announce(f"{link} is there and is not from here: left alone; Caffe's own tool is {tool}")
         return
     link.unlink(missing_ok=True)
     link.symlink_to(tool)

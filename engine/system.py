@@ -14,7 +14,7 @@ from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.isolated import module_command
-from caffebench.common.say import Say
+from caffebench.common.messages import Announce
 from caffebench.engine.wheel import DISTRIBUTION
 
 __all__ = [
@@ -35,7 +35,7 @@ WITHOUT_ROOT = (
 """What a user does who may not install the system packages of Caffe."""
 
 
-def require_system_packages(say: Say, packages: Sequence[str], way_out: str = "") -> None:
+def require_system_packages(announce: Announce, packages: Sequence[str], way_out: str = "") -> None:
     """Install the missing ones of ``packages`` when root on a Debian-like system, else say how.
 
     On a system without dpkg only the tools can be checked; CMake names a missing library there. Raises
@@ -55,7 +55,7 @@ def require_system_packages(say: Say, packages: Sequence[str], way_out: str = ""
     line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise CaffebenchError(f"system packages are missing; have the administrator run: sudo {line}{way_out}")
-    say(f"installing system packages: {' '.join(missing)}")
+    announce(f"installing system packages: {' '.join(missing)}")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in ("apt-get update", line):
         done = subprocess.run(command.split(), env=environment, capture_output=True, text=True)

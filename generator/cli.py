@@ -10,7 +10,7 @@ import click
 
 from caffebench.common.cli import command
 from caffebench.common.errors import InputError
-from caffebench.common.say import detail, say
+from caffebench.common.messages import announce, detail
 from caffebench.common.terminal import wrapped
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def main(
         return _on_base(sweeps, base, data if profile else None, out, only, settings, check, apart, show_list)
     if every:
         for one in [one for one in sweeps if data.profile in one.refuse]:
-            say(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}")
+            announce(f"{one.sweep}: not made for {data.profile}: {one.refuse[data.profile]}")
             sweeps.remove(one)
     texts = generate(sweeps, data, only=only, overrides=settings, templates=templates)
     if show_list:
@@ -243,7 +243,7 @@ def _examine(paths: list[Path], lint_files: bool, compare_files: bool, as_what: 
 
     differences = compare_as_deploy(*files) if as_what == "deploy" else compare(*files)
     for place, name, node in [unknown for file in files for unknown in file.unknown]:
-        say(f"note: {place}:{node.line}: BVLC Caffe knows no {name}, it is compared as written")
+        announce(f"note: {place}:{node.line}: BVLC Caffe knows no {name}, it is compared as written")
     for difference in differences:
         click.echo(wrapped(str(difference)))
     click.echo(_count(differences, "difference") if differences else "the same in meaning")

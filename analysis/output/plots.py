@@ -175,7 +175,7 @@ NAMED = 5
 """Runs that are named where they are left out of the same plots; of more their number is said."""
 
 
-def _say_missing(missing: dict[str, list[str]], x: str | None, say: Callable[[str], None]) -> None:
+def _say_missing(missing: dict[str, list[str]], x: str | None, announce: Callable[[str], None]) -> None:
     """One line for all runs that the same plots lack."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, plots in missing.items():
@@ -183,4 +183,6 @@ def _say_missing(missing: dict[str, list[str]], x: str | None, say: Callable[[st
     unknown = {"epoch": ", or epochs that are not known: --train-size", "seconds": ", or no times"}.get(x or "", "")
     for group, runs in alike.items():
         more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
-        say(f"left out of {', '.join(group)}: {', '.join(runs[:NAMED])}{more} (no such values in the log{unknown})")
+        announce(
+            f"left out of {', '.join(group)}: {', '.join(runs[:NAMED])}{more} (no such values in the log{unknown})"
+        )

@@ -14,8 +14,8 @@ from caffebench.analysis.output.session_report import clock
 from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
+from caffebench.common.messages import announce
 from caffebench.common.printable import printable
-from caffebench.common.say import say
 from caffebench.common.terminal import Column, progress_bars, table
 
 __all__ = ["overview", "read_with_progress", "remarks", "summary_json"]
@@ -38,7 +38,7 @@ def read_with_progress(
                 workers=os.cpu_count() or 1,
                 named=named,
                 finish=with_lines,
-                unreadable=lambda why: say(f"left out: {why}"),
+                unreadable=lambda why: announce(f"left out: {why}"),
             )
     finally:
         gc.freeze()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
-from caffebench.common.say import Say, detail
+from caffebench.common.messages import Announce, detail
 from caffebench.engine.build import cache_folder, lock, source_package, unpack
 from caffebench.engine.fast import LIBRARY
 
@@ -24,7 +24,9 @@ __all__ = ["build_fast_layers", "caffe_headers", "run_compiler"]
 _COMPILE = ["g++", "-std=c++14", "-O3", "-fno-math-errno", "-fPIC", "-fopenmp", "-DCPU_ONLY", "-DUSE_LMDB"]
 
 
-def build_fast_layers(caffe: Path, jobs: int, say: Say, *, portable: bool = False, options: Sequence[str] = ()) -> Path:
+def build_fast_layers(
+    caffe: Path, jobs: int, announce: Announce, *, portable: bool = False, options: Sequence[str] = ()
+) -> Path:
     """The library for the Caffe in ``caffe``, a folder of ours for the CPU; from the cache where it has been built.
 
     Built for this processor, or with ``portable`` for any of its kind; ``options`` are further ones of the compiler's.
@@ -34,13 +36,13 @@ def build_fast_layers(caffe: Path, jobs: int, say: Say, *, portable: bool = Fals
     processor = [*([] if portable else ["-march=native"]), *options]
     cache = cache_folder()
     library = cache / f"fast-{_key(caffe, sources, processor)}" / LIBRARY
-    with lock(cache / "fast.lock", say):
+    with lock(cache / "fast.lock", announce):
         if library.is_file():
             return library
-        say(f"building the fast layers ({'portable' if portable else 'for this processor'})")
+        announce(f"building the fast layers ({'portable' if portable else 'for this processor'})")
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             work = Path(folder)
-            _, includes = caffe_headers(work, say)
+            _, includes = caffe_headers(work, announce)
 
             def compiled(source: Path) -> str:
                 made = str(work / f"{source.stem}.o")
@@ -59,9 +61,9 @@ def build_fast_layers(caffe: Path, jobs: int, say: Say, *, portable: bool = Fals
     return library
 
 
-def caffe_headers(work: Path, say: Say) -> tuple[Path, list[str]]:
+def caffe_headers(work: Path, announce: Announce) -> tuple[Path, list[str]]:
     """Caffe's source unpacked into ``work``, and the compiler's arguments with which its headers are found."""
-    source = unpack(source_package(cache_folder() / "downloads", say), work)
+    source = unpack(source_package(cache_folder() / "downloads", announce), work)
     made = work / "headers" / "caffe" / "proto"
     made.mkdir(parents=True)
     protocol = source / "src" / "caffe" / "proto"

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
-from caffebench.common.say import Say
+from caffebench.common.messages import Announce
 from caffebench.engine.build import MANIFEST, lock
 from caffebench.engine.install import require_python_packages, require_writable
 from caffebench.engine.probe import Probe, probe
@@ -19,7 +19,7 @@ from caffebench.engine.system import pip_install, wheel_is_installed
 __all__ = ["install_wheel"]
 
 
-def install_wheel(wheel: Path, say: Say, *, force: bool = False) -> Probe:
+def install_wheel(wheel: Path, announce: Announce, *, force: bool = False) -> Probe:
     """Install the ``wheel`` that `make_wheel` made and return the trial of it; Caffe's Python packages come from pip.
 
     A Caffe that ``install-caffe`` put here before makes way for it, a foreign one only with ``force``. Raises
@@ -33,8 +33,8 @@ def install_wheel(wheel: Path, say: Say, *, force: bool = False) -> Probe:
     ours = (target / MANIFEST).is_file()
     if target.exists() and not ours and not wheel_is_installed() and not force:
         raise CaffebenchError(f"{target} is there but is not from here: remove it, or replace it with --force")
-    require_python_packages(say)
-    with lock(packages, say):
+    require_python_packages(announce)
+    with lock(packages, announce):
         shutil.rmtree(leaving, ignore_errors=True)
         link = Path(sysconfig.get_paths()["scripts"]) / "caffe"
         linked = link.readlink() if link.is_symlink() else None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.isolated import module_command
-from caffebench.common.say import Say, detail
+from caffebench.common.messages import Announce, detail
 from caffebench.engine.build import MANIFEST, cached_build
 from caffebench.engine.build_spec import CAFFE_VERSION, FAST_PACKAGES, PYTHON_PACKAGES, BuildSpec
 from caffebench.engine.fast.build import build_fast_layers, caffe_headers, run_compiler
@@ -33,7 +33,13 @@ _LEAST = {"protobuf": "4.21"}
 
 
 def make_wheel(
-    spec: BuildSpec, folder: Path, jobs: int, say: Say, advance: Callable[[float], None], *, fresh: bool = False
+    spec: BuildSpec,
+    folder: Path,
+    jobs: int,
+    announce: Announce,
+    advance: Callable[[float], None],
+    *,
+    fresh: bool = False,
 ) -> Path:
     """Caffe built by ``spec``, for the CPU, as a wheel in ``folder``: its path.
 
@@ -46,11 +52,11 @@ def make_wheel(
             raise InputError(
                 f"{program} is missing, which puts libraries into a wheel: pip install 'caffebench[wheel]'"
             )
-    caffe, built = cached_build(spec, None, jobs, say, advance, fresh=fresh)
+    caffe, built = cached_build(spec, None, jobs, announce, advance, fresh=fresh)
     if not built:
-        say(f"taking the Caffe built earlier: {caffe}")
-        require_system_packages(say, spec.packages)  # its libraries are taken from here
-    fast = _fast_layers(caffe, jobs, say)
+        announce(f"taking the Caffe built earlier: {caffe}")
+        require_system_packages(announce, spec.packages)  # its libraries are taken from here
+    fast = _fast_layers(caffe, jobs, announce)
     with tempfile.TemporaryDirectory(prefix="caffebench-") as place:
         work = Path(place)
         # What finds its libraries beside itself here finds them there too; the cache's own program is left out.
@@ -58,7 +64,7 @@ def make_wheel(
         shutil.copytree(caffe, inside, ignore=shutil.ignore_patterns("bin", MANIFEST))
         if fast is not None:
             shutil.copy2(fast, inside)
-        _build_tool(inside, work / "tool", say)
+        _build_tool(inside, work / "tool", announce)
         version = CAFFE_VERSION + (f"+{spec.options.replace('-', '.')}" if spec.options != "cpu" else "")
         stem = f"{DISTRIBUTION.replace('-', '_')}-{version}"
         facts = work / "wheel" / f"{stem}.dist-info"
@@ -69,7 +75,7 @@ def make_wheel(
         script = Path(__file__).with_name("caffe_script.py").read_text()
         (scripts / "caffe").write_text(f"#!python\n{script}")
         (scripts / "caffe").chmod(0o755)
-        say("putting its libraries into the wheel")
+        announce("putting its libraries into the wheel")
         return _repair(_zipped(work, stem, spec), folder)
 
 
@@ -78,21 +84,21 @@ def _search_path() -> str:
     return f"{sysconfig.get_paths()['scripts']}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
-def _fast_layers(caffe: Path, jobs: int, say: Say) -> Path | None:
+def _fast_layers(caffe: Path, jobs: int, announce: Announce) -> Path | None:
     """The fast layers for any processor of this kind: who installs the wheel may have another than this one."""
     try:
-        require_system_packages(say, FAST_PACKAGES)
-        return build_fast_layers(caffe, jobs, say, portable=True)
+        require_system_packages(announce, FAST_PACKAGES)
+        return build_fast_layers(caffe, jobs, announce, portable=True)
     except CaffebenchError as error:
-        say(f"without the fast layers for the CPU, Caffe's own do all: {error}")
+        announce(f"without the fast layers for the CPU, Caffe's own do all: {error}")
         return None
 
 
-def _build_tool(inside: Path, work: Path, say: Say) -> None:
+def _build_tool(inside: Path, work: Path, announce: Announce) -> None:
     """``libcaffe_tool.so`` beside ``libcaffe.so``: Caffe's own ``tools/caffe.cpp`` with its ``main`` under a name."""
-    say("building the caffe tool as a library")
+    announce("building the caffe tool as a library")
     work.mkdir()
-    source, includes = caffe_headers(work, say)
+    source, includes = caffe_headers(work, announce)
     named = work / "named.h"
     named.write_text('extern "C" int main(int, char**);\n')
     defines = [

@@ -67,29 +67,29 @@ class Estimate:
 COLUMNS = ("run", "iterations", "epochs", "images/s", "time", "memory", "snapshots")
 
 
-def dry_run(batch: Batch, say: Callable[[str], None]) -> tuple[str, int]:
-    """Measure all plans: a table as text, and the exit code; ``say`` gets how far it is. Writes nothing."""
+def dry_run(batch: Batch, announce: Callable[[str], None]) -> tuple[str, int]:
+    """Measure all plans: a table as text, and the exit code; ``announce`` gets how far it is. Writes nothing."""
     share = share_out(batch.jobs, batch.gpus, len(os.sched_getaffinity(0)))[0]
     known: dict[tuple[str, str], list[Measured]] = {}
     estimates, code = [], 0
     for number, plan in enumerate(batch.plans, 1):
         plan = replace(plan, gpus=share.gpus, threads=plan.threads or share.threads)
-        say(f"{plan.run}: measuring, {number} of {len(batch.plans)}")
+        announce(f"{plan.run}: measuring, {number} of {len(batch.plans)}")
         try:
-            estimates.append(_estimate(plan, known, say))
+            estimates.append(_estimate(plan, known, announce))
         except CaffebenchError as error:
             estimates.append(Estimate(plan.run, 0, plan.max_iter, str(error)))
             code = max(code, error.exit_code)
     return _table(estimates, batch.jobs), code
 
 
-def _estimate(plan: Plan, known: dict[tuple[str, str], list[Measured]], say: Callable[[str], None]) -> Estimate:
+def _estimate(plan: Plan, known: dict[tuple[str, str], list[Measured]], announce: Callable[[str], None]) -> Estimate:
     """What is left to be done of a run; runs that differ in their seed alone are measured once."""
     begin = 0
     if not plan.fresh:
         if finished := finished_before(plan):
             return Estimate(plan.run, finished.iteration, plan.max_iter, f"{finished.status}, {finished.reason}")
-        begin = newest_whole(plan.paths, say) or 0
+        begin = newest_whole(plan.paths, announce) or 0
     key = (plan.solver, str(plan.header))
     if key not in known:
         known[key] = measure(plan, child_environment(plan))

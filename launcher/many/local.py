@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from caffebench.common.errors import ExitCode, InputError
-from caffebench.common.say import say
+from caffebench.common.messages import announce
 from caffebench.launcher.estimate.dry_run import dry_run
 from caffebench.launcher.gpu.load import GpuLoad
 from caffebench.launcher.plan.options import RunOptions
@@ -24,13 +24,13 @@ def run_here(options: RunOptions) -> ExitCode:
     batch = make_plans(options)
     if options.dry_run:
         for note in batch.notes:
-            say(note)
-        table, code = dry_run(batch, say)
+            announce(note)
+        table, code = dry_run(batch, announce)
         click.echo(table)
         return ExitCode(code)
     runs = {plan.run: plan.max_iter for plan in batch.plans}
     with Board(runs, GpuLoad(batch.gpus)) as board:
         for note in batch.notes:
-            board.say(note, Level.NORMAL)
+            board.announce(note, Level.NORMAL)
         outcomes = run_all(batch, board)
     return exit_code(outcomes)

@@ -57,7 +57,7 @@ class _Session:
         try:
             # Slurm signals every process of a task. Caffe's inherits this from here and is spared.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
-            self._outcome = run_one(self._plan, stop=self._stop, listener=RunListener(say=_report, inform=_report))
+            self._outcome = run_one(self._plan, stop=self._stop, listener=RunListener(announce=_report, inform=_report))
         finally:
             os.eventfd_write(self._ended, 1)
 

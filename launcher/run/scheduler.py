@@ -50,7 +50,7 @@ def run_all(batch: Batch, board: Board) -> list[Outcome]:
             else:
                 share = slots.get()
                 if share.gpus and (note := memory_note(plan.run, plan.solver, share.gpus[0])):
-                    board.say(note)
+                    board.announce(note)
                 left = None if plan.time_limit is None else plan.time_limit - (time.monotonic() - start)
                 plan = replace(plan, gpus=share.gpus, threads=plan.threads or share.threads, time_limit=left)
                 outcomes[index] = run_one(plan, stop=stop, listener=_listener(board, plan.run))
@@ -69,7 +69,7 @@ def run_all(batch: Batch, board: Board) -> list[Outcome]:
         threads = [threading.Thread(target=work_to_the_end) for _ in range(min(batch.jobs, len(batch.plans)))]
         for thread in threads:
             thread.start()
-        mailbox.wait_for(len(threads), stop, board.say)
+        mailbox.wait_for(len(threads), stop, board.announce)
     return [outcomes[index] for index in range(len(batch.plans))]
 
 
@@ -78,8 +78,8 @@ def _listener(board: Board, run: str) -> RunListener:
         board.update(run, tail)
 
     return RunListener(
-        say=board.say,
-        inform=partial(board.say, level=Level.NORMAL),
-        detail=partial(board.say, level=Level.DETAIL),
+        announce=board.announce,
+        inform=partial(board.announce, level=Level.NORMAL),
+        detail=partial(board.announce, level=Level.DETAIL),
         update=update,
     )

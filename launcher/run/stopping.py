@@ -129,8 +129,8 @@ class SignalMailbox:
         """Say that one thread has no more to do; called by that thread."""
         os.write(self._send, bytes([self.FINISHED]))
 
-    def wait_for(self, threads: int, stop: LauncherStop, say: Callable[[str], None]) -> None:
-        """Until so many threads have finished, hand on to ``stop`` what signals ask for, and ``say`` so."""
+    def wait_for(self, threads: int, stop: LauncherStop, announce: Callable[[str], None]) -> None:
+        """Until so many threads have finished, hand on to ``stop`` what signals ask for, and ``announce`` so."""
         requested_at = -math.inf
         while threads:
             for number in os.read(self._receive, 64):
@@ -140,4 +140,4 @@ class SignalMailbox:
                     what = "ending at once" if stop.requested else "once more ends it at once"
                     stop.request()
                     requested_at = time.monotonic()
-                    say(f"{signal.Signals(number).name}: stopping with a snapshot; {what}")
+                    announce(f"{signal.Signals(number).name}: stopping with a snapshot; {what}")

@@ -47,7 +47,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 class RunListener:
     """Who wants to know about a run."""
 
-    say: Callable[[str], None] = field(default=lambda _text: None)
+    announce: Callable[[str], None] = field(default=lambda _text: None)
     """Gets sentences that people must know."""
     inform: Callable[[str], None] = field(default=lambda _text: None)
     """Gets what happens as it should."""
@@ -90,7 +90,7 @@ class _Supervisor:
             self.paths.discard_unfinished()
             if self.plan.fresh:
                 for folder in self.paths.set_aside():
-                    self.listener.say(f"moved what was there of {self.plan.run} to {folder}")
+                    self.listener.announce(f"moved what was there of {self.plan.run} to {folder}")
             elif outcome := finished_before(self.plan):
                 return outcome
             self._adopt()
@@ -102,10 +102,12 @@ class _Supervisor:
         if given is None:
             return
         if own:
-            self.listener.say(f"{self.plan.run}: it has snapshots of its own and resumes from those, not from {given}")
+            self.listener.announce(
+                f"{self.plan.run}: it has snapshots of its own and resumes from those, not from {given}"
+            )
             return
         iteration = adopt_snapshot(Path(given), self.paths, self.plan.identity)
-        self.listener.say(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
+        self.listener.announce(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
 
     def _attempts(self, lock: int) -> Outcome:
         """Start the child until it ends well, or badly for good, or too often."""
@@ -121,7 +123,7 @@ class _Supervisor:
             pause = min(FIRST_PAUSE * 2 ** (len(failures) - 1), LONGEST_PAUSE)
             if self.deadline is not None and time.monotonic() + pause > self.deadline:
                 return outcome
-            self.listener.say(
+            self.listener.announce(
                 f"{self.plan.run}: {failure.message}; retry {len(failures)} of {self.plan.retries} in {pause:.0f} s"
             )
             self.stop.wait(pause)
@@ -131,9 +133,9 @@ class _Supervisor:
     def _session(self, lock: int) -> tuple[Outcome, Failure | None]:
         """One child process from start to end."""
         self.paths.discard_unfinished()
-        resume_from = newest_whole(self.paths, self.listener.say)
+        resume_from = newest_whole(self.paths, self.listener.announce)
         seed, changed = self._choose_seed(resume_from)
-        log = RunLog(self.paths, self.listener.say)
+        log = RunLog(self.paths, self.listener.announce)
         try:
             self.log = log.path
             where = "from the start" if resume_from is None else f"from iteration {resume_from}"
@@ -181,7 +183,7 @@ class _Supervisor:
                 "--fresh starts over and moves that aside, --name NAME trains a run of its own"
             )
         if self.plan.seed not in (None, record.seed):
-            self.listener.say(f"{self.plan.run}: keeps the seed {record.seed} that it was started with")
+            self.listener.announce(f"{self.plan.run}: keeps the seed {record.seed} that it was started with")
         old, new = (parse_solver(text, self.plan.prototxt) for text in (record.solver, self.plan.solver))
         before, now = solver_type(old), solver_type(new)
         if before != now:
@@ -195,7 +197,7 @@ class _Supervisor:
             changed += [one for one in identity.changes(self.plan.identity) if not one.startswith("the ")]
         if changed:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-            self.listener.say(
+            self.listener.announce(
                 f"{self.plan.run}: {self.plan.prototxt} was changed since iteration {record.iteration}: "
                 f"{'; '.join(changed[:4])}{more}; training continues with the new values"
             )
@@ -248,7 +250,7 @@ class _Supervisor:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
             self.listener.detail(f"{self.plan.run}: tested at iteration {tail.tested_at}: {shown}")
         if (resume := tail.event(ResumeEvent)) and self._is_news(resume) and resume.not_restored:
-            self.listener.say(f"{self.plan.run}: not restored: {', '.join(resume.not_restored)}")
+            self.listener.announce(f"{self.plan.run}: not restored: {', '.join(resume.not_restored)}")
 
     def _is_news(self, event: Event) -> bool:
         """Whether people have not been told of an event of the present session; they are now."""

@@ -11,8 +11,8 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from caffebench.common.messages import is_quiet, is_verbose
 from caffebench.common.printable import printable
-from caffebench.common.say import is_quiet, is_verbose
 from caffebench.launcher.gpu.load import GpuLoad
 from caffebench.launcher.plan.outcome import Outcome
 from caffebench.launcher.show.logtail import LogTail
@@ -70,7 +70,7 @@ class Board:
         if self.live is not None:
             self.live.stop()
 
-    def say(self, text: str, level: Level = Level.URGENT, *, failed: bool = False) -> None:
+    def announce(self, text: str, level: Level = Level.URGENT, *, failed: bool = False) -> None:
         """Print a message, once, if that much is to be shown; runs continue where nobody can read it any more.
 
         Messages quote files, logs and names, which must not reach the terminal as commands to it.
@@ -98,7 +98,7 @@ class Board:
         self._draw(now)
         if self.live is None and row.loss is not None and now - self._last_line.setdefault(run, now) > QUIET:
             self._last_line[run] = now
-            self.say(", ".join(filter(None, [row.line(), self.load.line()])), Level.NORMAL)
+            self.announce(", ".join(filter(None, [row.line(), self.load.line()])), Level.NORMAL)
 
     def end(self, outcome: Outcome) -> None:
         """Show how a run ended."""
@@ -110,7 +110,7 @@ class Board:
         if outcome.status == "refused":
             text = f"{outcome.run}: {outcome.reason}"
         level = Level.NORMAL if outcome.status == "done" else Level.URGENT
-        self.say(text, level, failed=outcome.status in FAILED)
+        self.announce(text, level, failed=outcome.status in FAILED)
 
     def _draw(self, now: float | None = None) -> None:
         """Draw the table anew, on a terminal; at the time ``now`` only if that was not done just before."""

@@ -26,9 +26,9 @@ CHUNK = 1 << 18
 class RunLog:
     """A session's log file, the pipe that it is fed from, and what it says so far (``tail``)."""
 
-    def __init__(self, paths: RunPaths, say: Callable[[str], None]) -> None:
-        """Create the next session's file; ``say`` hears of what befalls it. Raises ``OSError``."""
-        self._paths, self._say = paths, say
+    def __init__(self, paths: RunPaths, announce: Callable[[str], None]) -> None:
+        """Create the next session's file; ``announce`` hears of what befalls it. Raises ``OSError``."""
+        self._paths, self._say = paths, announce
         self.session, self._file = paths.open_log()
         self.tail = LogTail(paths.log(self.session))
         self.trouble: str | None = None

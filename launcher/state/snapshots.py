@@ -65,11 +65,12 @@ def check(snapshot: SnapshotPaths, iteration: int) -> SnapshotMetadata | None:
     return record
 
 
-def newest_whole(paths: RunPaths, say: Callable[[str], None]) -> int | None:
+def newest_whole(paths: RunPaths, announce: Callable[[str], None]) -> int | None:
     """The iteration of the newest whole snapshot, None where there is no snapshot at all.
 
-    ``say`` hears about every one that was passed over, and about one that is without a record. Raises ``InputError``
-    where there are snapshots and none is whole: to begin anew would overwrite them, and is for the user to decide.
+    ``announce`` hears about every one that was passed over, and about one that is without a record. Raises
+    ``InputError`` where there are snapshots and none is whole: to begin anew would overwrite them, and is for the user
+    to decide.
     """
     iterations = paths.iterations()
     for place, iteration in enumerate(iterations):
@@ -83,10 +84,10 @@ def newest_whole(paths: RunPaths, say: Callable[[str], None]) -> int | None:
                     f"{problem}; no snapshot of {paths.run} in {paths.snapshots} is whole: put one back from a copy, "
                     "or start over with --fresh, which moves these aside"
                 ) from None
-            say(f"{problem}; taking the one before")
+            announce(f"{problem}; taking the one before")
         else:
             if record is None:
-                say(
+                announce(
                     f"{snapshot.state} has no {snapshot.record.name} beside it and is taken for a snapshot of plain "
                     "Caffe: there are no checksums, and its seed and its place in the data are not known"
                 )

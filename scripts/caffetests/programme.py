@@ -23,7 +23,7 @@ __all__ = ["Programme", "build", "plugin_types"]
 
 HERE = Path(__file__).parent
 FAST = HERE.parents[1] / "engine" / "fast"
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
 
 # In the tests themselves nothing is slow; what they call is in Caffe's library, compiled as it was installed.
 _COMPILE = ["g++", "-O0", "-w", "-fPIC", "-DUSE_HDF5", "-DWITH_PYTHON_LAYER", "-DGTEST_USE_OWN_TR1_TUPLE"]
@@ -46,7 +46,7 @@ def plugin_types() -> list[str]:
     return sorted(type_ for types in found for type_ in types)
 
 
-def build(caffe: Path, jobs: int, say: Say, *, plugin: bool = False) -> Programme:
+def build(caffe: Path, jobs: int, announce: Announce, *, plugin: bool = False) -> Programme:
     """The programme of all tests, or with ``plugin`` of those that make layers by the name of a class taken over.
 
     ``caffe`` is the folder of an installed Caffe of ours. Taken from the cache where it has been built; what was
@@ -59,13 +59,13 @@ def build(caffe: Path, jobs: int, say: Say, *, plugin: bool = False) -> Programm
     options = [*_COMPILE, *_defines(manifest)]
     cache = cache_folder() / f"tests-{manifest['options']}-{_key(options)}"
     name = "layer-tests-of-the-library" if plugin else "caffe-tests"
-    with lock(cache.with_suffix(".lock"), say):
+    with lock(cache.with_suffix(".lock"), announce):
         source = cache / "source"
         if not source.is_dir():
             arriving = cache / "arriving"
             shutil.rmtree(arriving, ignore_errors=True)
             arriving.mkdir(parents=True)
-            unpacked = unpack(source_package(cache_folder() / "downloads", say), arriving)
+            unpacked = unpack(source_package(cache_folder() / "downloads", announce), arriving)
             unpacked.rename(source)
             arriving.rmdir()
         _add_pictures(source / "examples" / "images")
@@ -73,7 +73,7 @@ def build(caffe: Path, jobs: int, say: Say, *, plugin: bool = False) -> Programm
         if not programme.file.is_file():
             work = cache / f"{name}.work"
             (work / "headers" / "caffe" / "proto").mkdir(parents=True, exist_ok=True)
-            say(f"building {name} ({manifest['options']}) in {work}")
+            announce(f"building {name} ({manifest['options']}) in {work}")
             _build(programme, caffe, work, options, manifest["arch"], jobs, plugin=plugin)
             shutil.rmtree(work)
     return programme

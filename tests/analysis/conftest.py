@@ -41,32 +41,36 @@ def session(
     """What one process writes that trains from ``first`` to ``last``: one second an iteration, a display every 20."""
     lines = []
 
-    def say(seconds: float, message: str) -> None:
+    def announce(seconds: float, message: str) -> None:
         now = at + timedelta(seconds=seconds)
         stamp = f"{now:%Y%m%d}" if years else f"{now:%m%d}"
         lines.append(f"I{stamp} {now:%H:%M:%S.%f} {pid:5d} solver.cpp:237] {message}")
 
     if header:
-        say(0, "Using GPUs 0")
-        say(0, "Initializing solver from parameters: ")
+        announce(0, "Using GPUs 0")
+        announce(0, "Initializing solver from parameters: ")
         lines.append(SOLVER.rstrip())
         if resume:
-            say(1, f"Resuming from snapshots/net_iter_{first}.solverstate")
-        say(2, "Starting Optimization")
+            announce(1, f"Resuming from snapshots/net_iter_{first}.solverstate")
+        announce(2, "Starting Optimization")
     for iteration in range(first, last + 1, 10):
         since = 2 + iteration - first
         if iteration % 50 == 0 and iteration > first:
-            say(since, f"Snapshotting to binary proto file snapshots/net_iter_{iteration}.caffemodel")
+            announce(since, f"Snapshotting to binary proto file snapshots/net_iter_{iteration}.caffemodel")
         if iteration % 100 == 0:
-            say(since, f"Iteration {iteration}, Testing net (#0)")
-            say(since + 0.4, f"    Test net output #0: accuracy = {iteration / 1000:g}")
-            say(since + 0.4, f"    Test net output #1: loss = {loss(iteration):g} (* 1 = {loss(iteration):g} loss)")
+            announce(since, f"Iteration {iteration}, Testing net (#0)")
+            announce(since + 0.4, f"    Test net output #0: accuracy = {iteration / 1000:g}")
+            announce(
+                since + 0.4, f"    Test net output #1: loss = {loss(iteration):g} (* 1 = {loss(iteration):g} loss)"
+            )
         if iteration % 20 == 0:
-            say(since + 0.5, f"Iteration {iteration}, loss = {loss(iteration):g}")
-            say(since + 0.5, f"    Train net output #0: loss = {loss(iteration):g} (* 1 = {loss(iteration):g} loss)")
-            say(since + 0.5, f"Iteration {iteration}, lr = 0.01")
+            announce(since + 0.5, f"Iteration {iteration}, loss = {loss(iteration):g}")
+            announce(
+                since + 0.5, f"    Train net output #0: loss = {loss(iteration):g} (* 1 = {loss(iteration):g} loss)"
+            )
+            announce(since + 0.5, f"Iteration {iteration}, lr = 0.01")
     if end:
-        say(2 + last - first + 1, end)
+        announce(2 + last - first + 1, end)
     return "\n".join(lines) + "\n"
 
 

@@ -43,7 +43,7 @@ def log_of(rng: random.Random, has: frozenset[str]) -> bytes:
     lines: list[str] = []
     now, pid, first, snapshots = rng.choice(STARTS) + timedelta(seconds=rng.randrange(3000)), 7, 0, [0]
 
-    def say(message: str, thread: int = 0) -> None:
+    def announce(message: str, thread: int = 0) -> None:
         stamp = f"{now:%Y%m%d}" if "years" in has else f"{now:%m%d}"
         line = f"I{stamp} {now:%H:%M:%S.%f} {pid + thread:5d} solver.cpp:237] {message}" if "times" in has else message
         line = f"\x1b[32m{line}\x1b[0m" if "colour" in has and rng.random() < 0.02 else line
@@ -51,20 +51,20 @@ def log_of(rng: random.Random, has: frozenset[str]) -> bytes:
 
     for number in range(rng.randrange(1, 4)):
         if "phases" in has:
-            say(f'caffebench: run {{"run": "x", "header": {PHASES}}}')
-        say("Initializing solver from parameters: ")
+            announce(f'caffebench: run {{"run": "x", "header": {PHASES}}}')
+        announce("Initializing solver from parameters: ")
         lines += SOLVER.splitlines()
-        say(f"Resuming from net_iter_{first}.solverstate" if number else "Using GPUs 0, 1")
-        say("Starting Optimization")
+        announce(f"Resuming from net_iter_{first}.solverstate" if number else "Using GPUs 0, 1")
+        announce("Starting Optimization")
         for iteration in range(first, first + rng.choice([60, 700]) + 1):
             now += timedelta(seconds=rng.choice([0.1, 7]))
             if iteration % 70 == 0 and "snapshots" in has:
                 snapshots.append(iteration)
-                say(f"Snapshotting to binary proto file net_iter_{iteration}.caffemodel")
+                announce(f"Snapshotting to binary proto file net_iter_{iteration}.caffemodel")
             for net in range(1 + ("two_nets" in has)) if iteration % 50 == 0 else ():
-                say(f"Iteration {iteration}, Testing net (#{net})")
+                announce(f"Iteration {iteration}, Testing net (#{net})")
                 for index, name in enumerate(["v", "v", "accuracy"] if "outputs" in has else ["accuracy"]):
-                    say(f"    Test net output #{index}: {name} = {rng.random():.5g}")
+                    announce(f"    Test net output #{index}: {name} = {rng.random():.5g}")
             if iteration % 5 == 0:
                 loss = rng.choice(ODD) if "odd" in has and rng.random() < 0.02 else f"{7 / (1 + iteration / 200):.6g}"
                 rate = "nan" if "nan_rates" in has else f"{0.1 / (1 + iteration // 300):g}"
@@ -76,7 +76,7 @@ def log_of(rng: random.Random, has: frozenset[str]) -> bytes:
                 rates = [(f"Iteration {iteration}, lr = {rate}", thread) for thread in range(1 + ("gpus" in has))]
                 rates *= "rates" in has
                 for message, thread in rates + shown if "rates_first" in has else shown + rates:
-                    say(message, thread)
+                    announce(message, thread)
         first = rng.choice([*snapshots, iteration, max(0, iteration - rng.randrange(200))])
         pid += rng.choice([0, 10])
         now += timedelta(seconds=rng.choice([1, 40_000]))

@@ -19,7 +19,7 @@ from pathlib import Path
 import in_process
 import pytest
 
-from caffebench.common import say, terminal
+from caffebench.common import messages, terminal
 from caffebench.common.terminal import Column, table, wrapped
 
 ROOT = Path(__file__).parent.parent.parent
@@ -221,7 +221,7 @@ def test_every_command_takes_them_and_completes(name, tmp_path):
 
 
 def test_what_is_said_is_printable(capsys):
-    say.set_verbosity(0)
-    say.say("a file \x1b[31mred\n")
-    say.detail("not asked for")
+    messages.set_verbosity(0)
+    messages.announce("a file \x1b[31mred\n")
+    messages.detail("not asked for")
     assert capsys.readouterr().err == "a file \\x1b[31mred \n"

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from caffebench.common.printable import printable
 
-__all__ = ["Say", "detail", "is_quiet", "is_verbose", "say", "set_verbosity"]
+__all__ = ["Announce", "announce", "detail", "is_quiet", "is_verbose", "set_verbosity"]
 
-Say = Callable[[str], None]
-"""Takes a line that a user should know: `say`, or what stands in its place."""
+Announce = Callable[[str], None]
+"""Takes a line that a user should know: `announce`, or what stands in its place."""
 _verbosity = 0
 
 
@@ -33,7 +33,7 @@ def is_verbose() -> bool:
     return _verbosity > 0
 
 
-def say(line: str) -> None:
+def announce(line: str) -> None:
     """What a user should know: a note, a warning, the step that takes a while."""
     if _verbosity >= 0:
         _write(line)
