@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -116,6 +117,17 @@ class Bench:
         )
         self.children.append(child)
         return child
+
+    def hear(self, child: subprocess.Popen[str], text: str, timeout: float = 60) -> str:
+        """Wait until ``child`` has said ``text`` on stderr; what it has said, which `communicate` leaves out."""
+        assert child.stderr is not None
+        end, pipe, heard = time.monotonic() + timeout, child.stderr.fileno(), b""
+        while text.encode() not in heard:
+            assert select.select([pipe], [], [], end - time.monotonic())[0], f"{text!r} was not said: {heard!r}"
+            part = os.read(pipe, 4096)
+            assert part, f"{text!r} was not said: {heard!r}"
+            heard += part
+        return heard.decode()
 
     def log(self, session: int = 1, run: str = "small") -> str:
         """The text of a session's log; empty where there is none yet."""

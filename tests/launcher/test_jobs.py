@@ -16,6 +16,7 @@ from typing import Any
 
 from caffebench.launcher.plan.outcome import Outcome, exit_code
 from caffebench.launcher.run.resources import Share, share_out
+from caffebench.launcher.run.stopping import ONE_REQUEST
 
 
 def test_two_at_a_time_and_one_that_fails(bench: Any) -> None:
@@ -70,7 +71,8 @@ def test_a_second_ctrl_c_does_not_wait(bench: Any) -> None:
     bench.wait_for("Iteration 20 ")
     os.kill(bench.worker(), signal.SIGSTOP)
     launcher.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    bench.hear(launcher, "once more ends it at once")
+    time.sleep(ONE_REQUEST)  # a signal before that is of the same request
     assert launcher.poll() is None
     launcher.send_signal(signal.SIGINT)
     _, error = launcher.communicate(timeout=10)
@@ -85,9 +87,9 @@ def test_signals_close_together_are_one_request(bench: Any) -> None:
     os.kill(bench.worker(), signal.SIGSTOP)  # an iteration that takes its time
     for request in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         launcher.send_signal(request)
-    time.sleep(0.5)
+    error = bench.hear(launcher, "once more ends it at once")
     os.kill(bench.worker(), signal.SIGCONT)
-    _, error = launcher.communicate(timeout=30)
+    error += launcher.communicate(timeout=30)[1]
     assert launcher.returncode == 3, error
     assert error.count("stopping with a snapshot; once more ends it at once") == 1
     assert len(list((bench.folder / "snapshots").glob("small_iter_*.solverstate"))) == 1
