@@ -90,7 +90,8 @@ def cached_build(
         work = Path(tempfile.mkdtemp(dir=rooms))
         try:
             source = unpack(source_package(cache / "downloads", announce), work)
-            with (cache / f"{spec.key}.log").open("w") as log:
+            # Line by line: it is what a user looks at to see how far the compiler is.
+            with (cache / f"{spec.key}.log").open("w", buffering=1) as log:
                 announce(f"building Caffe {CAFFE_VERSION} ({spec.options}, {jobs} jobs); the log is {log.name}")
                 built = _compile(spec, kit, source, library, jobs, log, advance)
             whole = _assemble(spec, source, built, work / "caffe")
@@ -192,7 +193,6 @@ def _run(command: list[str], build: Path, environment: dict[str, str], log: Text
     finally:
         process.wait()
     if process.returncode != 0:
-        log.flush()
         raise CaffebenchError(f"{command[0]} failed: {_first_error(Path(log.name))}; the whole output is in {log.name}")
 
 

@@ -129,7 +129,7 @@ def test_an_interrupted_build_leaves_no_caffe(environment, tmp_path, how):
     command = [environment.folder / "bin" / "install-caffe", "--no-opencv", "--no-leveldb", "--jobs", "1"]
     process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "cache" / f"{BuildSpec().key}.log"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (log.exists() and "Building CXX object" in log.read_text()):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
