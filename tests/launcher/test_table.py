@@ -122,8 +122,14 @@ def test_on_a_terminal(bench: Any, columns: int) -> None:
 def test_how_much_is_shown(bench: Any) -> None:
     quiet = bench.run(bench.solver("first", max_iter=100), "--quiet")
     assert quiet == ""
-    verbose = bench.run(bench.solver("second", max_iter=100), "-v")
-    for pattern in (r"process \d+, seed 7", "snapshot at iteration 100", "tested at iteration 0: acc", "second: done"):
+    # Long enough to be looked at between two tests.
+    verbose = bench.run(bench.solver("second", max_iter=4000, snapshot=4000, test_interval=1000), "-v")
+    for pattern in (
+        r"process \d+, seed 7",
+        "snapshot at iteration 4000",
+        r"tested at iteration \d+: acc",
+        "second: done at iteration 4000",
+    ):
         assert re.search(pattern, verbose), verbose
     usual = bench.run(bench.solver("third", max_iter=100))
     assert "process" not in usual
