@@ -59,6 +59,12 @@ CASES = [
         engine="convolution_param",
     ),
     Case(
+        "Convolution 3x3, depthwise",  # of more groups than there are streams to share (caffe_cudnn.h)
+        'type: "Convolution" convolution_param { num_output: 64 kernel_size: 3 pad: 1 group: 64 }',
+        ((8, 64, 15, 15),),
+        engine="convolution_param",
+    ),
+    Case(
         "Convolution 1x1, no bias",
         'type: "Convolution" convolution_param { num_output: 24 kernel_size: 1 bias_term: false }',
         engine="convolution_param",
@@ -66,6 +72,11 @@ CASES = [
     Case(
         "Deconvolution",
         'type: "Deconvolution" convolution_param { num_output: 8 kernel_size: 4 stride: 2 pad: 1 }',
+        engine="convolution_param",
+    ),
+    Case(
+        "Deconvolution, 16 groups",
+        'type: "Deconvolution" convolution_param { num_output: 16 kernel_size: 4 stride: 2 pad: 1 group: 16 }',
         engine="convolution_param",
     ),
     Case("InnerProduct", 'type: "InnerProduct" inner_product_param { num_output: 50 }'),
