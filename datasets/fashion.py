@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.messages import Announce
 from caffebench.datasets.arrays import LmdbResult
 from caffebench.datasets.mnist import make_mnist
 from caffebench.engine.system import require_system_packages
@@ -17,7 +17,7 @@ _FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 def make_fashion(
-    out: Path, *, force: bool = False, announce: Callable[[str], None] = lambda _: None, folder: Path = _FOLDER
+    out: Path, *, force: bool = False, announce: Announce = lambda _: None, folder: Path = _FOLDER
 ) -> list[LmdbResult]:
     """Write ``out/train_lmdb`` (60,000 records) and ``out/test_lmdb`` (10,000) from the files of Debian's package.
 

@@ -30,6 +30,7 @@ from caffebench.analysis.runs.model import Run
 from caffebench.analysis.stitch.drawn import rates_of
 from caffebench.common.errors import InputError
 from caffebench.common.files import write_whole
+from caffebench.common.messages import Announce
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,7 +168,7 @@ def save_plots(
                 paths.append(folder / f"{name}.{form}")
                 write_whole(paths[-1], buffer.getvalue())
     if left_out is not None:
-        _say_missing(missing, view.x, left_out)
+        _announce_missing(missing, view.x, left_out)
     return paths
 
 
@@ -175,7 +176,7 @@ NAMED = 5
 """Runs that are named where they are left out of the same plots; of more their number is said."""
 
 
-def _say_missing(missing: dict[str, list[str]], x: str | None, announce: Callable[[str], None]) -> None:
+def _announce_missing(missing: dict[str, list[str]], x: str | None, announce: Announce) -> None:
     """One line for all runs that the same plots lack."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, plots in missing.items():

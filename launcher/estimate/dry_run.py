@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.messages import Announce
 from caffebench.launcher.data.records import count_records
 from caffebench.launcher.estimate.measured import Measured, measure
 from caffebench.launcher.plan.plan import Batch, Plan
@@ -67,7 +68,7 @@ class Estimate:
 COLUMNS = ("run", "iterations", "epochs", "images/s", "time", "memory", "snapshots")
 
 
-def dry_run(batch: Batch, announce: Callable[[str], None]) -> tuple[str, int]:
+def dry_run(batch: Batch, announce: Announce) -> tuple[str, int]:
     """Measure all plans: a table as text, and the exit code; ``announce`` gets how far it is. Writes nothing."""
     share = share_out(batch.jobs, batch.gpus, len(os.sched_getaffinity(0)))[0]
     known: dict[tuple[str, str], list[Measured]] = {}
@@ -83,7 +84,7 @@ def dry_run(batch: Batch, announce: Callable[[str], None]) -> tuple[str, int]:
     return _table(estimates, batch.jobs), code
 
 
-def _estimate(plan: Plan, known: dict[tuple[str, str], list[Measured]], announce: Callable[[str], None]) -> Estimate:
+def _estimate(plan: Plan, known: dict[tuple[str, str], list[Measured]], announce: Announce) -> Estimate:
     """What is left to be done of a run; runs that differ in their seed alone are measured once."""
     begin = 0
     if not plan.fresh:

@@ -14,10 +14,11 @@ import select
 import signal
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from caffebench.common.messages import Announce
 from caffebench.launcher.plan.outcome import Status
 
 __all__ = ["TIME_IS_UP", "LauncherStop", "SignalMailbox", "StopReason", "StopTraining", "TrainingStop"]
@@ -129,7 +130,7 @@ class SignalMailbox:
         """Say that one thread has no more to do; called by that thread."""
         os.write(self._send, bytes([self.FINISHED]))
 
-    def wait_for(self, threads: int, stop: LauncherStop, announce: Callable[[str], None]) -> None:
+    def wait_for(self, threads: int, stop: LauncherStop, announce: Announce) -> None:
         """Until so many threads have finished, hand on to ``stop`` what signals ask for, and ``announce`` so."""
         requested_at = -math.inf
         while threads:

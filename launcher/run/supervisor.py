@@ -16,6 +16,7 @@ from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.events import EndEvent, Event, ResumeEvent, SnapshotEvent, WeightsEvent, event_message
 from caffebench.common.glog import glog_line
 from caffebench.common.isolated import module_command
+from caffebench.common.messages import Announce
 from caffebench.launcher.init.finetuning import describe_weights
 from caffebench.launcher.plan.outcome import EXIT_CODES, Outcome, Status
 from caffebench.launcher.plan.plan import Plan
@@ -47,11 +48,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 class RunListener:
     """Who wants to know about a run."""
 
-    announce: Callable[[str], None] = field(default=lambda _text: None)
+    announce: Announce = field(default=lambda _text: None)
     """Gets sentences that people must know."""
-    inform: Callable[[str], None] = field(default=lambda _text: None)
+    inform: Announce = field(default=lambda _text: None)
     """Gets what happens as it should."""
-    detail: Callable[[str], None] = field(default=lambda _text: None)
+    detail: Announce = field(default=lambda _text: None)
     """Gets tests, snapshots, seeds and processes."""
     update: Callable[[LogTail], None] = field(default=lambda _tail: None)
     """Gets the log read so far."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from caffebench.common.events import SnapshotEvent
+from caffebench.common.messages import Announce
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.state.paths import RunPaths
 
@@ -26,9 +26,9 @@ CHUNK = 1 << 18
 class RunLog:
     """A session's log file, the pipe that it is fed from, and what it says so far (``tail``)."""
 
-    def __init__(self, paths: RunPaths, announce: Callable[[str], None]) -> None:
+    def __init__(self, paths: RunPaths, announce: Announce) -> None:
         """Create the next session's file; ``announce`` hears of what befalls it. Raises ``OSError``."""
-        self._paths, self._say = paths, announce
+        self._paths, self._announce = paths, announce
         self.session, self._file = paths.open_log()
         self.tail = LogTail(paths.log(self.session))
         self.trouble: str | None = None
@@ -135,7 +135,7 @@ class RunLog:
             self._begin_again(self._paths.log(max(self._paths.sessions()) + 1))
 
     def _report(self, what: str, then: str) -> None:
-        self._say(f"{self._paths.run}: {self.path} {what} at iteration {self._reached}: the log {then}")
+        self._announce(f"{self._paths.run}: {self.path} {what} at iteration {self._reached}: the log {then}")
 
     def _begin_again(self, path: Path) -> None:
         """Go on in a new file that begins with all of the old one, which has no name any more or another one."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from caffebench.common.errors import InputError
+from caffebench.common.messages import Announce
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.state.paths import BrokenSnapshotError, RunPaths, SnapshotPaths
 from caffebench.launcher.state.record import SnapshotMetadata, checksum, read_record, write_record
@@ -65,7 +65,7 @@ def check(snapshot: SnapshotPaths, iteration: int) -> SnapshotMetadata | None:
     return record
 
 
-def newest_whole(paths: RunPaths, announce: Callable[[str], None]) -> int | None:
+def newest_whole(paths: RunPaths, announce: Announce) -> int | None:
     """The iteration of the newest whole snapshot, None where there is no snapshot at all.
 
     ``announce`` hears about every one that was passed over, and about one that is without a record. Raises

@@ -7,13 +7,14 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError
+from caffebench.common.messages import Announce
 from caffebench.engine.build import MANIFEST, cache_folder, lock, source_package, unpack
 from caffebench.engine.build_spec import INCLUDE, SOURCE_SHA256, BuildSpec
 from caffebench.engine.cuda import find_kit
@@ -23,7 +24,6 @@ __all__ = ["Programme", "build", "plugin_types"]
 
 HERE = Path(__file__).parent
 FAST = HERE.parents[1] / "engine" / "fast"
-Announce = Callable[[str], None]
 
 # In the tests themselves nothing is slow; what they call is in Caffe's library, compiled as it was installed.
 _COMPILE = ["g++", "-O0", "-w", "-fPIC", "-DUSE_HDF5", "-DWITH_PYTHON_LAYER", "-DGTEST_USE_OWN_TR1_TUPLE"]
