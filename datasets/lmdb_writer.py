@@ -84,7 +84,7 @@ class LmdbWriter:
     """Positions that an earlier, stopped writer has put already."""
 
     def __init__(self, target: Path, source: Mapping[str, Any]) -> None:
-        """Start the LMDB, or go on with one of equal ``source`` that was not finished."""
+        """Start the LMDB, or continue one of equal ``source`` that was not finished."""
         self.target = target
         self._source = _plain(source)
         self._partial = target.with_name(f".{target.name}.partial")

@@ -28,7 +28,7 @@ class Estimate:
 
     run: str
     begin: int
-    """The iteration that it would go on from."""
+    """The iteration that it would resume from."""
     end: int
     note: str = ""
     """Why there is nothing to be done, or why that cannot be told."""

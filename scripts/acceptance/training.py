@@ -146,7 +146,7 @@ def sweep_rows(folder: Path, reference: str, tested: str, variants: Sequence[str
 
 
 def resume_rows(folder: Path, device: str, check: str = "resume") -> Iterator[Row]:
-    """SIGKILL after the first snapshot, the same command again: it goes on to the end, with the weights of no kill."""
+    """SIGKILL after the first snapshot, the same command again: it resumes to the end, with the weights of no kill."""
     straight, cut = f"{check}-straight", f"{check}-killed"
     shorter = ["--max-iter", "640"]  # with a snapshot in the middle
     _train(folder, device, straight, [VARIANT], *shorter)

@@ -20,7 +20,7 @@ from caffebench.common.errors import CaffebenchError, InputError, StoppedError
 FAILURES = {
     "failed": (CaffebenchError("the disk\n  is full"), 1, "the disk is full"),
     "input": (InputError("x.yaml, line 3: no such key"), 2, "x.yaml, line 3: no such key"),
-    "stopped": (StoppedError("stopped at 5: the same command goes on"), 3, "stopped at 5: the same command goes on"),
+    "stopped": (StoppedError("stopped at 5: the same command resumes"), 3, "stopped at 5: the same command resumes"),
     "interrupted": (KeyboardInterrupt(), 3, "stopped"),
     "missing": (FileNotFoundError(2, "No such file or directory", "a b.txt"), 1, "No such file or directory: a b.txt"),
     "full": (OSError(28, "No space left on device"), 1, "No space left on device"),

@@ -1,4 +1,4 @@
-"""make-lmdb folder: layouts, order, stop and go on, damaged images, and Caffe's Data layer as the judge."""
+"""make-lmdb folder: layouts, order, stop and resume, damaged images, and Caffe's Data layer as the judge."""
 
 from __future__ import annotations
 

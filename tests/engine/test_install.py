@@ -260,7 +260,7 @@ def test_the_first_error_of_a_build_log_is_quoted(tmp_path):
     log.write_text("[ 1%] Building\nx.cpp:3:1: error: expected ';'\nmake: *** [all] Error 2\n")
     assert build._first_error(log) == "x.cpp:3:1: error: expected ';'"
     log.write_text(
-        "-- Could NOT find Boost: missing: python-py3117\n"  # CMake goes on to another name for it
+        "-- Could NOT find Boost: missing: python-py3117\n"  # CMake tries another name for it
         "CMake Error at FindPackageHandleStandardArgs.cmake:230 (message):\n\n  Could NOT find LMDB\nCall Stack:\n"
     )
     assert build._first_error(log) == "Could NOT find LMDB"

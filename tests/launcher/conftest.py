@@ -130,7 +130,7 @@ class Bench:
         return heard.decode()
 
     def log(self, session: int = 1, run: str = "small") -> str:
-        """The text of a session's log; empty where there is none yet."""
+        """The text of a session's log; empty if missing."""
         path = self.folder / "logs" / f"{run}.{session:03}.log"
         return path.read_text() if path.is_file() else ""
 

@@ -1,4 +1,4 @@
-"""A run that ends in nan is not converged, whenever that happened, and leaves no snapshot to go on from."""
+"""A run that ends in nan is not converged, whenever that happened, and leaves no snapshot to resume from."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_weights_to_start_from(bench: Any) -> None:
     tuned = (bench.folder / tuned).rename(bench.folder / "tuned.prototxt")
     bench.run(tuned.name)
     for name, blobs in weights(bench.folder / "snapshots/tuned_iter_1.caffemodel").items():
-        if name != "bn1":  # its statistics go on
+        if name != "bn1":  # its statistics are kept
             for old, new in zip(weights(source)[name], blobs, strict=True):
                 np.testing.assert_array_equal(old, new)
     assert "Finetuning from snapshots/small_iter_100.caffemodel" in bench.log(run="tuned")

@@ -64,7 +64,7 @@ def test_from_a_solver_state_of_plain_caffe(bench: Any) -> None:
     assert "mine: begins at iteration 100, from plain/small_iter_100.solverstate" in error
     assert "mine: done at iteration 150" in error
     assert re.findall(r"Iteration (\d+) \(.*loss = ", bench.log(run="mine"))[:2] == ["100", "120"]
-    # the same command goes on from its own snapshots, and knows when it is done
+    # the same command resumes from its own snapshots, and knows when it is done
     command = ("mine.prototxt", "--snapshot", "plain/small_iter_100.solverstate")
     assert "it was finished before" in bench.run(*command)
     (bench.folder / "logs/mine.001.log").unlink()

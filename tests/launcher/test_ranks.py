@@ -144,7 +144,7 @@ def test_phases_start_the_ranks_anew(two: Any) -> None:
 
 @pytest.mark.parametrize("request_", [signal.SIGINT, signal.SIGTERM])
 def test_all_stop_with_one_snapshot_and_go_on(two: Any, request_: signal.Signals) -> None:
-    """At any iteration; the records of both go on where they were, so that the weights are those without a stop."""
+    """At any iteration; the records of both continue where they were, so that the weights are those without a stop."""
     solver = plain(two, max_iter=2000, snapshot=0, test_interval=500, init="lsuv")
     launcher = two.start(solver, *GPUS)
     two.wait_for(r"Iteration 520 ")
@@ -163,7 +163,7 @@ def test_all_stop_with_one_snapshot_and_go_on(two: Any, request_: signal.Signals
 
 
 def test_killed_and_resumed_to_the_bit(two: Any) -> None:
-    """Dropout, mirroring, BatchNorm: the records of both ranks and what each draws go on where they were."""
+    """Dropout, mirroring, BatchNorm: the records of both ranks and what each draws continue where they were."""
     solver = two.solver(max_iter=1500, snapshot=250, init="lsuv")
     two.run(solver, *GPUS, "--snapshots", "whole", "--logs", "whole")
     launcher = two.start(solver, *GPUS)

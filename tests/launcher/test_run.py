@@ -147,7 +147,7 @@ def test_stopped_in_the_middle_of_a_test(bench: Any) -> None:
 
 
 def stop_early(bench: Any, delay: float, request: signal.Signals = signal.SIGINT, run: str = "small") -> None:
-    """Stop a run that would not end by itself, ``delay`` seconds after its log is there, and go on with it."""
+    """Stop a run that would not end by itself, ``delay`` seconds after its log is there, and resume it."""
     solver = bench.solver(run, max_iter=1000000, snapshot=0, test_interval=500, init="lsuv")
     launcher = bench.start(solver)
     while not (bench.folder / f"logs/{run}.001.log").exists():

@@ -31,7 +31,7 @@ def test_a_time_limit_stops_in_time_with_a_snapshot(bench: Any) -> None:
     assert "small: stopped at iteration" in error
     assert "the time limit is reached" in error
     assert len(list((bench.folder / "snapshots").glob("small_iter_*.solverstate"))) == 1
-    # started again it goes on from there
+    # started again it resumes there
     assert "training from iteration" in bench.run(solver, "--time-limit", "2s", code=3)
 
 

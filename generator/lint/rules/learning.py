@@ -36,7 +36,7 @@ def _frozen(layer: Layer) -> bool:
 
 
 def _filled_elsewhere(file: Prototxt, net: PhaseNet) -> bool:
-    """Whether the weights come from elsewhere: a model to go on from, our initializers, a program around the net."""
+    """Whether the weights come from elsewhere: a model to fine-tune, our initializers, a program around the net."""
     weights = getattr(file.solver, "weights", None) if file.solver is not None else None
     return bool(weights or file.header.get("init") or any(layer.type == "Python" for layer in net.layers))
 
