@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from studying.declared import LOGS, PAGES, studies  # noqa: E402
+from studying.declared import LOGS, PAGES, studies, study  # noqa: E402
+from studying.keeping import keep_logs, left_to_train, thinned  # noqa: E402
 from studying.numbers import Difference, versus  # noqa: E402
 from studying.page import read_arms  # noqa: E402
-from studying.training import thinned  # noqa: E402
+from studying.training import commands  # noqa: E402
 
 DONE = [study for study in studies() if (PAGES / f"{study.name}.md").is_file()]
 
@@ -68,6 +69,53 @@ def test_what_is_thrown_away_of_a_log_tells_no_result() -> None:
         b"I0101 00:00:00.000000 1 solver.cpp:347] Iteration 0, Testing net (#0)\n",
     ]
     assert thinned(b"".join(lines)) == b"".join(lines[2:])
+
+
+def generate(name: str, folder: Path) -> list[Path]:
+    """The files of a study, as its command writes them."""
+    command = commands(study(name), 1)[1]
+    subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], cwd=folder, check=True)
+    return sorted((folder / "prototxt" / name).glob("*.prototxt"))
+
+
+@pytest.mark.parametrize("study", DONE, ids=lambda one: one.name)
+def test_what_is_on_a_page_is_not_trained_again(study, tmp_path: Path) -> None:
+    """Its kept logs are of the nets and solvers that the sweep gives now, also where the whole logs are lost."""
+    left = left_to_train(generate(study.name, tmp_path), range(1, study.seeds + 1), LOGS / study.name)
+    assert not {path.stem for paths in left.values() for path in paths} & {arm.name for arm in read_arms(study)}
+
+
+def test_only_ended_runs_of_the_same_file_are_left_out(tmp_path: Path) -> None:
+    shutil.copytree(LOGS / "bn_dropout", kept := tmp_path / "kept")
+    half, other, longer = generate("bn_dropout", tmp_path)
+    other.write_text(other.read_text().replace("num_output: 48", "num_output: 40", 1))
+    longer.write_text(longer.read_text().replace("max_iter: 2880", "max_iter: 5760"))
+    log = kept / f"{half.stem}_seed2.001.log.gz"
+    log.write_bytes(
+        gzip.compress(gzip.decompress(log.read_bytes()).replace(b'{"status": "done"', b'{"status": "stopped"'))
+    )
+    left = left_to_train([half, other, longer], [1, 2, 3], kept)
+    assert left == {"2,": [half], "1,2,3,": [other, longer]}
+
+
+def test_a_changed_header_is_another_training(tmp_path: Path) -> None:
+    files = generate("bn_dropout", tmp_path)
+    files[0].write_text(files[0].read_text().replace("init: lsuv", "init: ortho"))
+    assert left_to_train(files, [1], LOGS / "bn_dropout") == {"1,": [files[0]]}
+
+
+def test_logs_are_kept_of_runs_that_ended(tmp_path: Path) -> None:
+    """Of a run's newest file alone, and with what the sessions before its end wrote."""
+    whole, kept = tmp_path / "whole", tmp_path / "kept"
+    whole.mkdir()
+    kept.mkdir()
+    (kept / "a_seed1.003.log.gz").write_bytes(b"of an earlier file")
+    said = {"a_seed1.001": "stopped", "a_seed1.002": "done", "b_seed1.001": "not_converged", "c_seed1.001": "crashed"}
+    for name, status in said.items():
+        (whole / f"{name}.log").write_text(f'I0101 00:00:00.0 1 x.cpp:1] caffebench: end {{"status": "{status}"}}\n')
+    keep_logs(whole, kept)
+    names = ["a_seed1.001.log.gz", "a_seed1.002.log.gz", "b_seed1.001.log.gz"]
+    assert sorted(path.name for path in kept.iterdir()) == names
 
 
 def test_intervals_are_welchs() -> None:

@@ -23,8 +23,8 @@ def index(results: Results) -> str:
         "each. Every "
         "figure and every sentence about figures is worked out from the logs in `logs/studies/` by `scripts/studies`; "
         "`make test` checks that. `make studies` trains them all, `make studies ONLY=bn_order` one; both go on "
-        "where they "
-        f"were stopped. The logs are of {machine()}",
+        "where they were stopped, and train no run again whose log is kept here and whose net and solver are the same "
+        f"still. The logs are of {machine()}",
         "",
         "A small net on small pictures, trained for three epochs, is not ImageNet: what does not hold here may hold "
         "there.",

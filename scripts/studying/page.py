@@ -313,6 +313,6 @@ def page(study: Study) -> str:
         "```sh",
     ]
     lines += [" ".join(command) for command in commands(study, 2)]
-    lines += ["```", "", f"The {len(runs)} runs took {trained / 60:.0f} minutes of training in all, two at a time.", ""]
+    lines += ["```", "", f"The {len(runs)} runs took {trained / 60:.0f} minutes of training in all.", ""]
     lines += full_scale_words(study)
     return "\n".join(lines).rstrip() + "\n"

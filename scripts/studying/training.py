@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from studying.declared import LOGS, WORK, Study
+from studying.keeping import keep_logs, left_to_train
 
-__all__ = ["commands", "full_scale", "keep_logs", "kept", "measure_full_scale", "note_machine", "train"]
+__all__ = ["commands", "full_scale", "kept", "measure_full_scale", "note_machine", "train"]
 
 TOOLS = Path(sys.executable).parent
-_BUILDING = re.compile(rb" (?:layer_factory\.hpp|net\.cpp):\d+\] (?!Initializing net)")
-"""Lines in which Caffe tells how it builds a net: that net stands in the log before them."""
 
 
 def parts(study: Study) -> Iterator[tuple[str, str]]:
@@ -33,54 +31,44 @@ def commands(study: Study, jobs: int) -> list[list[str]]:
     only = [] if study.only == "*" else ["--only", study.only]
     made.append(["gen-prototxt", study.sweep, "--profile", study.profile, *only, "--out", f"prototxt/{study.name}"])
     for layers, folder in parts(study):
-        run = ["run-caffe", f"prototxt/{study.name}/*.prototxt", "--cpu", "--layers", layers]
-        run += ["--seeds", str(study.seeds), "--jobs", str(jobs), "--keep-snapshots", "1"]
-        made.append([*run, "--logs", f"logs/{folder}", "--snapshots", f"snapshots/{folder}"])
+        files = [f"prototxt/{study.name}/*.prototxt"]
+        made.append(train_command(folder, layers, files, str(study.seeds), jobs))
     return made
+
+
+def train_command(folder: str, layers: str, files: Sequence[str], seeds: str, jobs: int) -> list[str]:
+    """Of these files with these seeds."""
+    return [
+        *("run-caffe", *files, "--cpu", "--layers", layers, "--seeds", seeds, "--jobs", str(jobs)),
+        *("--keep-snapshots", "1", "--logs", f"logs/{folder}", "--snapshots", f"snapshots/{folder}"),
+    ]
 
 
 def train(study: Study, jobs: int) -> bool:
     """Train it, or what is left of it; false where a command did not end well. A run that diverges is a result."""
     WORK.mkdir(parents=True, exist_ok=True)
-    for command in commands(study, jobs):
-        if command[0] == "make-lmdb" and (WORK / command[-1] / "profile.yaml").is_file():
-            continue
-        words = [str(TOOLS / command[0])]
-        for word in command[1:]:
-            words += [str(path.relative_to(WORK)) for path in sorted(WORK.glob(word))] if "*" in word else [word]
-        print("$", *command, flush=True)
-        code = subprocess.run(words, cwd=WORK).returncode
-        if code and not (command[0] == "run-caffe" and code == 1):
-            return False
-    finished = [keep_logs(WORK / "logs" / folder, LOGS / folder) for _, folder in parts(study)]
-    wanted = study.seeds * len(list((WORK / "prototxt" / study.name).glob("*.prototxt")))
-    return min(finished) >= wanted
+    get_data, generate, *_ = commands(study, jobs)
+    if not (WORK / get_data[-1] / "profile.yaml").is_file() and run(get_data):
+        return False
+    if run(generate):
+        return False
+    files = sorted((WORK / "prototxt" / study.name).glob("*.prototxt"))
+    whole = True
+    for layers, folder in parts(study):
+        logs, to_keep = WORK / "logs" / folder, LOGS / folder
+        for seeds, chosen in left_to_train(files, range(1, study.seeds + 1), to_keep).items():
+            named = [str(path.relative_to(WORK)) for path in chosen]
+            if run(train_command(folder, layers, named, seeds, jobs)) not in (0, 1):
+                whole = False
+        keep_logs(logs, to_keep)
+        whole = whole and not left_to_train(files, range(1, study.seeds + 1), to_keep)
+    return whole
 
 
-def keep_logs(whole: Path, kept: Path) -> int:
-    """Copy the logs of a folder, without Caffe's building of nets and compressed; returns how many runs came to an end.
-
-    A run that goes on, or is to go on, is not copied.
-    """
-    kept.mkdir(parents=True, exist_ok=True)
-    ended = 0
-    for newest in sorted(whole.glob("*.log")):
-        run, _, _ = newest.name.rsplit(".", 2)
-        sessions = sorted(whole.glob(f"{run}.*.log"))
-        text = newest.read_bytes()
-        end = re.findall(rb'caffebench: end \{"status": "(\w+)"', text)
-        if newest != sessions[-1] or not end or end[-1] not in (b"done", b"not_converged"):
-            continue
-        ended += 1
-        for path in sessions:
-            # No time and no name in the file: equal logs give equal files.
-            (kept / f"{path.name}.gz").write_bytes(gzip.compress(thinned(path.read_bytes()), 9, mtime=0))
-    return ended
-
-
-def thinned(text: bytes) -> bytes:
-    """The log without the lines in which Caffe builds its nets."""
-    return b"".join(line for line in text.splitlines(keepends=True) if not _BUILDING.search(line))
+def run(command: list[str]) -> int:
+    """One of our commands, in the folder of the studies."""
+    print("$", *command, flush=True)
+    return subprocess.run([str(TOOLS / command[0]), *command[1:]], cwd=WORK).returncode
 
 
 def kept(study: Study) -> list[Path]:
