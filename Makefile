@@ -55,8 +55,9 @@ docs: $(VENV)/.packages tree
 types-numpy: types
 	scripts/types-numpy $(VENV)
 
+# A file of tests stays on one core: what it starts (Slurm, a browser) is started once.
 tests: setup setup-tests
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n auto --maxprocesses 8 --dist loadfile
 
 # What tests need besides, before they start: none of them installs or downloads anything.
 setup-tests: $(VENV)/.packages
