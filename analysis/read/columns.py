@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,6 @@ __all__ = [
     "ParsedRows",
     "RowFacts",
     "empty_column",
-    "names_of",
 ]
 
 LOSS, LR, TRAIN, TEST, TESTING = range(5)
@@ -45,43 +44,31 @@ NO_TIME = -(2**63)
 Array = npt.NDArray[Any]
 
 
-_NAMES: dict[type, tuple[str, ...]] = {}
-
-
-def names_of(table: type[ColumnTable]) -> tuple[str, ...]:
-    """The names of a table's columns, in order."""
-    names = _NAMES.get(table)
-    if names is None:
-        names = _NAMES[table] = tuple(one.name for one in fields(table))
-    return names
-
-
 @dataclass(frozen=True)
 class ColumnTable:
     """Columns of equal length, the fields of a subclass; they are not to be changed."""
 
+    names: ClassVar[tuple[str, ...]] = ()
+    """Of the columns, in order."""
+
+    def __init_subclass__(cls) -> None:
+        """Take the fields of a subclass as columns, behind those of the class that it extends."""
+        cls.names = (*cls.names, *cls.__annotations__)
+
     def __len__(self) -> int:
         """Number of rows."""
-        return len(getattr(self, names_of(type(self))[0]))
+        return len(getattr(self, self.names[0]))
 
     def __getitem__(self, chosen: Any) -> Self:
         """The rows at a slice, a mask or indexes; the table itself where a slice has all."""
         if isinstance(chosen, slice) and chosen.indices(len(self)) == (0, len(self), 1):
             return self
-        return type(self)(*[getattr(self, name)[chosen] for name in names_of(type(self))])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """As one piece where there are few rows: an array each costs more than what is in it."""
-        names, rows = names_of(type(self)), len(self)
-        columns = [getattr(self, name) for name in names]
-        if rows > _FEW:
-            return type(self), tuple(columns)
-        return _unpacked, (type(self), rows, b"".join([one.tobytes() for one in columns]))
+        return type(self)(*[getattr(self, name)[chosen] for name in self.names])
 
     @classmethod
     def none(cls) -> Self:
         """No rows."""
-        return cls(*(empty_column(name) for name in names_of(cls)))
+        return cls(*(empty_column(name) for name in cls.names))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -90,18 +77,7 @@ class ColumnTable:
             return cls.none()
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names_of(cls)))
-
-
-_FEW = 4096
-
-
-def _unpacked(table: type[ColumnTable], rows: int, packed: bytes) -> ColumnTable:
-    columns, at = list[Array](), 0
-    for name in names_of(table):
-        columns.append(np.frombuffer(packed, _TYPES.get(name, "f8"), rows, at))
-        at += columns[-1].nbytes
-    return table(*columns)
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.names))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import NO_TIME, CurveRows, ParsedRows, names_of
+from caffebench.analysis.read.columns import NO_TIME, CurveRows, ParsedRows
 from caffebench.analysis.stitch.clock import SessionClock, Trace, between, images_between
 from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
@@ -164,7 +164,7 @@ def _limits(sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts:
 
 
 def _surviving(number: int, rows: ParsedRows, seconds: Floats, clock: SessionClock, limit: _Limit) -> Survivors:
-    kept = CurveRows(*(getattr(rows, name) for name in names_of(CurveRows)))
+    kept = CurveRows(*(getattr(rows, name) for name in CurveRows.names))
     if limit.iteration == ALL or rows.facts.last < limit.iteration:
         return Survivors(number, kept, seconds, clock)
     keep = rows.iteration <= limit.iteration
