@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffebench.analysis.read.columns import MetricRegistry
-from caffebench.analysis.read.files import RunFiles, find_runs, read_into
+from caffebench.analysis.read.files import RunFiles, find_runs, pieces
 from caffebench.analysis.read.parser import LogParser
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import make_runs
@@ -43,10 +43,11 @@ class _Growing:
     def read_new(self, now: tuple[int, int, int]) -> int:
         """Read what is new; returns how many bytes that were."""
         self.seen = now
-        start = 0 if self.path.suffix in _COMPRESSED else self.read
-        news = read_into(self.path, self.parser, start)
-        self.read += news
-        return news
+        before = self.read
+        for piece in pieces(self.path, 0 if self.path.suffix in _COMPRESSED else self.read):
+            self.parser.feed(piece)
+            self.read += len(piece)
+        return self.read - before
 
 
 @dataclass

@@ -8,17 +8,18 @@ import lzma
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePath
-from typing import Protocol, TypeVar, cast
+from typing import cast
 
 from caffebench.analysis.read.lines import PREFIX
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable
 
-__all__ = ["RunFiles", "distinct_names", "find_runs", "read_into"]
+__all__ = ["RunFiles", "distinct_names", "find_runs", "pieces"]
 
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
 _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
@@ -27,11 +28,8 @@ DUPLICATE_SEVERITIES = re.compile(
 )  # what glog writes there is in its INFO file too
 _COMPRESSED = (".gz", ".xz", ".zst")
 _EXPANDED = 200  # times its size that a compressed log is believed to expand to
+_PIECE = 1 << 18  # bytes that are read at once
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
-
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,13 @@ class RunFiles:
     """The user says that they are of one training, whatever is in them."""
 
 
-def _plain(path: Path) -> str:
-    suffix = path.suffix
-    return path.name[: -len(suffix)] if suffix in _COMPRESSED else path.name
+def _plain(name: str) -> str:
+    """The name of a file without what a compressed one has behind it."""
+    plain, dot, suffix = name.rpartition(".")
+    return plain if plain and dot + suffix in _COMPRESSED else name
 
 
-def _walk(folder: Path | str, *, top: bool = True) -> Iterator[tuple[str, Path]]:
+def _walk(folder: str, *, top: bool = True) -> Iterator[tuple[str, str]]:
     """Files below ``folder`` in order of names, each with what it is behind all links.
 
     Links to folders are not followed, so loops end nowhere.
@@ -65,22 +64,23 @@ def _walk(folder: Path | str, *, top: bool = True) -> Iterator[tuple[str, Path]]
     for one in entries:
         if one.is_symlink():
             if os.path.isfile(one.path):
-                yield os.path.realpath(one.path), Path(one.path)
+                yield os.path.realpath(one.path), one.path
         elif one.is_file():  # a named pipe would be waited for
-            yield f"{real}{os.sep}{one.name}", Path(one.path)
+            yield f"{real}{os.sep}{one.name}", one.path
     for one in entries:
         if one.is_dir(follow_symlinks=False):
             yield from _walk(one.path, top=False)
 
 
-def _looks_like_log(path: Path) -> bool:
+def _looks_like_log(path: str) -> bool:
     """Whether a file of a folder is a log: by its name, else by what is in it."""
-    name = _plain(path).lower()
-    if DUPLICATE_SEVERITIES.search(path.name):
+    name = os.path.basename(path)
+    plain = _plain(name).lower()
+    if DUPLICATE_SEVERITIES.search(name):
         return False
-    if ".log" in name or name.startswith("caffe.") or name.endswith((".txt", ".out", ".err")):
+    if ".log" in plain or plain.startswith("caffe.") or plain.endswith((".txt", ".out", ".err")):
         return True
-    if name.endswith(_NO_LOGS):
+    if plain.endswith(_NO_LOGS):
         return False
     try:
         head = _beginning(path, _SNIFFED)
@@ -109,25 +109,36 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
     Raises ``InputError`` for a path that does not exist, a folder that cannot be read, and what is neither a file nor
     a folder.
     """
-    files: dict[str, Path] = {}
+    files: dict[str, str] = {}
     known = {name: tuple(some) for name, some in (named or {}).items()}
     for path in (*paths, *(one for some in known.values() for one in some)):
         if path.is_dir():
-            for real, one in _walk(path):
+            for real, one in _walk(str(path)):
                 if _looks_like_log(one):
                     files.setdefault(real, one)
         elif path.is_file():
-            files.setdefault(os.path.realpath(path), path)
+            files.setdefault(os.path.realpath(path), str(path))
         elif path.exists():
             raise InputError(f"{printable(str(path))} is neither a file nor a folder: give what its output was kept in")
         else:
             raise InputError(f"{printable(str(path))} does not exist: give log files, or folders with logs in them")
     for path in (one for some in known.values() for one in some):
         files.pop(os.path.realpath(path), None)
-    groups: dict[tuple[str, str, str], list[tuple[str, Path]]] = {}
+    found = [RunFiles(name, tuple(map(Path, some))) for name, some in _unique(_grouped(files))]
+    found += (RunFiles(printable(name), some, together=True) for name, some in known.items())
+    if len(found) < 2:
+        return found
+    from natsort import natsorted, ns  # a tenth of the time that one small log takes
+
+    return natsorted(found, key=lambda one: one.name, alg=ns.IGNORECASE)
+
+
+def _grouped(files: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Files that are of one run, in their order, each group with its name; ``files`` by what is behind all links."""
+    groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for real, path in files.items():
         folder, name = os.path.split(path)
-        plain = _plain(path)
+        plain = _plain(name)
         glog = _GLOG.search(os.path.basename(real).removesuffix(name[len(plain) :]))
         part = _PART.match(plain)
         if glog is not None and (prefix := _snapshot_prefix(path)):
@@ -135,22 +146,12 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
         elif part is not None:
             groups.setdefault((folder, "part", part["run"]), []).append((f"{int(part['part']):09}", path))
         else:
-            groups.setdefault((folder, "file", name), []).append(("", path))
+            run = plain[:-4] if plain.endswith((".log", ".txt", ".out", ".err")) else plain
+            groups[folder, f"file {name}", run] = [("", path)]
     prefixes = [name for _, kind, name in groups if kind == "glog"]
     short = dict(zip(prefixes, distinct_names(prefixes), strict=True))
-    made = [
-        (short[name] if kind == "glog" else name if kind == "part" else _run_name(parts[0][1]), parts)
-        for (_, kind, name), parts in groups.items()
-    ]
-    found = [
-        RunFiles(name, files) for name, files in _unique([(printable(name), _ordered(parts)) for name, parts in made])
-    ]
-    found += (RunFiles(printable(name), some, together=True) for name, some in known.items())
-    if len(found) < 2:
-        return found
-    from natsort import natsorted, ns  # a tenth of the time that one small log takes
-
-    return natsorted(found, key=lambda one: one.name, alg=ns.IGNORECASE)
+    for (_, kind, name), parts in groups.items():
+        yield printable(short[name] if kind == "glog" else name), [path for _, path in sorted(parts)]
 
 
 def distinct_names(prefixes: Sequence[str]) -> list[str]:
@@ -161,31 +162,16 @@ def distinct_names(prefixes: Sequence[str]) -> list[str]:
     return ["/".join(PurePath(one).parts[-depth:]) for one in prefixes]
 
 
-def _ordered(parts: list[tuple[str, Path]]) -> tuple[Path, ...]:
-    return tuple(path for _, path in sorted(parts))
+def _beginning(path: str, size: int) -> bytes:
+    head = bytearray()
+    for piece in pieces(Path(path)):
+        head += piece
+        if len(head) >= size:
+            break
+    return bytes(head[:size])
 
 
-class _Head:
-    """Takes the beginning of a log."""
-
-    def __init__(self, size: int) -> None:
-        self.data = bytearray(size)
-        self.size = 0
-
-    def writable_buffer(self) -> memoryview:
-        return memoryview(self.data)[self.size :]
-
-    def commit(self, count: int) -> None:
-        self.size += count
-
-
-def _beginning(path: Path, size: int) -> bytes:
-    head = _Head(size)
-    read_into(path, head)
-    return bytes(head.data[: head.size])
-
-
-def _snapshot_prefix(path: Path) -> str:
+def _snapshot_prefix(path: str) -> str:
     """The snapshot prefix that the beginning of a log tells; empty where it does not, or cannot be read."""
     try:
         found = re.search(rb'snapshot_prefix: "([^"\n]+)"', _beginning(path, _HEAD))
@@ -194,20 +180,15 @@ def _snapshot_prefix(path: Path) -> str:
     return found[1].decode(errors="replace") if found else ""
 
 
-def _run_name(path: Path) -> str:
-    name = _plain(path)
-    return name[:-4] if name.endswith((".log", ".txt", ".out", ".err")) else name
-
-
-def _unique(made: list[tuple[str, tuple[Path, ...]]]) -> Iterator[tuple[str, tuple[Path, ...]]]:
+def _unique(groups: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, list[str]]]:
     """Runs of one name in several folders get their folder's name in front."""
-    count: dict[str, int] = {}
-    for name, _ in made:
-        count[name] = count.get(name, 0) + 1
-    taken: dict[str, int] = {}
+    made = list(groups)
+    count = Counter(name for name, _ in made)
+    taken: Counter[str] = Counter()
     for name, files in made:
-        full = f"{printable(files[0].parent.name)}/{name}" if count[name] > 1 and files[0].parent.name else name
-        taken[full] = taken.get(full, 0) + 1
+        folder = os.path.basename(os.path.dirname(files[0])) if count[name] > 1 else ""
+        full = f"{printable(folder)}/{name}" if folder else name
+        taken[full] += 1
         yield (full if taken[full] == 1 else f"{full}~{taken[full]}"), files
 
 
@@ -224,41 +205,31 @@ def _opened(path: Path) -> BufferedReader:
     return cast(BufferedReader, path.open("rb", buffering=0))
 
 
-class Sink(Protocol):
-    """Takes bytes: a ``parser.LogParser``."""
-
-    def writable_buffer(self) -> memoryview:
-        """Where the next bytes are to be put; an empty one ends the reading."""
-
-    def commit(self, count: int) -> None:
-        """So many bytes have been put there."""
-
-
-def read_into(path: Path, sink: Sink, start: int = 0) -> int:
-    """Read the bytes of the log at ``path`` into ``sink``, uncompressed, from byte ``start`` on; returns how many.
+def pieces(path: Path, start: int = 0) -> Iterator[memoryview]:
+    """The bytes of the log at ``path``, uncompressed, from byte ``start`` on; each good until the next is asked for.
 
     A compressed file that is cut gives what there is. Raises ``OSError`` where the file cannot be read, or expands to
     far more than a log does.
     """
-    done = 0
+    done, size = 0, os.stat(path).st_size
+    most = _EXPANDED * size + (16 << 20) if path.suffix in _COMPRESSED else None
+    buffer = memoryview(bytearray(_PIECE if most else min(_PIECE, size + 1)))
     with _opened(path) as file:
         if start:
             file.seek(start)
         # Of a compressed file one piece at a time, or what comes before the place where it is cut would be lost.
         read = getattr(file, "readinto1", file.readinto)
-        most = _EXPANDED * os.stat(path).st_size + (16 << 20) if path.suffix in _COMPRESSED else None
-        while count := _whole(read, sink.writable_buffer()):
-            sink.commit(count)
+        while count := _whole(read, buffer):
+            yield buffer[:count]
             done += count
             if most is not None and done > most:
                 raise OSError(errno.EFBIG, f"it expands to more than {_EXPANDED} times its size, as no log does", path)
-    return done
 
 
-def _whole(read: Callable[[T], R], asked: T) -> R | None:
+def _whole(read: Callable[[memoryview], int | None], buffer: memoryview) -> int | None:
     """What ``read`` gives; None where a compressed file is cut or damaged."""
     try:
-        return read(asked)
+        return read(buffer)
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, ValueError):
         return None
     except Exception as error:
