@@ -1,9 +1,6 @@
 from typing import Any
 
-def room_for(rows: int, heads: list[bytes], names: list[bytes]) -> int: ...
 def print_rows(
-    buffer: bytearray,
-    at: int,
     places: dict[tuple[int, int, int], int],
     heads: list[bytes],
     names: list[bytes],
@@ -16,4 +13,4 @@ def print_rows(
     session: int,
     rates: Any,
     values: Any,
-) -> int: ...
+) -> bytes: ...

@@ -78,31 +78,24 @@ cdef char* shortest(char* out, double value) noexcept nogil:
     return printed(out, value)
 
 
-def room_for(Py_ssize_t rows, list heads, list names):
-    """Bytes that the lines of so many rows need at most."""
-    return rows * (max(map(len, heads), default=0) + max(map(len, names), default=0) + ROOM)
-
-
 def print_rows(
-    uint8_t[::1] buffer, Py_ssize_t at, dict places, list heads, list names,
+    dict places, list heads, list names,
     const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets,
     const int64_t[::1] iterations, const double[::1] epochs, const double[::1] seconds, int64_t session,
     const double[::1] rates, const double[::1] values,
 ):
-    """Put the lines of rows into ``buffer`` from ``at`` on; returns where they end.
+    """The lines of rows.
 
     A line is ``heads[place]``, iteration, epoch, seconds, session, lr, ``names[place]``, value. ``places`` gives the
     place by kind, metric and net. Epochs are rounded to 6 decimal places, seconds to 3; missing ones (NaN) are left
-    out, as are learning rates. Raises ``ValueError`` where ``room_for`` says that the room is too small.
+    out, as are learning rates.
     """
     cdef Py_ssize_t rows = len(kinds), k, count = len(heads), place
-    if not rows:
-        return at
-    if len(buffer) - at < room_for(rows, heads, names):
-        raise ValueError("the buffer is too small for these rows")
+    cdef size_t longest = ROOM + max(map(len, heads), default=0) + max(map(len, names), default=0)
+    cdef char* buffer = <char*>malloc(rows * longest + 1)
     cdef const char** text = <const char**>malloc(2 * count * sizeof(char*) + 1)
     cdef Py_ssize_t* size = <Py_ssize_t*>malloc(2 * count * sizeof(Py_ssize_t) + 1)
-    cdef char* out = <char*>&buffer[0] + at
+    cdef char* out = buffer
     cdef char[40] rate_text
     cdef Py_ssize_t rate_size = 0
     cdef double rate = float("nan")
@@ -110,7 +103,7 @@ def print_rows(
     cdef int64_t[256] asked  # keys whose place was asked for, without asking the dictionary again
     cdef Py_ssize_t[256] answer
     try:
-        if text == NULL or size == NULL:
+        if buffer == NULL or text == NULL or size == NULL:
             raise MemoryError
         for k in range(count):
             text[k], size[k] = <bytes>heads[k], len(heads[k])
@@ -153,7 +146,8 @@ def print_rows(
                 out = shortest(out + 1, values[k])
                 out[0] = b"\n"
                 out += 1
-        return out - <char*>&buffer[0]
+        return buffer[: out - buffer]
     finally:
+        free(buffer)
         free(text)
         free(size)

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import groupby, islice
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caffebench.analysis.output._csv import print_rows, room_for
+from caffebench.analysis.output._csv import print_rows
 from caffebench.analysis.read.columns import TEST
 from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import COLUMNS, Run
-from caffebench.analysis.stitch.curves import CHUNK, chunk_of
-from caffebench.analysis.stitch.survivors import Survivors
 from caffebench.common.extras import needs_extra
 from caffebench.common.files import write_whole
 from caffebench.common.printable import csv_text
@@ -38,29 +37,30 @@ __all__ = [
     "write_summary",
 ]
 
-SUMMARY = (
-    "run",
-    "sweep",
-    "label",
-    "status",
-    "iteration",
-    "max_iter",
-    "sessions",
-    "crashes",
-    "lost_iterations",
-    "seconds",
-    "epochs",
-    "batch_size",
-    "base_lr",
-    "accuracy",
-    "loss",
-    "best_accuracy",
-    "best_iteration",
-    "published_accuracy",
-    "published_logloss",
-    "variant",
-    "seed",
-)
+_SUMMARY: dict[str, Callable[[Run], Any]] = {
+    "run": lambda run: run.name,
+    "sweep": lambda run: run.sweep,
+    "label": lambda run: run.label,
+    "status": lambda run: run.status,
+    "iteration": lambda run: run.iteration,
+    "max_iter": lambda run: run.max_iter,
+    "sessions": lambda run: len(run.sessions),
+    "crashes": lambda run: run.crashes,
+    "lost_iterations": lambda run: run.lost_iterations,
+    "seconds": lambda run: None if run.seconds is None else round(run.seconds, 3),
+    "epochs": lambda run: run.epochs,
+    "batch_size": lambda run: run.config.batch_size,
+    "base_lr": lambda run: None if run.config.base_lr is None else float(run.config.base_lr),
+    "accuracy": lambda run: run.accuracy,
+    "loss": lambda run: run.loss,
+    "best_accuracy": lambda run: run.best[0] if run.best else None,
+    "best_iteration": lambda run: run.best[1] if run.best else None,
+    "published_accuracy": lambda run: run.published[0] or None,
+    "published_logloss": lambda run: run.published[1] or None,
+    "variant": lambda run: run.variant or None,
+    "seed": lambda run: run.seed,
+}
+SUMMARY = tuple(_SUMMARY)
 """Columns of ``summary.csv``."""
 
 GROUPS = (
@@ -100,35 +100,7 @@ def summary(runs: Sequence[Run]) -> pl.DataFrame:
 
 def summary_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """The rows of ``summary.csv``: a value, or None, by the name of its column; types and units are of ``summary``."""
-    rows = []
-    for run in runs:
-        best = run.best or (None, None)
-        rows.append(
-            {
-                "run": run.name,
-                "sweep": run.sweep,
-                "label": run.label,
-                "status": run.status,
-                "iteration": run.iteration,
-                "max_iter": run.max_iter,
-                "sessions": len(run.sessions),
-                "crashes": run.crashes,
-                "lost_iterations": run.lost_iterations,
-                "seconds": None if run.seconds is None else round(run.seconds, 3),
-                "epochs": run.epochs,
-                "batch_size": run.config.batch_size,
-                "base_lr": None if run.config.base_lr is None else float(run.config.base_lr),
-                "accuracy": run.accuracy,
-                "loss": run.loss,
-                "best_accuracy": best[0],
-                "best_iteration": best[1],
-                "published_accuracy": run.published[0] or None,
-                "published_logloss": run.published[1] or None,
-                "variant": run.variant or None,
-                "seed": run.seed,
-            }
-        )
-    return rows
+    return [{name: value_of(run) for name, value_of in _SUMMARY.items()} for run in runs]
 
 
 def write_curves(runs: Sequence[Run], path: Path) -> None:
@@ -143,19 +115,14 @@ def write_curves(runs: Sequence[Run], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb", buffering=0) as file:
+        with temporary.open("wb", buffering=1 << 18) as file:
             file.write((",".join(COLUMNS) + "\n").encode())
             for printed, some in groupby(runs, lambda run: run.csv_lines is not None):
-                for text in _batches(some) if printed else _in_turn(_jobs(some)):
-                    while text:
-                        text = text[file.write(text) :]
+                for text in map(attrgetter("csv_lines"), some) if printed else _ahead(_jobs(some)):
+                    file.write(text)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-Job = Callable[[bytearray], tuple[bytearray, int]]
-"""Prints into the buffer, or into a larger one, and says which and how much."""
 
 
 FEW = 4096
@@ -169,20 +136,13 @@ def with_lines(run: Run) -> Run:
     """
     if len(run.stitched) > FEW:
         return run
-    pieces = (job(bytearray()) for job in _jobs([run]))
-    done = replace(run, csv_lines=b"".join([bytes(memoryview(buffer)[:end]) for buffer, end in pieces]))
-    _ = done.accuracy_choice, done.loss_choice, done.iteration, done.config.but_for_seed
+    done = replace(run, csv_lines=b"".join([job() for job in _jobs([run])]))
+    _ = done.accuracy_choice, done.loss_choice, done.iteration, done.epochs, done.config.but_for_seed
     return done
 
 
-def _batches(runs: Iterator[Run]) -> Iterator[memoryview]:
-    """The lines of runs that have them, many runs at a time."""
-    while some := [run.csv_lines or b"" for run in islice(runs, 100)]:
-        yield memoryview(b"".join(some))
-
-
-def _jobs(runs: Iterable[Run]) -> Iterator[Job]:
-    """What makes the lines of all rows, in order, many rows at a time."""
+def _jobs(runs: Iterable[Run]) -> Iterator[Callable[[], bytes]]:
+    """What prints the lines of all rows, in order, many rows at a time."""
     for run in runs:
         curves = run.stitched
         places = {pair: place for place, pair in enumerate(curves.pairs)}
@@ -190,27 +150,10 @@ def _jobs(runs: Iterable[Run]) -> Iterator[Job]:
         name = _line(run.name, "")
         heads = [name + phase for phase in phases]
         names = [_cell(curves.labels[kind, code]) for kind, code, _ in curves.pairs]
-        for part in curves.parts:
-            for begin in range(0, len(part.rows), CHUNK):
-                yield partial(_lines, part, begin, places, heads, names)
-
-
-def _lines(
-    part: Survivors,
-    begin: int,
-    places: dict[tuple[int, int, int], int],
-    heads: list[bytes],
-    names: list[bytes],
-    buffer: bytearray,
-) -> tuple[bytearray, int]:
-    rows, seconds, epochs = chunk_of(part, begin)
-    room = room_for(len(rows), heads, names)
-    if len(buffer) < room:
-        buffer = bytearray(room)
-    what = (rows.kind, rows.metric, rows.net, rows.iteration)
-    return buffer, print_rows(
-        buffer, 0, places, heads, names, *what, epochs, seconds, part.session, rows.lr, rows.value
-    )
+        for chunk in curves.chunks():
+            rows = chunk.rows
+            what = (rows.kind, rows.metric, rows.net, rows.iteration, chunk.epochs, chunk.seconds)
+            yield partial(print_rows, places, heads, names, *what, chunk.session, rows.lr, rows.value)
 
 
 def _line(*fields: object) -> bytes:
@@ -229,21 +172,17 @@ def _table(rows: Iterable[Sequence[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _in_turn(jobs: Iterable[Job]) -> Iterator[memoryview]:
-    """What the jobs print, in their order; some are done ahead, one on each core. Only good until the next is asked."""
+def _ahead(jobs: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
+    """What the jobs print, in their order; some are done ahead, one on each core."""
     cores = len(os.sched_getaffinity(0))
-    spare = [bytearray() for _ in range(3 * cores)]  # fresh memory costs as much as the printing itself
     with ThreadPoolExecutor(cores) as pool:
-        waiting: deque[Future[tuple[bytearray, int]]] = deque()
+        waiting: deque[Future[bytes]] = deque()
         for job in jobs:
-            if not spare:
-                buffer, end = waiting.popleft().result()
-                yield memoryview(buffer)[:end]
-                spare.append(buffer)
-            waiting.append(pool.submit(job, spare.pop()))
+            if len(waiting) == 3 * cores:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(job))
         for done in waiting:
-            buffer, end = done.result()
-            yield memoryview(buffer)[:end]
+            yield done.result()
 
 
 def write_summary(runs: Sequence[Run], path: Path) -> None:

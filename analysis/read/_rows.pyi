@@ -39,16 +39,4 @@ def settle_rates(
 def look(
     iterations: Any, kinds: Any, metrics: Any, nets: Any, times: Any, pids: Any
 ) -> tuple[bool, int, bool, int, bool, bool, int, int, int, int, bool]: ...
-def score(
-    kinds: Any,
-    metrics: Any,
-    nets: Any,
-    values: Any,
-    iterations: Any,
-    places: dict[tuple[int, int], int],
-    last: Any,
-    best: Any,
-    last_at: Any,
-    best_at: Any,
-) -> None: ...
 def pairs(kinds: Any, metrics: Any, nets: Any) -> list[tuple[int, int, int]]: ...

@@ -177,28 +177,6 @@ def look(
     return one, losses, losses_rise, highest_loss, times_rise and timed, timed, early, late, first, last, once
 
 
-def score(
-    const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets, const double[::1] values,
-    const int64_t[::1] iterations, dict places, double[::1] last, double[::1] best, int64_t[::1] last_at,
-    int64_t[::1] best_at,
-):
-    """Put the last and the greatest value of each test output, and their iterations, where ``places`` says.
-
-    ``places`` gives the place by metric and net. What is there already is of rows before; NaN is never the greatest.
-    """
-    cdef Py_ssize_t k, place = 0
-    cdef int64_t key, asked = -1
-    for k in range(len(kinds)):
-        if kinds[k] != TEST:
-            continue
-        key = <int64_t>metrics[k] * 65536 + nets[k]
-        if key != asked:
-            place, asked = places[metrics[k], nets[k]], key
-        last[place], last_at[place] = values[k], iterations[k]
-        if values[k] == values[k] and not values[k] <= best[place]:
-            best[place], best_at[place] = values[k], iterations[k]
-
-
 def pairs(const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets):
     """Kind, metric and net of rows, each once, in the order of their first rows."""
     cdef Py_ssize_t k

@@ -174,7 +174,7 @@ class Run:
 
     def curve(self, metric: str, phase: str = "test", net: int | None = None) -> pl.DataFrame:
         """The rows of one metric in order; of test net 0 unless ``net`` says otherwise."""
-        return self.stitched.curve(metric, phase, None if phase == "train" else net or 0)
+        return self.stitched.frame(self.stitched.chosen(metric, phase, None if phase == "train" else net or 0))
 
     def drawn(self, metric: str, phase: str = "test", net: int | None = None) -> Drawn:
         """The same as arrays, for pictures: made smaller where there are millions."""

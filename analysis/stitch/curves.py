@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read._rows import score
 from caffebench.analysis.read.columns import TEST, TRAIN, CurveRows, Metric
 from caffebench.analysis.stitch.drawn import Drawn, drawn
 from caffebench.analysis.stitch.survivors import Survivors
@@ -19,7 +18,7 @@ from caffebench.common.extras import needs_extra
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CHUNK", "Chunk", "RunCurves", "Score", "chunk_of", "empty_frame"]
+__all__ = ["CHUNK", "Chunk", "RunCurves", "Score", "empty_frame"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -32,21 +31,13 @@ CHUNK = 1 << 16
 class Chunk(NamedTuple):
     """Rows of a session, with their training seconds and epochs (NaN where not known)."""
 
+    session: int
     rows: CurveRows
     seconds: Floats
     epochs: Floats
 
 
 Chosen = Callable[[CurveRows], npt.NDArray[np.bool_]]
-
-
-def chunk_of(part: Survivors, begin: int, chosen: Chosen | None = None) -> Chunk:
-    """The ``CHUNK`` rows of ``part`` from row ``begin`` on, or those of them that ``chosen`` (rows -> mask) takes."""
-    rows, seconds = part.rows[begin : begin + CHUNK], part.seconds[begin : begin + CHUNK]
-    if chosen is not None:
-        keep = chosen(rows)
-        rows, seconds = rows[keep], seconds[keep]
-    return Chunk(rows, seconds, part.clock.epochs(rows.iteration))
 
 
 class Score(NamedTuple):
@@ -73,6 +64,10 @@ class RunCurves:
     def __len__(self) -> int:
         """Number of rows."""
         return sum(len(one.rows) for one in self.parts)
+
+    @property
+    def _rows(self) -> list[CurveRows]:
+        return [part.rows for part in self.parts]
 
     @cached_property
     def iteration(self) -> int | None:
@@ -115,19 +110,21 @@ class RunCurves:
 
     def _together(self, kind: int, codes: Sequence[int]) -> bool:
         """Whether several of these are said at one iteration."""
-        for rows in self._blocks():
+        for rows in self._rows:
             mine = [np.unique(rows.iteration[(rows.kind == kind) & (rows.metric == one)]) for one in codes]
             if len(np.unique(np.concatenate(mine))) < sum(map(len, mine)):
                 return True
         return False
 
-    def _blocks(self) -> Iterator[CurveRows]:
+    def chunks(self, chosen: Chosen | None = None) -> Iterator[Chunk]:
+        """All rows, or those that ``chosen`` (rows -> mask) takes, in order, at most ``CHUNK`` at a time."""
         for part in self.parts:
-            yield from (part.rows[begin : begin + CHUNK] for begin in range(0, len(part.rows), CHUNK))
-
-    def _chunks(self, chosen: Chosen | None = None) -> Iterator[Chunk]:
-        for part in self.parts:
-            yield from (chunk_of(part, begin, chosen) for begin in range(0, len(part.rows), CHUNK))
+            for begin in range(0, len(part.rows), CHUNK):
+                rows, seconds = part.rows[begin : begin + CHUNK], part.seconds[begin : begin + CHUNK]
+                if chosen is not None:
+                    keep = chosen(rows)
+                    rows, seconds = rows[keep], seconds[keep]
+                yield Chunk(part.session, rows, seconds, part.clock.epochs(rows.iteration))
 
     def named(self, phase: str, net: int | None = None) -> list[tuple[str, Metric]]:
         """Names of the metrics of ``phase`` (train or test), in the order of the log, with what is known of each.
@@ -143,16 +140,14 @@ class RunCurves:
     @cached_property
     def scores(self) -> dict[tuple[str, int], Score]:
         """What the tests say, by metric and net."""
-        named = {(code, net): (self.labels[kind, code], net) for kind, code, net in self.pairs if kind == TEST}
-        slots = {key: slot for slot, key in enumerate(dict.fromkeys(named.values()))}
-        places = {pair: slots[key] for pair, key in named.items()}
-        values = np.full((2, len(slots)), np.nan)
-        iterations = np.full((2, len(slots)), -1, "i8")
-        for part in self.parts:
-            rows = part.rows
-            score(rows.kind, rows.metric, rows.net, rows.value, rows.iteration, places, *values, *iterations)
-        columns = (values[0], values[1], iterations[1], iterations[0])
-        return dict(zip(slots, map(Score, *(one.tolist() for one in columns)), strict=True))
+        found: dict[tuple[str, int], Score] = {}
+        for name, net in dict.fromkeys(
+            (self.labels[kind, code], net) for kind, code, net in self.pairs if kind == TEST
+        ):
+            iterations, values = self.points(name, "test", net)
+            best = int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
+            found[name, net] = Score(float(values[-1]), float(values[best]), int(iterations[best]), int(iterations[-1]))
+        return found
 
     def chosen(self, metric: str, phase: str, net: int | None) -> Chosen:
         """A function rows -> mask, of the rows of ``metric`` in ``phase``; of all nets where ``net`` is None."""
@@ -174,75 +169,60 @@ class RunCurves:
 
     def drawn(self, metric: str, phase: str, net: int | None = None) -> Drawn:
         """The curve of ``metric`` in ``phase`` (train or test) for pictures; of all nets where ``net`` is None."""
-        return drawn(self._chunks(self.chosen(metric, phase, net)), len(self))
+        return drawn(self.chunks(self.chosen(metric, phase, net)), len(self))
 
-    def points(self, metric: str, phase: str) -> tuple[Ints, Floats]:
-        """Iterations (int64, n) and values (float64, n) of ``metric`` in ``phase``, of all nets, in order."""
-        chosen = self.chosen(metric, phase, None)
-        found = [(rows.iteration[mine], rows.value[mine]) for rows in self._blocks() for mine in [chosen(rows)]]
+    def points(self, metric: str, phase: str, net: int | None = None) -> tuple[Ints, Floats]:
+        """Iterations (int64, n) and values (float64, n) of ``metric`` in ``phase``, in order; of all nets without
+        ``net``."""
+        chosen = self.chosen(metric, phase, net)
+        found = [(rows.iteration[mine], rows.value[mine]) for rows in self._rows for mine in [chosen(rows)]]
         if len(found) == 1:
             return found[0]
         iterations, values = zip(*found, strict=True) if found else ((), ())
         return np.concatenate([np.empty(0, "i8"), *iterations]), np.concatenate([np.empty(0), *values])
 
-    def curve(self, metric: str, phase: str, net: int | None) -> pl.DataFrame:
-        """The rows of ``metric`` in ``phase``, columns as of ``frame``; of all nets where ``net`` is None."""
-        with needs_extra("frames", "tables in Python need Polars"):
-            import polars as pl
-
-        return pl.concat([empty_frame(), *self.frames(self.chosen(metric, phase, net))])
-
     def frames(self, chosen: Chosen | None = None) -> Iterator[pl.DataFrame]:
         """The long table some rows at a time, or those that ``chosen`` (rows -> mask) takes; columns of ``frame``."""
-        for part in self.parts:
-            for begin in range(0, len(part.rows), CHUNK):
-                chunk = chunk_of(part, begin, chosen)
-                if len(chunk.rows):
-                    yield _frame(self.name, part.session, chunk, self.labels)
+        for chunk in self.chunks(chosen):
+            if len(chunk.rows):
+                yield _frame(self.name, chunk, self.labels)
 
-    def frame(self) -> pl.DataFrame:
-        """The long table whole, the columns of ``curves.csv``.
+    def frame(self, chosen: Chosen | None = None) -> pl.DataFrame:
+        """The long table whole, the columns of ``curves.csv``, or the rows that ``chosen`` (rows -> mask) takes.
 
         ``run``, ``phase``, ``metric`` (text), ``net``, ``session`` (int32), ``iteration`` (int64), ``epoch``,
         ``seconds``, ``lr``, ``value`` (float64). Raises ``InputError`` where Polars is missing.
         """
-        with needs_extra("frames", "tables in Python need Polars"):
-            import polars as pl
+        frames = [empty_frame(), *self.frames(chosen)]
+        import polars as pl
 
-        return pl.concat([empty_frame(), *self.frames()])
+        return pl.concat(frames)
 
 
 def empty_frame() -> pl.DataFrame:
     """The long table without a row: its columns and their types."""
-    return _frame("", 0, Chunk(CurveRows.none(), np.empty(0), np.empty(0)), {})
+    return _frame("", Chunk(0, CurveRows.none(), np.empty(0), np.empty(0)), {})
 
 
-def _frame(name: str, session: int, chunk: Chunk, labels: Mapping[tuple[int, int], str]) -> pl.DataFrame:
+def _frame(name: str, chunk: Chunk, labels: Mapping[tuple[int, int], str]) -> pl.DataFrame:
     with needs_extra("frames", "tables in Python need Polars"):
         import polars as pl
 
     rows = chunk.rows
-    count = len(rows)
-    codes = (rows.kind.astype("i4") << 16) | rows.metric.astype("i4")
-    of_rows = pl.Series("code", codes)
+    count, tests = len(rows), rows.kind == TEST
+    codes = pl.Series((rows.kind.astype("i4") << 16) | rows.metric)
     names = {(kind << 16) | code: label for (kind, code), label in labels.items()}
-    phase = pl.Series("kind", rows.kind == TEST)
     return pl.DataFrame(
         {
             "run": pl.repeat(name, count, dtype=pl.String, eager=True),
-            "test": phase,
-            "net": pl.Series(rows.net.astype("i4")),
+            "phase": pl.Series(tests).replace_strict({True: "test", False: "train"}, return_dtype=pl.String),
+            "net": pl.Series(np.where(tests, rows.net, -1).astype("i4")).replace(-1, None),
             "iteration": pl.Series(rows.iteration),
             "epoch": pl.Series(np.round(chunk.epochs, 6), nan_to_null=True),
             "seconds": pl.Series(np.round(chunk.seconds, 3), nan_to_null=True),
-            "session": pl.repeat(session, count, dtype=pl.Int32, eager=True),
+            "session": pl.repeat(chunk.session, count, dtype=pl.Int32, eager=True),
             "lr": pl.Series(rows.lr, nan_to_null=True),
-            "metric": of_rows.replace_strict(names, return_dtype=pl.String) if names else of_rows.cast(pl.String),
+            "metric": codes.replace_strict(names or {-1: ""}, return_dtype=pl.String),
             "value": pl.Series(rows.value),
         }
-    ).select(
-        "run",
-        pl.when("test").then(pl.lit("test")).otherwise(pl.lit("train")).alias("phase"),
-        pl.when("test").then("net").alias("net"),
-        pl.exclude("run", "test", "net"),
     )
