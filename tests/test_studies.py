@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from caffebench.analysis import read_runs
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from studying.declared import LOGS, PAGES, studies, study  # noqa: E402
-from studying.keeping import keep_logs, left_to_train, thinned  # noqa: E402
+from studying import timed  # noqa: E402
+from studying.declared import LOGS, PAGES, Claim, studies, study  # noqa: E402
+from studying.keeping import is_kept, keep_logs, left_to_train, thinned  # noqa: E402
 from studying.numbers import Difference, versus  # noqa: E402
 from studying.page import read_arms  # noqa: E402
 from studying.training import commands  # noqa: E402
@@ -34,7 +37,10 @@ def test_a_page_has_its_pictures_and_seeds(study) -> None:
     page = (PAGES / f"{study.name}.md").read_text()
     for picture in re.findall(r"\]\((images/[^)]+)\)", page):
         assert (PAGES / picture).is_file()
-    assert all(len(arm.group.runs) >= study.seeds for arm in read_arms(study))
+    counts = [len(arm.group.runs) for arm in read_arms(study)] if not study.times else []
+    counts += [len(arm.runs) for arm in timed.read_timed(study)] if study.times else []
+    assert counts
+    assert min(counts) >= max(study.seeds, 3)
 
 
 @pytest.mark.slow
@@ -72,16 +78,27 @@ def test_what_is_thrown_away_of_a_log_tells_no_result() -> None:
 
 
 def generate(name: str, folder: Path) -> list[Path]:
-    """The files of a study, as its command writes them."""
-    command = commands(study(name), 1)[1]
-    subprocess.run([Path(sys.executable).parent / command[0], *command[1:]], cwd=folder, check=True)
-    return sorted((folder / "prototxt" / name).glob("*.prototxt"))
+    """The files of a study, as its commands write them, with data where their shape is not known without."""
+    work = folder / ".cache" / "studies"
+    work.mkdir(parents=True)
+    for part in ("scripts", "docs"):
+        (folder / part).symlink_to(ROOT / part)
+    one = study(name)
+    made = commands(one, 1)[: len(one.data) + 1]
+    for program, *words in made if one.profile.startswith("data/") else made[-1:]:
+        tool = [sys.executable, program] if "/" in program else [Path(sys.executable).parent / program]
+        subprocess.run([*tool, *words], cwd=work, check=True)
+    return sorted((work / "prototxt" / name).glob("*.prototxt"))
 
 
 @pytest.mark.parametrize("study", DONE, ids=lambda one: one.name)
 def test_what_is_on_a_page_is_not_trained_again(study, tmp_path: Path) -> None:
     """Its kept logs are of the nets and solvers that the sweep gives now, also where the whole logs are lost."""
-    left = left_to_train(generate(study.name, tmp_path), range(1, study.seeds + 1), LOGS / study.name)
+    files, kept = generate(study.name, tmp_path), LOGS / study.name
+    if study.times:
+        assert all(is_kept(path, f"{path.stem}_repeat{n + 1}", kept) for path in files for n in range(study.seeds))
+        return
+    left = left_to_train(files, range(1, study.seeds + 1), kept)
     assert not {path.stem for paths in left.values() for path in paths} & {arm.name for arm in read_arms(study)}
 
 
@@ -133,3 +150,34 @@ def test_intervals_are_welchs() -> None:
         "disagrees",
         "inside the spread",
     ]
+
+
+def timed_arm(variant: str, seconds: tuple[float, ...], *weights: str) -> timed.Timed:
+    runs = tuple(run for run in read_runs([LOGS / "bn_dropout"]) if run.variant == variant)
+    return timed.Timed(runs, seconds, frozenset(weights))
+
+
+def test_a_claim_about_times_holds_where_its_interval_says_so() -> None:
+    fast, slow = timed_arm("bn_drop0", (1.0, 1.01, 0.99), "aa"), timed_arm("bn_drop0.5", (2.0, 2.02, 1.98), "bb", "cc")
+    says = Claim("Faster.", "bn_drop0", "bn_drop0.5")
+    same = Claim("As fast.", "bn_drop0", "bn_drop0.5", equal=True)
+    assert timed.claim_words(says, [fast, slow]).endswith("-50 % (-52 to -48) of the time. **Here: holds.**")
+    assert "does not hold" in timed.claim_words(same, [fast, slow])
+    other = Claim("Faster.", "bn_drop0.5", "bn_drop0")
+    assert "does not hold: it takes longer" in timed.claim_words(other, [fast, slow])
+    wide = timed_arm("bn_drop0.5", (1.0, 3.0, 2.0))
+    assert "not decided" in timed.claim_words(says, [fast, wide])
+    told = " ".join(timed.weight_words([fast, slow, wide]))
+    assert "the same weights, bit for bit" in told
+    assert "2 different sets of weights" in told
+
+
+def test_the_time_of_a_batch_is_that_between_the_lines_of_a_log() -> None:
+    (run,) = (one for one in read_runs([LOGS / "bn_dropout"]) if one.name == "bn_drop0_seed1")
+    text = gzip.decompress((LOGS / "bn_dropout" / "bn_drop0_seed1.001.log.gz").read_bytes()).decode()
+    lines = re.findall(r"^I\d+ (\d+):(\d+):([\d.]+) .*\] Iteration (\d+) \(.*loss =", text, re.MULTILINE)
+    (first, began), (last, ended) = (
+        (int(n), 3600 * int(hour) + 60 * int(minute) + float(second))
+        for hour, minute, second, n in (lines[0], lines[-1])
+    )
+    assert timed.seconds_of(run, "batch") == pytest.approx((ended - began) / (last - first), rel=1e-3)

@@ -54,6 +54,12 @@ class Study:
     """The file of the sweep on ImageNet whose speed is measured."""
     note: str = ""
     """What a reader should know who compares ours with the published figures."""
+    data: tuple[str, ...] = ("make-lmdb fashion-mnist data/fashion",)
+    """The commands that make its data, the folder `data/PROFILE`."""
+    times: str = ""
+    """What is timed, where that is what is asked: a ``run`` or a ``batch``. Then ``seeds`` are repeats."""
+    weights: bool = False
+    """Of a study of times: are the weights that runs end with the same, bit for bit?"""
 
 
 def study(name: str) -> Study:
@@ -61,6 +67,8 @@ def study(name: str) -> Study:
     path = PAGES / f"{name}.yaml"
     said: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
     said["claims"] = tuple(Claim(**claim) for claim in said.get("claims", ()))
+    if "data" in said:
+        said["data"] = tuple(said["data"])
     return Study(name=name, **said)
 
 

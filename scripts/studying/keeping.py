@@ -15,7 +15,7 @@ from caffebench.generator.meaning import load_prototxt
 from caffebench.launcher.solver.identity import identify
 from caffebench.launcher.solver.solverfile import read_solver
 
-__all__ = ["keep_logs", "left_to_train", "thinned"]
+__all__ = ["is_kept", "keep_logs", "left_to_train", "thinned"]
 
 _BUILDING = re.compile(rb" (?:layer_factory\.hpp|net\.cpp):\d+\] (?!Initializing net)")
 """Lines in which Caffe tells how it builds a net: that net stands in the log before them."""
@@ -33,15 +33,15 @@ def left_to_train(files: Sequence[Path], seeds: Iterable[int], kept: Path) -> di
     wanted = list(seeds)
     left: dict[str, list[Path]] = {}
     for path in files:
-        missing = [seed for seed in wanted if not is_kept(path, seed, kept)]
+        missing = [seed for seed in wanted if not is_kept(path, f"{path.stem}_seed{seed}", kept)]
         if missing:
             left.setdefault("".join(f"{seed}," for seed in missing), []).append(path)
     return left
 
 
-def is_kept(path: Path, seed: int, kept: Path) -> bool:
-    """Whether the kept log of a file with a seed is of a finished run of this very net and solver."""
-    sessions = sorted(kept.glob(f"{path.stem}_seed{seed}.*.log.gz"))
+def is_kept(path: Path, run: str, kept: Path) -> bool:
+    """Whether the kept log of a run ended and is of this very file's net and solver."""
+    sessions = sorted(kept.glob(f"{run}.*.log.gz"))
     if not sessions:
         return False
     text = gzip.decompress(sessions[-1].read_bytes()).decode("utf-8", "replace")
@@ -78,7 +78,7 @@ def _same_in_meaning(path: Path, text: str) -> bool:
 
 
 def keep_logs(whole: Path, kept: Path) -> None:
-    """Copy the logs of a folder, without Caffe's building of nets and compressed.
+    """Copy the logs of a folder, compressed, without Caffe's building of nets and where on this machine they were.
 
     A run that goes on, or is to go on, is not copied.
     """
@@ -92,7 +92,8 @@ def keep_logs(whole: Path, kept: Path) -> None:
             path.unlink()  # of an earlier file, maybe in more sessions
         for path in sessions:
             # No time and no name in the file: equal logs give equal files.
-            (kept / f"{path.name}.gz").write_bytes(gzip.compress(thinned(path.read_bytes()), 9, mtime=0))
+            text = thinned(path.read_bytes()).replace(f"{whole.resolve().parent.parent}/".encode(), b"")
+            (kept / f"{path.name}.gz").write_bytes(gzip.compress(text, 9, mtime=0))
 
 
 def thinned(text: bytes) -> bytes:

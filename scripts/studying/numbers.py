@@ -34,6 +34,8 @@ class Arm:
 
     group: Group
     published: Published = Published()
+    architecture: str = ""
+    """Accuracies are compared within one: each was made narrow in a way of its own."""
 
     @property
     def name(self) -> str:
@@ -81,12 +83,6 @@ class Arm:
         """It was published as not converged."""
         return self.published.accuracy == "n/c"
 
-    @property
-    def seconds(self) -> float:
-        """Training time of a run, the mean."""
-        known = [run.seconds for run in self.group.runs if run.seconds is not None]
-        return statistics.fmean(known) if known else math.nan
-
 
 def _number(text: str) -> float | None:
     try:
@@ -101,7 +97,7 @@ def arms_of(runs: Sequence[Run]) -> list[Arm]:
         return []
     header = runs[0].header
     sweep = load_sweep(header["sweep"])
-    here = [one.name for one in resolve(sweep, load_profile(header["profile"]))]
+    here = {one.name: str(one.settings["architecture"]) for one in resolve(sweep, load_profile(header["profile"]))}
     there = resolve(sweep, load_profile("imagenet128"))
     published = {}
     for name, one in zip(here, there, strict=True):
@@ -109,8 +105,8 @@ def arms_of(runs: Sequence[Run]) -> list[Arm]:
         published[name] = (
             Published(one.label, said.accuracy or "", said.logloss or "") if said else Published(one.label)
         )
-    arms = [Arm(group, published.get(group.runs[0].variant, Published())) for group in group_runs(runs)]
-    return sorted(arms, key=lambda arm: here.index(arm.name))
+    named = {group.runs[0].variant: group for group in group_runs(runs)}
+    return [Arm(named[name], published[name], architecture) for name, architecture in here.items() if name in named]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,18 @@ from pathlib import Path
 from studying.declared import LOGS, WORK, Study
 from studying.keeping import keep_logs, left_to_train
 
-__all__ = ["commands", "full_scale", "kept", "measure_full_scale", "note_machine", "train"]
+__all__ = [
+    "commands",
+    "full_scale",
+    "generated",
+    "kept",
+    "machine_words",
+    "measure_full_scale",
+    "note_machine",
+    "run_command",
+    "time_command",
+    "train",
+]
 
 TOOLS = Path(sys.executable).parent
 
@@ -27,48 +38,68 @@ def parts(study: Study) -> Iterator[tuple[str, str]]:
 
 def commands(study: Study, jobs: int) -> list[list[str]]:
     """The commands that train it, to be given in one folder; each goes on where it was when it was stopped."""
-    made = [["make-lmdb", "fashion-mnist", "data/fashion"]]
+    made = [command.split() for command in study.data]
     only = [] if study.only == "*" else ["--only", study.only]
     made.append(["gen-prototxt", study.sweep, "--profile", study.profile, *only, "--out", f"prototxt/{study.name}"])
+    files = [f"prototxt/{study.name}/*.prototxt"]
+    if study.times:
+        return made + [time_command(study, repeat, files) for repeat in range(1, study.seeds + 1)]
     for layers, folder in parts(study):
-        files = [f"prototxt/{study.name}/*.prototxt"]
         made.append(train_command(folder, layers, files, str(study.seeds), jobs))
     return made
 
 
 def train_command(folder: str, layers: str, files: Sequence[str], seeds: str, jobs: int) -> list[str]:
-    """Of these files with these seeds."""
+    """Train these files with these seeds."""
     return [
         *("run-caffe", *files, "--cpu", "--layers", layers, "--seeds", seeds, "--jobs", str(jobs)),
         *("--keep-snapshots", "1", "--logs", f"logs/{folder}", "--snapshots", f"snapshots/{folder}"),
     ]
 
 
+def time_command(study: Study, repeat: int, files: Sequence[str]) -> list[str]:
+    """Run these files one after another."""
+    return [
+        *("run-caffe", *files, "--cpu", "--layers", study.layers, "--name", f"{{stem}}_repeat{repeat}"),
+        *("--keep-snapshots", "1", "--logs", f"logs/{study.name}", "--snapshots", f"snapshots/{study.name}"),
+    ]
+
+
+def generated(study: Study) -> list[Path] | None:
+    """Its files, as its sweep gives them now, with their data beside them; None where a command failed."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    *data, generate = commands(study, 1)[: len(study.data) + 1]
+    there = (WORK / "data" / Path(study.profile).name / "profile.yaml").is_file()
+    if any(run_command(command) for command in ([] if there else data)) or run_command(generate):
+        return None
+    return sorted((WORK / "prototxt" / study.name).glob("*.prototxt"))
+
+
 def train(study: Study, jobs: int) -> bool:
     """Train it, or what is left of it; false where a command did not end well. A run that diverges is a result."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    get_data, generate, *_ = commands(study, jobs)
-    if not (WORK / get_data[-1] / "profile.yaml").is_file() and run(get_data):
+    files = generated(study)
+    if files is None:
         return False
-    if run(generate):
-        return False
-    files = sorted((WORK / "prototxt" / study.name).glob("*.prototxt"))
+    seeds = range(1, study.seeds + 1)
     whole = True
     for layers, folder in parts(study):
-        logs, to_keep = WORK / "logs" / folder, LOGS / folder
-        for seeds, chosen in left_to_train(files, range(1, study.seeds + 1), to_keep).items():
+        kept = LOGS / folder
+        for some, chosen in left_to_train(files, seeds, kept).items():
             named = [str(path.relative_to(WORK)) for path in chosen]
-            if run(train_command(folder, layers, named, seeds, jobs)) not in (0, 1):
+            # Exit code 1 is that of a run that diverged, too.
+            if run_command(train_command(folder, layers, named, some, jobs)) not in (0, 1):
                 whole = False
-        keep_logs(logs, to_keep)
-        whole = whole and not left_to_train(files, range(1, study.seeds + 1), to_keep)
+        keep_logs(WORK / "logs" / folder, kept)
+        whole = whole and not left_to_train(files, seeds, kept)
     return whole
 
 
-def run(command: list[str]) -> int:
+def run_command(command: list[str]) -> int:
     """One of our commands, in the folder of the studies."""
     print("$", *command, flush=True)
-    return subprocess.run([str(TOOLS / command[0]), *command[1:]], cwd=WORK).returncode
+    name, *words = command
+    program = [sys.executable, name] if "/" in name else [str(TOOLS / name)]
+    return subprocess.run([*program, *words], cwd=WORK).returncode
 
 
 def kept(study: Study) -> list[Path]:
@@ -105,17 +136,18 @@ def full_scale(study: Study, file: str = "full_scale.txt") -> tuple[float, str] 
     return seconds, about[1]
 
 
-def note_machine() -> None:
-    """Keep in general words on what machine the logs were made."""
+def machine_words() -> str:
+    """This machine in general words."""
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     cores = len(os.sched_getaffinity(0))
-    # Others' work shows in a load that is much more than ours.
-    busy = (
-        " which did other work at the same time, so that times are upper bounds"
-        if os.getloadavg()[2] > 1.5 * cores
-        else ""
-    )
     name = found[1].strip() if found else platform.machine()
-    words = f"{cores} core{'s' if cores > 1 else ''} of a machine with the processor {name},{busy}".rstrip(",")
+    return f"{cores} core{'s' if cores > 1 else ''} of a machine with the processor {name}"
+
+
+def note_machine() -> None:
+    """Keep on what machine the logs were made."""
+    # Others' work shows in a load that is much more than ours.
+    busy = os.getloadavg()[2] > 1.5 * len(os.sched_getaffinity(0))
+    words = ", which did other work at the same time, so that times are upper bounds" if busy else ""
     LOGS.mkdir(parents=True, exist_ok=True)
-    (LOGS / "machine.txt").write_text(f"{words}.\n")
+    (LOGS / "machine.txt").write_text(f"{machine_words()}{words}.\n")
