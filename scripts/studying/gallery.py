@@ -43,8 +43,8 @@ def index(results: Results) -> str:
         "where they were stopped, and train no run again whose log is kept here and whose net and solver are the same "
         f"still. The logs are of {machine()}",
         "",
-        "A small net on small pictures, trained for one to three epochs, is not ImageNet: what does not hold here may hold "
-        "there.",
+        "A small net on small pictures, trained for one to three epochs, is not ImageNet: what does not hold here may "
+        "hold there.",
         "",
     ]
     lines += best(results)
