@@ -16,7 +16,7 @@ from caffebench.analysis import read_runs
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from studying import timed  # noqa: E402
+from studying import timed, training  # noqa: E402
 from studying.declared import LOGS, PAGES, Claim, studies, study  # noqa: E402
 from studying.keeping import is_kept, keep_logs, left_to_train, thinned  # noqa: E402
 from studying.numbers import Difference, versus  # noqa: E402
@@ -133,6 +133,16 @@ def test_logs_are_kept_of_runs_that_ended(tmp_path: Path) -> None:
     keep_logs(whole, kept)
     names = ["a_seed1.001.log.gz", "a_seed1.002.log.gz", "b_seed1.001.log.gz"]
     assert sorted(path.name for path in kept.iterdir()) == names
+
+
+def test_work_beside_the_training_stays_said(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "LOGS", tmp_path)
+    said = []
+    for load in (0.0, 99.0, 0.0):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load))
+        training.note_machine()
+        said.append("did other work" in (tmp_path / "machine.txt").read_text())
+    assert said == [False, True, True]
 
 
 def test_intervals_are_welchs() -> None:

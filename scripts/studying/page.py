@@ -99,7 +99,7 @@ def layers_part(study: Study, arms: Sequence[Arm]) -> Iterator[str]:
     folders = [folder for folder in kept(study) if folder.name == f"{study.name}_caffe"]
     if not folders:
         return
-    own = {arm.name: arm for arm in arms_of(read_runs(folders))}
+    own = {arm.name: arm for arm in arms_of(read_runs(folders)) if len(arm.group.runs) >= study.seeds}
     pairs = [(arm, own[arm.name], versus(arm.accuracies, own[arm.name].accuracies)) for arm in arms if arm.name in own]
     yield "## With Caffe's own layers"
     yield ""

@@ -20,13 +20,13 @@ __all__ = [
     "kept",
     "machine_words",
     "measure_full_scale",
-    "note_machine",
     "run_command",
     "time_command",
     "train",
 ]
 
 TOOLS = Path(sys.executable).parent
+_BUSY = ", which did other work at the same time, so that times are upper bounds"
 
 
 def parts(study: Study) -> Iterator[tuple[str, str]]:
@@ -89,6 +89,7 @@ def train(study: Study, jobs: int) -> bool:
             # Exit code 1 is that of a run that diverged, too.
             if run_command(train_command(folder, layers, named, some, jobs)) not in (0, 1):
                 whole = False
+            note_machine()
         keep_logs(WORK / "logs" / folder, kept)
         whole = whole and not left_to_train(files, seeds, kept)
     return whole
@@ -145,9 +146,12 @@ def machine_words() -> str:
 
 
 def note_machine() -> None:
-    """Keep on what machine the logs were made."""
+    """Keep on what machine the logs were made; that it did other work stays said, for those of then are kept too."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    path = LOGS / "machine.txt"
     # Others' work shows in a load that is much more than ours.
     busy = os.getloadavg()[2] > 1.5 * len(os.sched_getaffinity(0))
-    words = ", which did other work at the same time, so that times are upper bounds" if busy else ""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    (LOGS / "machine.txt").write_text(f"{machine_words()}{words}.\n")
+    if busy or (path.is_file() and _BUSY in path.read_text("utf-8")):
+        path.write_text(f"{machine_words()}{_BUSY}.\n")
+    else:
+        path.write_text(f"{machine_words()}.\n")
