@@ -1,22 +1,20 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 class Words:
-    count: int
     def __init__(self, words: Sequence[bytes]) -> None: ...
 
 class TemplateTable:
     count: int
     def add(self, text: bytes, kind: int, metric: int, tail: bytes) -> bool: ...
 
-def next_stamp(data: bytearray, begin: int, end: int) -> int: ...
 def read(
     data: bytearray,
     begin: int,
     end: int,
     line: int,
     teach: bool,
-    unknown_year: int,
+    midnight: Callable[[bytes, bytes, bytes], int | None],
     table: TemplateTable,
     seen: bytearray,
     words: Words,

@@ -10,7 +10,7 @@ from libc.string cimport memchr, memcmp, memcpy
 cdef enum:
     MOST = 256  # templates
     LONGEST = 120  # bytes of a template
-    STATES = 1200  # of the search for words
+    WORDS = 256  # that are searched for
 
 cdef enum:  # kinds, as in rows
     LOSS = 0
@@ -38,7 +38,6 @@ cdef double NAN = float("nan")
 cdef double INF = float("inf")
 cdef int64_t EXACT = <int64_t>1 << 53  # whole numbers up to there are exact in a float
 cdef int64_t MOST_ITERATIONS = <int64_t>1 << 31  # Caffe counts in an int
-cdef int64_t NO_DAY = -(<int64_t>1 << 40)
 
 
 cdef class TemplateTable:
@@ -60,51 +59,33 @@ cdef class TemplateTable:
 
 
 cdef class Words:
-    """Finds whether one of some words is in a line (Aho and Corasick's automaton, "Efficient string matching", 1975)."""
+    """Finds whether one of some words, of two letters or more, is in a line."""
 
-    cdef int16_t[STATES][256] following
-    cdef uint8_t[STATES] ends
-    cdef readonly int count
+    cdef char[WORDS][LONGEST] text
+    cdef int[WORDS] size
+    cdef int count
+    cdef uint8_t[65536] begins  # whether a word begins with these two letters
 
     def __init__(self, words):
-        """Raises ``ValueError`` where the words are too long together."""
-        cdef int state, byte, fall
-        if sum(map(len, words)) + 1 > STATES:
+        """Raises ``ValueError`` where there are too many, or one is too long."""
+        if len(words) > WORDS or max(map(len, words)) > LONGEST:
             raise ValueError("too many words")
-        self.count = 1
-        for byte in range(256):
-            self.following[0][byte] = 0
-        self.ends[0] = 0
-        for word in words:
-            state = 0
-            for byte in word:
-                if not self.following[state][byte]:
-                    self.ends[self.count] = 0
-                    for fall in range(256):
-                        self.following[self.count][fall] = 0
-                    self.following[state][byte] = self.count
-                    self.count += 1
-                state = self.following[state][byte]
-            self.ends[state] = 1
-        falls = [0] * self.count
-        queue = [self.following[0][byte] for byte in range(256) if self.following[0][byte]]
-        for state in queue:  # grows while it is gone through: the states level by level
-            fall = falls[state]
-            self.ends[state] |= self.ends[fall]
-            for byte in range(256):
-                if self.following[state][byte]:
-                    falls[self.following[state][byte]] = self.following[fall][byte]
-                    queue.append(self.following[state][byte])
-                else:
-                    self.following[state][byte] = self.following[fall][byte]
+        self.count = len(words)
+        for place, word in enumerate(words):
+            self.size[place] = len(word)
+            memcpy(self.text[place], <char*>word, len(word))
+            self.begins[word[0] * 256 + word[1]] = 1
 
 
 cdef inline bint has_word(Words words, const char* at, const char* end) noexcept nogil:
-    cdef int state = 0
-    while at < end:
-        state = words.following[state][<uint8_t>at[0]]
-        if words.ends[state]:
-            return True
+    cdef int k
+    while end - at > 1:
+        if words.begins[<uint8_t>at[0] * 256 + <uint8_t>at[1]]:
+            for k in range(words.count):
+                if at[0] != words.text[k][0] or at[1] != words.text[k][1] or end - at < words.size[k]:
+                    continue
+                if memcmp(at, words.text[k], words.size[k]) == 0:
+                    return True
         at += 1
     return False
 
@@ -158,55 +139,33 @@ cdef inline const char* whole(const char* at, int64_t* value) noexcept nogil:
 
 cdef const char* number(const char* at, double* value) noexcept nogil:
     """A number; NULL where there is none, or one that must be rounded with more care."""
-    cdef bint minus = at[0] == b"-"
-    cdef int64_t mantissa = 0
-    cdef int digits = 0, power = 0, exponent = 0, one
-    cdef bint less
+    cdef bint minus = at[0] == b"-", fraction = False, less
+    cdef int64_t mantissa = 0, exponent = 0
+    cdef int digits = 0, power = 0, one
     at += minus
     while True:
         one = digit(at)
-        if one < 0:
+        if one >= 0:
+            mantissa = mantissa * 10 + one
+            digits += 1
+            power -= fraction
+        elif at[0] == b"." and digits and not fraction:
+            fraction = True
+        else:
             break
-        mantissa = mantissa * 10 + one
-        digits += 1
         at += 1
         if digits > 17:
             return NULL
     if not digits:
-        if memcmp(at, b"nan", 3) == 0:
-            value[0] = NAN
-        elif memcmp(at, b"inf", 3) == 0:
-            value[0] = -INF if minus else INF
-        else:
-            return NULL
-        return at + 3
-    if at[0] == b".":
-        at += 1
-        while True:
-            one = digit(at)
-            if one < 0:
-                break
-            mantissa = mantissa * 10 + one
-            digits += 1
-            power -= 1
-            at += 1
-            if digits > 17:
-                return NULL
+        value[0] = NAN if at[0] == b"n" else -INF if minus else INF
+        return at + 3 if memcmp(at, b"nan", 3) == 0 or memcmp(at, b"inf", 3) == 0 else NULL
     if at[0] == b"e":
         less = at[1] == b"-"
         if not less and at[1] != b"+":
             return NULL
-        at += 2
-        if digit(at) < 0:
+        at = whole(at + 2, &exponent)
+        if at == NULL or exponent > 1000:
             return NULL
-        while True:
-            one = digit(at)
-            if one < 0:
-                break
-            exponent = exponent * 10 + one
-            at += 1
-            if exponent > 1000:
-                return NULL
         power += -exponent if less else exponent
     if mantissa > EXACT or power > 22 or power < -22:
         return NULL
@@ -228,21 +187,6 @@ cdef inline int two(const char* at) noexcept nogil:
     """Two digits, or a large negative number."""
     cdef int tens = digit(at), ones = digit(at + 1)
     return tens * 10 + ones if tens >= 0 and ones >= 0 else -1000
-
-
-cdef int64_t days(int year, int month, int day) noexcept nogil:
-    """Days from 1970-01-01 in the Gregorian calendar; ``NO_DAY`` where there is no such day."""
-    cdef int length = 31
-    if month in (4, 6, 9, 11):
-        length = 30
-    elif month == 2:
-        length = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= length):
-        return NO_DAY
-    # Years that begin in March: a leap day is then the last of its year.
-    cdef int64_t y = year - (month <= 2)
-    cdef int64_t months = (month + 9) % 12
-    return y * 365 + y // 4 - y // 100 + y // 400 + (153 * months + 2) // 5 + day - 1 - 719468
 
 
 cdef inline const char* message(const char* at, const char* end) noexcept nogil:
@@ -358,50 +302,17 @@ cdef int parse_line(
     return kind
 
 
-def next_stamp(const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end):
-    """Offset of the next line, behind the one of ``begin``, that may end a configuration; ``end`` without one.
-
-    A time may stand in its first bytes, or ``Initializing `` anywhere.
-    """
-    cdef const char* base = <const char*>&data[0]
-    cdef const char* last = base + end
-    cdef const char* at = base + begin
-    cdef const char* colon
-    cdef const char* stop
-    with nogil:
-        while True:
-            at = <const char*>memchr(at, 10, last - at)
-            if at == NULL or at + 1 >= last:
-                at = last
-                break
-            at += 1
-            if digit(at) >= 0 and last - at > 9 and digit(at + 8) >= 0:  # seconds since 1970
-                break
-            colon = at
-            stop = at + 76 if last - at > 76 else last
-            while True:
-                colon = <const char*>memchr(colon, 58, stop - colon)
-                if colon == NULL or (colon - at > 6 and digit(colon - 1) >= 0 and colon[-3] == 32 and colon[3] == 58):
-                    break
-                colon += 1
-            if colon != NULL:
-                break
-            stop = <const char*>memchr(at, 10, last - at)
-            if after(at, stop if stop != NULL else last, b"Initializing ", 13) != NULL:
-                break
-    return at - base
-
-
 def read(
-    const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t line, bint teach, int unknown_year,
+    const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t line, bint teach, midnight,
     TemplateTable table, uint8_t[::1] seen, Words words, bint every_line,
     int64_t[::1] starts, uint8_t[::1] kinds, int64_t[::1] times, int64_t[::1] iterations,
     double[::1] values, int32_t[::1] pids, int16_t[::1] metrics, int16_t[::1] nets,
 ):
     """Read the lines from offset ``begin`` to ``end``, the first of which is number ``line``, into the columns.
 
-    ``seen`` (256 bytes) says which templates the log has shown already. ``starts`` (the offset of each line) and ``kinds`` are filled for all, the other columns for the lines of a known
-    template. Lines of no template are ``ODD`` where one of ``words`` is in them (or ``every_line`` says so), else
+    ``midnight`` (``lines``) gives the time of a day; ``seen`` (256 bytes) says which templates the log has shown
+    already. ``starts`` (the offset of each line) and ``kinds`` are filled for all, the other columns for the lines of a
+    known template. Lines of no template are ``ODD`` where one of ``words`` is in them (or ``every_line`` says so), else
     ``NONE``. Stops where the columns are full. Returns the number of the next line, its offset, whether (with
     ``teach``) the line before it may be of a new template (then reading has stopped there), and whether any line had
     glog's prefix. Padding of at least 32 line ends must follow ``end``.
@@ -414,8 +325,7 @@ def read(
     cdef Py_ssize_t room = len(kinds)
     cdef int[MOST] follower  # lines come in cycles: which template followed this one last
     cdef int previous = 0, skip, kind, k, one, metric = -1
-    cdef int hour, minute, second, year
-    cdef int64_t pid = 0, iteration = -1, net = -1, micro, day = 0
+    cdef int64_t hour, minute, second, pid = 0, iteration = -1, net = -1, micro, day = 0
     cdef const char* date = NULL  # the date that ``day`` is of
     cdef double value = NAN
     cdef bint unknown = False, prefixed = False
@@ -442,19 +352,16 @@ def read(
             kinds[line - 1] = kind
             skip = 21 if text[5] == 32 else 25
             if date == NULL or memcmp(text, date, skip - 15) != 0:
-                one = skip - 20
-                year = unknown_year if skip == 21 else two(text + 1) * 100 + two(text + 3)
-                day = days(year, two(text + one), two(text + one + 2))
+                with gil:
+                    told = midnight(text[1 : skip - 20], text[skip - 20 : skip - 18], text[skip - 18 : skip - 16])
+                    day = INT64_MIN if told is None else told
                 date = text
             hour, minute, second = two(text + skip - 15), two(text + skip - 12), two(text + skip - 9)
             micro = two(text + skip - 6) * 10000 + two(text + skip - 4) * 100 + two(text + skip - 2)
             if not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60) or micro < 0:
                 kinds[line - 1] = ODD
                 continue
-            if day != NO_DAY:
-                times[line - 1] = (((day * 24 + hour) * 60 + minute) * 60 + second) * 1000000 + micro
-            else:
-                times[line - 1] = INT64_MIN
+            times[line - 1] = day if day == INT64_MIN else day + ((hour * 60 + minute) * 60 + second) * 1000000 + micro
             iterations[line - 1] = iteration
             values[line - 1] = value
             pids[line - 1] = pid

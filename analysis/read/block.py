@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.analysis.read._lines import next_stamp
 from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, LogEvent, Metric
 from caffebench.analysis.read.lines import FORMATS, LABEL, PREFIX, LineFormat, microseconds, to_number
 from caffebench.analysis.read.templates import ODD, PAD, LineColumns, LineTemplates, output_metric, read_lines
@@ -36,7 +35,8 @@ _CONFIG_END = re.compile(
     rb"[^\n]{0,60}?(?<![A-Za-z0-9])" + STAMP + rb"|"
     rb"\d{9,11} +(?:INFO|WARNING|ERROR|FATAL): |[^\n]*?(?P<again>Initializing (?:solver|net) from)"
 )
-_NET_INIT_END = (b"Network initialization done", b"Initializing solver from", b"Initializing net from")
+_LIKELY_END = re.compile(rb":(?:\d\d[:.]| \S+ : line |(?<=from parameters:))")
+_NET_INIT_END = re.compile(rb"nitializ(?:ation done|ing (?:solver|net) from)")
 _GARBLED = re.compile(rb"Iteration \d+.{0,99}, (?:loss|lr)|Testing net|net output #")
 _CONTINUED = re.compile(rb"(?:(?:\d[\d.]*|\.\d*|#[A-Z]+\d*)(?:[eE][-+]?\d+)?|[eE][-+]?\d+)(?=$|[\s,(])", re.MULTILINE)
 _TIME_IN_LABEL = re.compile(rb"\d\d:\d\d")
@@ -224,31 +224,20 @@ class _BlockParser:
                 stop = self._config_end(end)
                 text = self.data[end : min(stop, end + _LONGEST)].decode(errors="replace")
             if kind == "net":
-                ready = self._net_init_end(stop, min(self.size, stop + _LONGEST))
-                content = {"wiring": bytes(self.data[stop:ready])}
+                ready = _NET_INIT_END.search(self.data, stop, min(self.size, stop + _LONGEST))
+                content = {"wiring": bytes(self.data[stop : ready.start() if ready else self.size])}
         self.events.append(LogEvent(self.base + at, kind, pid, time, text, content, rank))
         return True
 
     def _config_end(self, begin: int) -> int:
         """Where a configuration ends that begins at the line's end ``begin``."""
-        at = next_stamp(self.data, begin, self.size)
-        while at < self.size:
-            found = _CONFIG_END.match(self.data, at, self.size)
+        while begin >= 0 and (likely := _LIKELY_END.search(self.data, begin, self.size)) is not None:
+            line = self.data.rfind(b"\n", begin, likely.start()) + 1
+            found = _CONFIG_END.match(self.data, line, self.size)
             if found is not None:
-                return found.start("again") if found["again"] else at
-            at = next_stamp(self.data, at, self.size)
+                return found.start("again") if found["again"] else line
+            begin = self.data.find(b"\n", likely.end(), self.size)
         return self.size
-
-    def _net_init_end(self, begin: int, stop: int) -> int:
-        """Where what Caffe says while it sets up a net ends, at ``stop`` at the latest."""
-        width = 1 << 12  # not the whole of a log where the end is near
-        while begin < stop:
-            window = min(begin + width, stop)
-            found = [self.data.find(word, begin, min(window + 32, stop)) for word in _NET_INIT_END]
-            if ends := [one for one in found if one >= 0]:
-                return min(ends)
-            begin, width = window, 2 * width
-        return stop
 
     def _labelled(self, begin: int, label: bytes, rank: int) -> tuple[str, int]:
         """A configuration whose every line has a label in front, and where it ends."""

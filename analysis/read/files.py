@@ -28,7 +28,7 @@ DUPLICATE_SEVERITIES = re.compile(
 )  # what glog writes there is in its INFO file too
 _COMPRESSED = (".gz", ".xz", ".zst")
 _EXPANDED = 200  # times its size that a compressed log is believed to expand to
-_PIECE = 1 << 18  # bytes that are read at once
+_PIECE = 1 << 16  # bytes that are read at once: they stay in the processor's cache
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "WORDS",
     "LineFormat",
     "microseconds",
+    "midnight",
     "since_1970",
     "to_datetime",
     "to_number",
@@ -245,7 +246,7 @@ def microseconds(prefix: re.Match[bytes]) -> int | None:
     """
     if prefix["unix"]:
         return int(prefix["unix"]) * 10**6
-    day = _midnight(*prefix.group("year", "month", "day"))
+    day = midnight(prefix["year"] or b"", prefix["month"], prefix["day"])
     hour, minute, second, micro = map(int, prefix.group("hour", "minute", "second", "micro"))
     if day is None or hour > 23 or minute > 59 or second > 59:
         return None
@@ -253,7 +254,10 @@ def microseconds(prefix: re.Match[bytes]) -> int | None:
 
 
 @lru_cache(maxsize=64)
-def _midnight(year: bytes | None, month: bytes, day: bytes) -> int | None:
+def midnight(year: bytes, month: bytes, day: bytes) -> int | None:
+    """When a day begins, in microseconds since 1970; ``year`` may be empty. None where there is no such day."""
+    if not (year + month + day).isdigit():
+        return None
     try:
         return since_1970(datetime(int(year or UNKNOWN_YEAR), int(month), int(day)))
     except ValueError:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from caffebench.analysis.read import _lines
 from caffebench.analysis.read.columns import LOSS, LR, TEST, TESTING, TRAIN, Metric, MetricRegistry
-from caffebench.analysis.read.lines import PREFIX, UNKNOWN_YEAR, WORDS
+from caffebench.analysis.read.lines import PREFIX, WORDS, midnight
 
 Array = npt.NDArray[Any]
 
@@ -136,7 +136,7 @@ def read_lines(
     line = at = 0
     while at < stop:
         line, at, unknown, prefixed = _lines.read(
-            data, at, stop, line, tries > 0, UNKNOWN_YEAR, table, templates.seen, _WORDS, every_line, *columns.all()
+            data, at, stop, line, tries > 0, midnight, table, templates.seen, _WORDS, every_line, *columns.all()
         )
         columns.prefixed |= prefixed
         if unknown:
