@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -156,28 +157,19 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
 def main(
     paths: tuple[Path, ...],
     named: tuple[str, ...],
-    out: Path,
-    plot: bool,
     x: str | None,
-    formats: tuple[str, ...],
     log: str | None,
     xlim: tuple[float, float] | None,
-    ylims: dict[str, tuple[float, float]],
     smooth: int | None,
     resumes: bool,
-    html: bool,
-    export: tuple[str, ...],
     watch: bool,
     every: float,
-    table: bool,
-    style: str,
-    published: Path | None,
     as_json: bool,
     sessions: bool,
-    each: bool,
     accuracy: str | None,
     loss: str | None,
     train_size: int | None,
+    **output: Any,
 ) -> None:
     """Merge Caffe logs, of resumed runs too, into one curve per run.
 
@@ -194,9 +186,7 @@ def main(
 
     axes = log or ""
     view = View(x, log_x="x" in axes, log_y="y" in axes, resumes=resumes, window=smooth, xlim=xlim)
-    wanted = OutputOptions(
-        out, plot, view, formats, ylims, table, style, html, export, each, published, reload=every if watch else None
-    )
+    wanted = OutputOptions(view=view, reload=every if watch else None, **output)
     if watch:
         from caffebench.analysis.output.watch import Watcher
         from caffebench.analysis.output.watch import watch as keep_watching
@@ -224,7 +214,7 @@ def main(
         if sessions:
             for run in runs:
                 click.echo("\n" + "\n".join(wrapped(printable(line)) for line in session_report.session_report(run)))
-        if table:
+        if written.table:
             click.echo(f"\n{written.table}")
         click.echo("\n".join(printable(str(path)) for path in written.paths))
     for note in (*terminal.remarks(runs), *choices.choice_remarks(runs), *written.notes):

@@ -79,14 +79,12 @@ class _BlockParser:
         self.data = data
         # The last line of a file that ends without a line's end may be cut in the middle of a number.
         stop = size if ended else data.rfind(b"\n", 0, size) + 1
-        self.columns = read_lines(data, size, stop, templates)
-        self.starts = self.columns.start
+        self.lines, self.is_caffe = read_lines(data, size, stop, templates)
         odd = self._odd_lines()
         if any(b"] Running for " in line for _, _, line in odd):  # a test of finished weights: any line may be a value
-            self.columns = read_lines(data, size, stop, templates, every_line=True)
+            self.lines, self.is_caffe = read_lines(data, size, stop, templates, every_line=True)
             odd = self._odd_lines()
-        self.open_end = len(self.starts) - (stop < size)
-        self.is_caffe = self.columns.prefixed
+        self.open_end = len(self.lines) - (stop < size)
         self._head()
         for number, begin, line in odd:
             self._line(number, begin, line)
@@ -94,8 +92,8 @@ class _BlockParser:
 
     def _odd_lines(self) -> list[tuple[int, int, bytes]]:
         """Number, offset and text of the lines that are left to the patterns."""
-        numbers = (self.columns.kind == ODD).nonzero()[0]
-        begins = self.starts[numbers].tolist()
+        numbers = (self.lines.kind == ODD).nonzero()[0]
+        begins = self.lines.start[numbers].tolist()
         ends = [self.data.find(b"\n", begin, self.size) for begin in begins]
         return [
             (number, begin, bytes(self.data[begin : end if end >= 0 else self.size]))
@@ -106,7 +104,7 @@ class _BlockParser:
         """What stands before the first line of Caffe may be a configuration that lost its line."""
         if self.base:
             return
-        first = self.data[: int(self.starts[1])] if len(self.starts) > 1 else self.data[: self.size]
+        first = self.data[: int(self.lines.start[1])] if len(self.lines) > 1 else self.data[: self.size]
         if PREFIX.search(first) is not None:
             return
         found = _PREFIXED.search(self.data, 0, self.size)
@@ -191,7 +189,7 @@ class _BlockParser:
         metric_id = -1 if kind == "testing" else self.metrics.id_for(metric)
         if iteration > _LIMIT or net > 1000 or metric_id is None:
             return False
-        self.columns.put(number, code, time, pid if rank < 0 else -1 - rank, iteration, value, metric_id, net)
+        self.lines.put(number, code, time, iteration, value, pid if rank < 0 else -1 - rank, metric_id, net)
         self.is_caffe = True
         return True
 
@@ -214,9 +212,8 @@ class _BlockParser:
         elif kind == "ap":
             content = {"value": to_number(match[2])}
         elif kind == "caffe_test":
-            self.columns.put(
-                int(np.searchsorted(self.starts, at, side="right")) - 1, TESTING, time, pid, 0, np.nan, -1, 0
-            )
+            number = int(np.searchsorted(self.lines.start, at, side="right")) - 1
+            self.lines.put(number, TESTING, time, 0, np.nan, pid, -1, 0)
         elif kind in ("solver", "net"):
             if label.strip():
                 text, stop = self._labelled(end, label, rank)
@@ -260,14 +257,14 @@ class _BlockParser:
 
     def _clock_falls(self) -> None:
         """Where the clock of a process falls back, what Caffe measured itself is kept."""
-        c = self.columns
+        c = self.lines
         shown = np.flatnonzero(c.kind == LOSS)
         times = c.time[shown]
         if not len(shown) or not (self.base or (times[1:] < times[:-1]).any()):
             return
         falls = np.flatnonzero((np.diff(times) < 0) & (np.diff(c.pid[shown]) == 0)) + 1
         for number in shown[np.concatenate([[0], falls])].tolist() if self.base else shown[falls].tolist():
-            begin = int(self.starts[number])
+            begin = int(self.lines.start[number])
             pace = _PACE.search(self.data, begin, self.data.index(b"\n", begin))
             if pace is not None:
                 content = {"seconds": float(pace[1]), "iterations": int(pace[2])}
@@ -292,4 +289,4 @@ def parse_block(data: bytearray, size: int, base: int, templates: LineTemplates,
     """
     parsed = _BlockParser(data, size, base, templates, ended=ended)
     events = sorted(parsed.events, key=lambda one: one.byte_offset)
-    return Block(parsed.columns, tuple(events), parsed.bad, parsed.is_caffe)
+    return Block(parsed.lines, tuple(events), parsed.bad, parsed.is_caffe)

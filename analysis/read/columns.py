@@ -33,7 +33,7 @@ __all__ = [
     "ParsedLog",
     "ParsedRows",
     "RowFacts",
-    "empty_column",
+    "column_space",
 ]
 
 LOSS, LR, TRAIN, TEST, TESTING = range(5)
@@ -63,18 +63,23 @@ class ColumnTable:
         """The rows at a slice, a mask or indexes; the table itself where a slice has all."""
         if isinstance(chosen, slice) and chosen.indices(len(self)) == (0, len(self), 1):
             return self
-        return type(self)(*[getattr(self, name)[chosen] for name in self.names])
+        return type(self)(*[column[chosen] for column in self.columns])
+
+    @property
+    def columns(self) -> list[Array]:
+        """The columns, in order."""
+        return [getattr(self, name) for name in self.names]
 
     @classmethod
-    def none(cls) -> Self:
-        """No rows."""
-        return cls(*(empty_column(name) for name in cls.names))
+    def space(cls, rows: int) -> Self:
+        """As many rows, with anything in them."""
+        return cls(*[column_space(name, rows) for name in cls.names])
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """All rows of all parts, in their order."""
         if not parts:
-            return cls.none()
+            return cls.space(0)
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.names))
@@ -159,14 +164,15 @@ _TYPES = {
     "net": "i2",
     "kind": "u1",
     "byte_offset": "i8",
+    "start": "i8",
     "time": "i8",
     "pid": "i4",
 }
 
 
-def empty_column(name: str) -> Array:
-    """A column of that name without rows, of its type."""
-    return np.empty(0, _TYPES.get(name, "f8"))
+def column_space(name: str, rows: int) -> Array:
+    """A column of that name and its type, with anything in its rows."""
+    return np.empty(rows, _TYPES.get(name, "f8"))
 
 
 @dataclass(frozen=True)

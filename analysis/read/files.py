@@ -19,7 +19,7 @@ from caffebench.analysis.read.lines import PREFIX
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable
 
-__all__ = ["RunFiles", "distinct_names", "find_runs", "pieces"]
+__all__ = ["RunFiles", "distinct_names", "find_runs", "numbered", "pieces"]
 
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
 _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
@@ -124,7 +124,11 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
             raise InputError(f"{printable(str(path))} does not exist: give log files, or folders with logs in them")
     for path in (one for some in known.values() for one in some):
         files.pop(os.path.realpath(path), None)
-    found = [RunFiles(name, tuple(map(Path, some))) for name, some in _unique(_grouped(files))]
+    groups = list(_grouped(files))
+    count = Counter(name for name, _ in groups)
+    folders = [some[0].parent.name if count[name] > 1 else "" for name, some in groups]
+    names = [f"{printable(one)}/{name}" if one else name for (name, _), one in zip(groups, folders, strict=True)]
+    found = [RunFiles(name, some) for name, (_, some) in zip(numbered(names), groups, strict=True)]
     found += (RunFiles(printable(name), some, together=True) for name, some in known.items())
     if len(found) < 2:
         return found
@@ -133,7 +137,7 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
     return natsorted(found, key=lambda one: one.name, alg=ns.IGNORECASE)
 
 
-def _grouped(files: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+def _grouped(files: Mapping[str, str]) -> Iterator[tuple[str, tuple[Path, ...]]]:
     """Files that are of one run, in their order, each group with its name; ``files`` by what is behind all links."""
     groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
     for real, path in files.items():
@@ -151,7 +155,7 @@ def _grouped(files: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
     prefixes = [name for _, kind, name in groups if kind == "glog"]
     short = dict(zip(prefixes, distinct_names(prefixes), strict=True))
     for (_, kind, name), parts in groups.items():
-        yield printable(short[name] if kind == "glog" else name), [path for _, path in sorted(parts)]
+        yield printable(short[name] if kind == "glog" else name), tuple(Path(path) for _, path in sorted(parts))
 
 
 def distinct_names(prefixes: Sequence[str]) -> list[str]:
@@ -180,16 +184,12 @@ def _snapshot_prefix(path: str) -> str:
     return found[1].decode(errors="replace") if found else ""
 
 
-def _unique(groups: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, list[str]]]:
-    """Runs of one name in several folders get their folder's name in front."""
-    made = list(groups)
-    count = Counter(name for name, _ in made)
+def numbered(names: Iterable[str]) -> Iterator[str]:
+    """``names``, with a number behind those that came before: ``net``, ``net~2``."""
     taken: Counter[str] = Counter()
-    for name, files in made:
-        folder = os.path.basename(os.path.dirname(files[0])) if count[name] > 1 else ""
-        full = f"{printable(folder)}/{name}" if folder else name
-        taken[full] += 1
-        yield (full if taken[full] == 1 else f"{full}~{taken[full]}"), files
+    for name in names:
+        taken[name] += 1
+        yield name if taken[name] == 1 else f"{name}~{taken[name]}"
 
 
 def _opened(path: Path) -> BufferedReader:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from caffebench.analysis.read._rows import Heads, append, settle_rates
-from caffebench.analysis.read.columns import TESTING, MetricRegistry, ParsedRows, empty_column
+from caffebench.analysis.read.columns import TESTING, MetricRegistry, ParsedRows, column_space
 from caffebench.analysis.read.templates import LineColumns
 
 __all__ = ["GrowingRows"]
 
 _ORDER = ("iteration", "value", "metric", "net", "kind", "byte_offset", "time", "pid")
-_NONE = tuple(empty_column(name) for name in _ORDER)
+_NONE = [column_space(name, 0) for name in _ORDER]
 
 
 class GrowingRows:
@@ -44,7 +44,7 @@ class GrowingRows:
                 self._columns[number] = grown = np.empty(rows, column.dtype)
                 if self._count:
                     grown[: self._count] = column[: self._count]
-        self._count, bad = append(self._heads, self._count, base, self._metrics.indexes, *lines.all(), *self._columns)
+        self._count, bad = append(self._heads, self._count, base, self._metrics.indexes, *lines.columns, *self._columns)
         return bad
 
     def finish(self) -> ParsedRows:

@@ -35,7 +35,7 @@ class LogParser:
             None  # not known before the first bytes
         )
         self._head = b""  # what came before that
-        self._buffer = bytearray(min(_BLOCK, max(size, 1 << 16) + 64)) + PAD
+        self._buffer = bytearray(min(_BLOCK, max(size, 1 << 14) + 64)) + PAD
         self._size = self._base = 0
         self._spare: list[bytearray] = []  # fresh memory costs as much as the parsing itself
         self._waiting: deque[tuple[int, Future[Block], bytearray]] = deque()

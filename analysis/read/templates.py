@@ -8,13 +8,13 @@ that is not exactly of a template is left to the patterns.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.read import _lines
-from caffebench.analysis.read.columns import LOSS, LR, TEST, TESTING, TRAIN, Metric, MetricRegistry
+from caffebench.analysis.read.columns import LOSS, LR, TEST, TESTING, TRAIN, ColumnTable, Metric, MetricRegistry
 from caffebench.analysis.read.lines import PREFIX, WORDS, midnight
 
 Array = npt.NDArray[Any]
@@ -29,47 +29,26 @@ _TRIES = 400  # lines of a block that are looked at for new templates
 _WORDS = _lines.Words(WORDS)
 
 
-class LineColumns:
-    """A block's lines while they are read: what each says, by number of line."""
+@dataclass(frozen=True)
+class LineColumns(ColumnTable):
+    """A block's lines while they are read: what each says, in the order in which the compiled code takes it."""
 
-    def __init__(self, lines: int) -> None:
-        """Space for a number of lines."""
-        self.start = np.empty(lines, "i8")
-        self.kind = np.empty(lines, "u1")
-        self.time = np.empty(lines, "i8")
-        self.iteration = np.empty(lines, "i8")
-        self.value = np.empty(lines, "f8")
-        self.pid = np.empty(lines, "i4")
-        self.metric = np.empty(lines, "i2")
-        self.net = np.empty(lines, "i2")
-        self.prefixed = False
-        """A line has glog's prefix."""
+    start: Array
+    """int64: offset in the block."""
+    kind: Array
+    """uint8."""
+    time: Array
+    iteration: Array
+    value: Array
+    pid: Array
+    metric: Array
+    net: Array
+    """The others are those of ``ParsedRows``, of lines that are ``ODD`` or ``NONE`` anything."""
 
-    def all(self) -> tuple[Array, Array, Array, Array, Array, Array, Array, Array]:
-        """The columns in the order in which the compiled code takes them."""
-        return (self.start, self.kind, self.time, self.iteration, self.value, self.pid, self.metric, self.net)
-
-    def resize(self, lines: int) -> None:
-        """Space for another number of lines; what there is stays."""
-        for name, column in vars(self).items():
-            if name != "prefixed":
-                grown = column[:lines]
-                if lines > len(column):
-                    grown = np.empty(lines, column.dtype)
-                    grown[: len(column)] = column
-                setattr(self, name, grown)
-
-    def put(
-        self, line: int, kind: int, time: int, pid: int, iteration: int, value: float, metric: int, net: int
-    ) -> None:
-        """Say what a line is."""
-        self.kind[line] = kind
-        self.time[line] = time
-        self.pid[line] = pid
-        self.iteration[line] = iteration
-        self.value[line] = value
-        self.metric[line] = metric
-        self.net[line] = net
+    def put(self, line: int, *said: float) -> None:
+        """Say what a line is: a value for each column behind ``start``."""
+        for column, value in zip(self.columns[1:], said, strict=True):
+            column[line] = value
 
 
 _BEGIN = re.compile(
@@ -124,21 +103,21 @@ def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
 
 def read_lines(
     data: bytearray, size: int, stop: int, templates: LineTemplates, *, every_line: bool = False
-) -> LineColumns:
-    """Cut a block into lines, and read those that are of a template.
+) -> tuple[LineColumns, bool]:
+    """Cut a block into lines, and read those that are of a template; also whether any has glog's prefix.
 
     The first ``size`` bytes of ``data`` are the block, and ``PAD`` must follow them; from ``stop`` on there is at most
     one line, which is still open. ``templates`` grow by what the block teaches. Lines of no template are ``ODD``, to
     be read by the patterns, where they hold one of ``WORDS``; with ``every_line`` all of them.
     """
-    columns = LineColumns(size // 48 + 16)
+    columns, has_prefix = LineColumns.space(size // 48 + 16), False
     table, tries = templates.metrics.table, _TRIES
     line = at = 0
     while at < stop:
         line, at, unknown, prefixed = _lines.read(
-            data, at, stop, line, tries > 0, midnight, table, templates.seen, _WORDS, every_line, *columns.all()
+            data, at, stop, line, tries > 0, midnight, table, templates.seen, _WORDS, every_line, *columns.columns
         )
-        columns.prefixed |= prefixed
+        has_prefix |= prefixed
         if unknown:
             start = int(columns.start[line - 1])
             tries -= 1
@@ -146,11 +125,9 @@ def read_lines(
                 line, at = line - 1, start
             else:
                 columns.kind[line - 1] = ODD
-        elif at < stop:
-            columns.resize(2 * line)
+        if line == len(columns):
+            columns = LineColumns.joined([columns, LineColumns.space(line)])
     if stop < size:  # a line that is open
-        columns.resize(line + 1)
         columns.start[line], columns.kind[line] = stop, ODD
         line += 1
-    columns.resize(line)
-    return columns
+    return columns[:line], has_prefix

@@ -150,9 +150,7 @@ def _make_run(
         status, reason = "tested", "caffe test: a test of finished weights, no training"
     return Run(
         name=name,
-        sources=tuple(
-            printable(str(path)) for path in source.files if any(one.source == printable(path.name) for one in rows)
-        ),
+        sources=tuple(printable(str(source.files[part])) for part in sorted({one.part for one in rows})),
         sessions=sessions,
         config=config,
         header=dict(header),

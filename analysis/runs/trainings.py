@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caffebench.analysis.read.files import distinct_names
+from caffebench.analysis.read.files import distinct_names, numbered
 from caffebench.analysis.stitch.session_rows import SessionRows
 
 __all__ = ["Training", "split_trainings"]
@@ -73,7 +73,7 @@ def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
         starts[place] = _Start(start.prefix or known.prefix, start.net or known.net, "", "")
     if len(groups) == 1:
         return [Training("", tuple(groups[0]))]
-    names = _names([one.prefix or one.net for one in starts])
+    names = numbered(distinct_names([one.prefix or one.net for one in starts]))
     return [Training(name, tuple(some)) for name, some in zip(names, groups, strict=True)]
 
 
@@ -100,13 +100,3 @@ def _place(
     trained = [one for one in groups[last] if len(one.rows)]
     finished = bool(trained) and trained[-1].event("done") is not None and trained[-1].event("stopped") is None
     return None if finished and len(session.rows) else last
-
-
-def _names(prefixes: Sequence[str]) -> list[str]:
-    """The last parts of prefixes, as many as tell them apart; a number behind those of one prefix."""
-    count: dict[str, int] = {}
-    names = []
-    for name in distinct_names(prefixes):
-        count[name] = count.get(name, 0) + 1
-        names.append(name if count[name] == 1 else f"{name}~{count[name]}")
-    return names

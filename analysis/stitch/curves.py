@@ -201,7 +201,7 @@ class RunCurves:
 
 def empty_frame() -> pl.DataFrame:
     """The long table without a row: its columns and their types."""
-    return _frame("", Chunk(0, CurveRows.none(), np.empty(0), np.empty(0)), {})
+    return _frame("", Chunk(0, CurveRows.space(0), np.empty(0), np.empty(0)), {})
 
 
 def _frame(name: str, chunk: Chunk, labels: Mapping[tuple[int, int], str]) -> pl.DataFrame:
