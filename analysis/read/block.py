@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from caffebench.analysis.read.columns import LOSS, LR, NO_TIME, TEST, TESTING, TRAIN, LogEvent, Metric
-from caffebench.analysis.read.lines import FORMATS, LABEL, PREFIX, LineFormat, microseconds, to_number
-from caffebench.analysis.read.templates import ODD, PAD, LineColumns, LineTemplates, output_metric, read_lines
+from caffebench.analysis.read.columns import LOSS, NO_TIME, TESTING, LogEvent
+from caffebench.analysis.read.lines import LABEL, PREFIX, LineFormat, find_format, microseconds, to_number
+from caffebench.analysis.read.templates import ODD, PAD, LineColumns, LineTemplates, meaning, read_lines
 from caffebench.common.glog import STAMP
 
 __all__ = ["Block", "parse_block"]
@@ -43,26 +42,7 @@ _TIME_IN_LABEL = re.compile(rb"\d\d:\d\d")
 _PACE = re.compile(rb"\(-?[\d.e+-]+ iter/s, ([\d.]+)s/(\d+) iters?\)")
 _LIMIT = 2**31  # Caffe counts iterations in an int
 _LONGEST = 4 << 20  # bytes of a configuration that are kept
-_KINDS = {"loss": LOSS, "lr": LR, "testing": TESTING, "score": TEST, "test_loss": TEST, "class_ap": TEST}
-_KINDS |= {"average": TEST, "fcn": TEST, "output": TEST}
-
-
-_SHORT = 200
-
-
-@lru_cache(maxsize=256)
-def _find_format(message: bytes, prefixed: bool) -> tuple[LineFormat, re.Match[bytes]] | None:
-    """Of which kind a line is; the same few lines stand in every log of a folder."""
-    for form in FORMATS:
-        if form.shell and prefixed:
-            continue
-        for word in form.words:
-            if word in message:
-                match = form.pattern.search(message)
-                if match is not None:
-                    return form, match
-                break
-    return None
+_VALUES = {"loss", "lr", "testing", "output", "score", "test_loss", "class_ap", "average", "fcn"}
 
 
 class _BlockParser:
@@ -131,11 +111,10 @@ class _BlockParser:
                 text = message.decode(errors="replace").strip()
                 self.events.append(LogEvent(self.base + at, "fatal", pid, time, text, rank=rank))
                 return
-        find = _find_format if len(message) < _SHORT else _find_format.__wrapped__
-        found = find(message, prefix is not None)
+        found = find_format(message, prefix is not None)
         if found is None:
             self.bad += _GARBLED.search(message) is not None
-        elif found[0].kind in _KINDS:
+        elif found[0].kind in _VALUES:
             self.bad += not self._value(*found, number, at + len(line), (rank, pid, time))
         else:
             self.bad += not self._event(found[0].kind, at, found[1], at + len(line), label, (rank, pid, time))
@@ -167,26 +146,13 @@ class _BlockParser:
             if match.end("value") == len(match[0].rstrip()) and match.end() == match.endpos and self._goes_on(end):
                 return False
         iteration = int(found["iteration"][:20]) if found.get("iteration") else -1
-        value, net, code = np.nan, -1, _KINDS[kind]
-        metric = Metric("")
+        value, net = np.nan, 0 if kind in ("class_ap", "fcn", "average") else -1
         if kind == "testing":
             net = int((found["net"] or b"0")[:6])
         else:
             value = to_number(found["value"])
-        if kind in ("loss", "lr"):
-            metric = Metric(kind)
-        elif kind == "output":
-            code = TRAIN if found["phase"] == b"Train" else TEST
-            metric = output_metric(found["name"], found["index"], found["weight"])
-        elif kind == "score":
-            metric = Metric(f"score{int(found['index'][:6])}", int(found["index"][:6]))
-        elif kind == "test_loss":
-            metric = Metric("total_loss", -1, 1.0)
-        elif kind in ("class_ap", "fcn", "average"):
-            net = 0
-            weight = found.get("weight")
-            metric = Metric(found["name"].decode(errors="replace"), -1, to_number(weight) if weight else None)
-        metric_id = -1 if kind == "testing" else self.metrics.id_for(metric)
+        code, metric = meaning(form, match)
+        metric_id = -1 if metric is None else self.metrics.id_for(metric)
         if iteration > _LIMIT or net > 1000 or metric_id is None:
             return False
         self.lines.put(number, code, time, iteration, value, pid if rank < 0 else -1 - rank, metric_id, net)

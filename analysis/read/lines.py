@@ -20,6 +20,7 @@ __all__ = [
     "UNKNOWN_YEAR",
     "WORDS",
     "LineFormat",
+    "find_format",
     "microseconds",
     "midnight",
     "since_1970",
@@ -223,6 +224,26 @@ FORMATS = (
 _MORE_WORDS = (b"Iteration ", b"] class", b": class", b"AP for ", b"Mean AP", b">>> ")
 WORDS = tuple(dict.fromkeys((*_MORE_WORDS, *(word for form in FORMATS for word in form.words if len(word) > 5))))
 """One of them is in every line of ``FORMATS`` but the averages of ``caffe test``, and in every one that is cut."""
+
+
+def find_format(message: bytes, prefixed: bool) -> tuple[LineFormat, re.Match[bytes]] | None:
+    """Of which format a line is, and its match; None where it means nothing. ``prefixed``: it has Caffe's prefix."""
+    return (_remembered if len(message) < _SHORT else _find_format)(message, prefixed)
+
+
+_SHORT = 200  # bytes of a line that may stand in every log of a folder
+
+
+def _find_format(message: bytes, prefixed: bool) -> tuple[LineFormat, re.Match[bytes]] | None:
+    for form in FORMATS:
+        if form.shell and prefixed:
+            continue
+        if any(word in message for word in form.words) and (match := form.pattern.search(message)) is not None:
+            return form, match
+    return None
+
+
+_remembered = lru_cache(maxsize=256)(_find_format)
 
 
 _EPOCH = datetime(1970, 1, 1)

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from caffebench.analysis.read import _lines
 from caffebench.analysis.read.columns import LOSS, LR, TEST, TESTING, TRAIN, ColumnTable, Metric, MetricRegistry
-from caffebench.analysis.read.lines import PREFIX, WORDS, midnight
+from caffebench.analysis.read.lines import PREFIX, WORDS, LineFormat, find_format, midnight, to_number
 
 Array = npt.NDArray[Any]
 
-__all__ = ["NONE", "ODD", "PAD", "LineColumns", "LineTemplates", "output_metric", "read_lines"]
+__all__ = ["NONE", "ODD", "PAD", "LineColumns", "LineTemplates", "meaning", "read_lines"]
 
 PAD = b"\n" * 64
 """Follows every block, so that no look ahead reaches beyond it."""
@@ -51,13 +51,6 @@ class LineColumns(ColumnTable):
             column[line] = value
 
 
-_BEGIN = re.compile(
-    rb"(?:Iteration (?=\d+[ ,][^\n]*?\b(?P<value>loss = |lr = |Testing net \())"
-    rb"|(?P<phase>Train|Test) net output #(?P<index>\d+): (?P<name>\S[^\n]*?) = "
-    rb"(?=\S+(?P<tail> \(\* (?P<weight>\S+) = )?))"
-)
-
-
 class LineTemplates:
     """What is known of the lines of a log; it grows while blocks are read, by several threads at once."""
 
@@ -72,33 +65,35 @@ class LineTemplates:
     def learn(self, line: bytes) -> bool:
         """Learn the template of ``line``; False where it says no value or is irregular."""
         prefix = PREFIX.match(line)
-        found = _BEGIN.search(line, prefix.end()) if prefix is not None else None
-        if prefix is None or not prefix["pid"] or found is None or b"rank" in line[prefix.end() : found.start()]:
+        found = find_format(line[prefix.end() :], True) if prefix is not None and prefix["pid"] else None
+        if prefix is None or found is None or found[0].kind not in ("loss", "lr", "testing", "output"):
             return False
-        number: int | None
-        if found["value"]:
-            kind = {b"loss = ": LOSS, b"lr = ": LR}.get(found["value"], TESTING)
-            number = -1 if kind == TESTING else self.metrics.id_for(Metric("loss" if kind == LOSS else "lr"))
-        else:
-            kind = TRAIN if found["phase"] == b"Train" else TEST
-            number = self.metrics.id_for(output_metric(found["name"], found["index"], found["weight"]))
-        if number is None:
+        match, kind, metric = found[1], *meaning(*found)
+        number = -1 if metric is None else self.metrics.id_for(metric)
+        if number is None or b"rank" in match.string[: match.start()]:
             return False
-        return self.metrics.table.add(line[prefix.end("pid") : found.end()], kind, number, found["tail"] or b"")
+        begin = prefix.end() + match.start("value" if found[0].kind == "output" else "iteration")
+        weighted = found[0].kind == "output" and match["weight"] is not None
+        tail = match.string[match.end("value") : match.end("weight")] + b" = " if weighted else b""
+        return self.metrics.table.add(line[prefix.end("pid") : begin], kind, number, tail)
 
 
-def output_metric(name: bytes, index: bytes, weight: bytes | None) -> Metric:
-    """The metric of an output line, from the texts of its name, its number and its weight (None without one).
+_KINDS = {"loss": LOSS, "lr": LR, "testing": TESTING}
 
-    A weight that is no number counts as none.
-    """
-    try:
-        factor = None if weight is None else float(weight)
-    except ValueError:
-        factor = None
-    if factor is not None and factor != factor:
-        factor = None  # NaN is not equal to itself: it would be a new metric each time
-    return Metric(name.decode(errors="replace"), int(index) if len(index) < 7 else 999_999, factor)
+
+def meaning(form: LineFormat, match: re.Match[bytes]) -> tuple[int, Metric | None]:
+    """The kind of row that a line gives, as in ``columns``, and its metric; None where it only announces a test."""
+    kind, found = form.kind, match.groupdict()
+    code, weight = _KINDS.get(kind, TEST), to_number(found["weight"]) if found.get("weight") else None
+    if weight is not None and weight != weight:
+        weight = None  # NaN is not equal to itself: it would be a new metric each time
+    if code != TEST:
+        return code, None if code == TESTING else Metric(kind)
+    if kind == "test_loss":
+        return code, Metric("total_loss", -1, 1.0)
+    index = int(found["index"][:6]) if found.get("index") else -1
+    name = f"score{index}" if kind == "score" else found["name"].decode(errors="replace")
+    return TRAIN if found.get("phase") == b"Train" else TEST, Metric(name, index, weight)
 
 
 def read_lines(
