@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,7 @@ def main(
         raise click.UsageError("Missing argument 'PATH...'.")
     if as_json and (watch or sessions):
         raise click.UsageError("--json prints the summary and nothing else: leave out --watch and --sessions")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no matrix is multiplied here, and idle threads of NumPy's spin
     from caffebench.analysis.output import choices, session_report, terminal
     from caffebench.analysis.output.drawing.view import View
     from caffebench.analysis.output.options import OutputOptions

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from caffebench.common.events import EVENT_MARK
 
@@ -55,14 +55,20 @@ class LineFormat:
     kind: str
     words: tuple[bytes, ...]
     """One of them is in every such line: they are looked for first."""
-    pattern: re.Pattern[bytes]
+    source: bytes
+    """Of its pattern."""
     example: str
     shell: bool = False
     """Only a line without Caffe's prefix is of this kind: others than Caffe say it."""
 
+    @cached_property
+    def pattern(self) -> re.Pattern[bytes]:
+        """Compiled when it is first asked for: most logs have lines of a few kinds."""
+        return re.compile(self.source)
+
 
 def _format(kind: str, words: str, pattern: bytes, example: str, shell: bool = False) -> LineFormat:
-    return LineFormat(kind, tuple(word.encode() for word in words.split("|")), re.compile(pattern), example, shell)
+    return LineFormat(kind, tuple(word.encode() for word in words.split("|")), pattern, example, shell)
 
 
 _MORE = rb"(?:[ ,;\[(|](?:(?!Iteration )[^\n]){0,200}?)?"  # what forks put between two parts: pace, epochs, memory

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +213,10 @@ def _each(
     if workers == 1 or len(sources) < _MANY:
         yield from _in_turn(sources, train_size, None, finish)
         return
+    # A tenth of the time that one small log takes:
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+    from multiprocessing import get_context
+
     few = max(1, min(64, len(sources) // (8 * workers)))  # no process is left with many when others are done
     batches = [sources[begin : begin + few] for begin in range(0, len(sources), few)]
     # Not forked: the caller may have threads (those of polars are never idle for sure).
