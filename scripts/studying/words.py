@@ -149,7 +149,8 @@ def failure_words(arms: Sequence[Arm]) -> Iterator[str]:
         there, same = "without a published figure", ""
         if arm.published_fails or arm.published_accuracy is not None:
             there = "published as not converged" if arm.published_fails else "published as converged"
-            same = ": agrees" if arm.fails == arm.published_fails else ": disagrees"
+            most = " in most" if 0 < len(arm.accuracies) < len(arm.group.runs) else ""
+            same = (": agrees" if arm.fails == arm.published_fails else ": disagrees") + most
         if arm.published_fails or len(arm.accuracies) < len(arm.group.runs):
             yield f"- {arm.label}, {there}: here {len(arm.accuracies)} of {len(arm.group.runs)} runs converged{same}."
 
