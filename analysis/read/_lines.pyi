@@ -14,6 +14,7 @@ def read(
     end: int,
     line: int,
     teach: bool,
+    teaching: Words,
     midnight: Callable[[bytes, bytes, bytes], int | None],
     table: TemplateTable,
     seen: bytearray,

@@ -189,19 +189,8 @@ cdef inline int two(const char* at) noexcept nogil:
     return tens * 10 + ones if tens >= 0 and ones >= 0 else -1000
 
 
-cdef inline const char* message(const char* at, const char* end) noexcept nogil:
-    """Where the message begins whose `` pid file:line] `` begins at ``at``, blanks passed over; NULL without."""
-    at = <const char*>memchr(at, 93, end - at)
-    if at == NULL:
-        return NULL
-    at += 1
-    while at < end and at[0] == 32:
-        at += 1
-    return at
-
-
 cdef int parse_line(
-    const char* text, const char* stop, bint teach, TemplateTable table, uint8_t* seen, int* follower, int* previous,
+    const char* text, const char* stop, bint teach, Words teaching, TemplateTable table, uint8_t* seen, int* follower, int* previous,
     int64_t* iteration, double* value, int64_t* pid, int64_t* net, int* metric, bint* prefixed,
 ) noexcept nogil:
     """The kind of a line and its fields; ``NONE`` where it is of no template, -1 where it may teach a new one."""
@@ -238,22 +227,7 @@ cdef int parse_line(
                     follower[previous[0]] = k
                     break
     if found < 0:
-        if teach:
-            here = message(here, stop)
-            if here != NULL and stop - here > 12:
-                while here[0] == b"[" or here[0] == b"(":  # "[0.0] " before what NVCaffe says
-                    here = <const char*>memchr(here, 32, stop - here)
-                    if here == NULL:
-                        return NONE
-                    while here < stop and here[0] == 32:
-                        here += 1
-                if stop - here > 12 and (
-                    memcmp(here, b"Iteration ", 10) == 0
-                    or memcmp(here, b"Train net ", 10) == 0
-                    or memcmp(here, b"Test net ", 9) == 0
-                ):
-                    return -1
-        return NONE
+        return -1 if teach and has_word(teaching, here, stop) else NONE
     if not seen[found]:
         # A line that a flipped bit garbled is believed where a whole one like it came before in its log.
         if not digits(text + 1, skip - 17) or not digits(text + skip - 6, 6):
@@ -303,8 +277,8 @@ cdef int parse_line(
 
 
 def read(
-    const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t line, bint teach, midnight,
-    TemplateTable table, uint8_t[::1] seen, Words words, bint every_line,
+    const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t line, bint teach, Words teaching,
+    midnight, TemplateTable table, uint8_t[::1] seen, Words words, bint every_line,
     int64_t[::1] starts, uint8_t[::1] kinds, int64_t[::1] times, int64_t[::1] iterations,
     double[::1] values, int32_t[::1] pids, int16_t[::1] metrics, int16_t[::1] nets,
 ):
@@ -314,8 +288,8 @@ def read(
     already. ``starts`` (the offset of each line) and ``kinds`` are filled for all, the other columns for the lines of a
     known template. Lines of no template are ``ODD`` where one of ``words`` is in them (or ``every_line`` says so), else
     ``NONE``. Stops where the columns are full. Returns the number of the next line, its offset, whether (with
-    ``teach``) the line before it may be of a new template (then reading has stopped there), and whether any line had
-    glog's prefix. Padding of at least 32 line ends must follow ``end``.
+    ``teach``) the line before it has one of the words of ``teaching`` and may be of a new template (then reading has
+    stopped there), and whether any line had glog's prefix. Padding of at least 32 line ends must follow ``end``.
     """
     cdef const char* base = <const char*>&data[0]
     cdef const char* at = base + begin
@@ -340,7 +314,8 @@ def read(
             text = at
             at = stop + 1
             kind = parse_line(
-                text, stop, teach, table, &seen[0], follower, &previous, &iteration, &value, &pid, &net, &metric, &prefixed
+                text, stop, teach, teaching, table, &seen[0], follower, &previous, &iteration, &value, &pid, &net, &metric,
+                &prefixed,
             )
             line += 1
             if kind == -1:

@@ -27,6 +27,7 @@ ODD, NONE = 254, 255
 """Kinds of a line that the patterns are to look at, and of one that says nothing."""
 _TRIES = 400  # lines of a block that are looked at for new templates
 _WORDS = _lines.Words(WORDS)
+_TEACHING = _lines.Words([b"Iteration ", b" net output #"])
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def read_lines(
     line = at = 0
     while at < stop:
         line, at, unknown, prefixed = _lines.read(
-            data, at, stop, line, tries > 0, midnight, table, templates.seen, _WORDS, every_line, *columns.columns
+            *(data, at, stop, line, tries > 0, _TEACHING, midnight, table, templates.seen, _WORDS, every_line),
+            *columns.columns,
         )
         has_prefix |= prefixed
         if unknown:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
+
+import numpy as np
 
 from caffebench.analysis.runs.model import Run
 
@@ -80,7 +81,7 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return None
-    return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None, len(known))
 
 
 def _common(runs: Sequence[Run]) -> str:
