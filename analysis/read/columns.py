@@ -25,6 +25,7 @@ __all__ = [
     "TEST",
     "TESTING",
     "TRAIN",
+    "TYPES",
     "ColumnTable",
     "CurveRows",
     "LogEvent",
@@ -33,7 +34,6 @@ __all__ = [
     "ParsedLog",
     "ParsedRows",
     "RowFacts",
-    "column_space",
 ]
 
 LOSS, LR, TRAIN, TEST, TESTING = range(5)
@@ -43,6 +43,18 @@ net; and, only while a log is read, the line that announces a test."""
 NO_TIME = -(2**63)
 Array = npt.NDArray[Any]
 
+TYPES = {
+    "iteration": "i8",
+    "metric": "i2",
+    "net": "i2",
+    "kind": "u1",
+    "byte_offset": "i8",
+    "start": "i8",
+    "time": "i8",
+    "pid": "i4",
+}
+"""Of columns by their names; the others are float64."""
+
 
 @dataclass(frozen=True)
 class ColumnTable:
@@ -50,10 +62,12 @@ class ColumnTable:
 
     names: ClassVar[tuple[str, ...]] = ()
     """Of the columns, in order."""
+    types: ClassVar[list[np.dtype[Any]]] = []
 
     def __init_subclass__(cls) -> None:
         """Take the fields of a subclass as columns, behind those of the class that it extends."""
         cls.names = (*cls.names, *cls.__annotations__)
+        cls.types = [np.dtype(TYPES.get(name, "f8")) for name in cls.names]
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -73,7 +87,7 @@ class ColumnTable:
     @classmethod
     def space(cls, rows: int) -> Self:
         """As many rows, with anything in them."""
-        return cls(*[column_space(name, rows) for name in cls.names])
+        return cls(*[np.empty(rows, one) for one in cls.types])
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -154,25 +168,6 @@ class RowFacts(NamedTuple):
     """The greatest, -1 without rows."""
     each_once: bool
     """Iterations never fall, and no value is said twice at one; False also where there are too many to tell."""
-
-
-_TYPES = {
-    "iteration": "i8",
-    "value": "f8",
-    "lr": "f8",
-    "metric": "i2",
-    "net": "i2",
-    "kind": "u1",
-    "byte_offset": "i8",
-    "start": "i8",
-    "time": "i8",
-    "pid": "i4",
-}
-
-
-def column_space(name: str, rows: int) -> Array:
-    """A column of that name and its type, with anything in its rows."""
-    return np.empty(rows, _TYPES.get(name, "f8"))
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _opened(path: Path) -> BufferedReader:
         import zstandard
 
         return cast(BufferedReader, zstandard.open(path, "rb"))
-    return cast(BufferedReader, path.open("rb", buffering=0))
+    return cast(BufferedReader, open(path, "rb", buffering=0))
 
 
 def pieces(path: Path, start: int = 0) -> Iterator[memoryview]:

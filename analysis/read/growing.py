@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from caffebench.analysis.read._rows import Heads, append, settle_rates
-from caffebench.analysis.read.columns import TESTING, MetricRegistry, ParsedRows, column_space
+from caffebench.analysis.read.columns import TESTING, TYPES, MetricRegistry, ParsedRows
 from caffebench.analysis.read.templates import LineColumns
 
 __all__ = ["GrowingRows"]
 
 _ORDER = ("iteration", "value", "metric", "net", "kind", "byte_offset", "time", "pid")
-_NONE = [column_space(name, 0) for name in _ORDER]
+_NONE = [np.empty(0, TYPES.get(name, "f8")) for name in _ORDER]
 
 
 class GrowingRows:

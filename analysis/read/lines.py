@@ -280,7 +280,7 @@ def microseconds(prefix: re.Match[bytes]) -> int | None:
     return day + ((hour * 60 + minute) * 60 + second) * 10**6 + micro
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=400)
 def midnight(year: bytes, month: bytes, day: bytes) -> int | None:
     """When a day begins, in microseconds since 1970; ``year`` may be empty. None where there is no such day."""
     if not (year + month + day).isdigit():
