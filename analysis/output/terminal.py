@@ -6,7 +6,7 @@ import gc
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from caffebench.analysis.output.csv_files import summary_rows, with_lines
@@ -45,26 +45,27 @@ def read_with_progress(
         gc.enable()
 
 
-COLUMNS = (
-    Column("run", text=True),
-    Column("status", text=True),
-    Column("iteration"),
-    Column("accuracy"),
-    Column("loss"),
-    Column("sessions", rank=2),
-    Column("crashes", rank=3),
-    Column("lost", rank=4),
-    Column("time", rank=1),
-    Column("why", text=True, wraps=True),
-)
+_COLUMNS: dict[Column, Callable[[Run], str]] = {
+    Column("run", text=True): lambda run: run.name,
+    Column("status", text=True): lambda run: run.status,
+    Column("iteration"): lambda run: "-" if run.iteration is None else f"{run.iteration:,}",
+    Column("accuracy"): lambda run: rounded_accuracy(run.accuracy),
+    Column("loss"): lambda run: rounded_loss(run.loss),
+    Column("sessions", rank=2): lambda run: str(len(run.sessions)),
+    Column("crashes", rank=3): lambda run: str(run.crashes),
+    Column("lost", rank=4): lambda run: f"{run.lost_iterations:,}",
+    Column("time", rank=1): lambda run: clock(run.seconds),
+    Column("why", text=True, wraps=True): lambda run: "" if run.status == "done" else run.reason,
+}
+"""What is shown of each run."""
 
 
 def overview(runs: Sequence[Run]) -> str:
-    """A table of ``COLUMNS`` with a line for each run; the time is of training, as hours:minutes:seconds.
+    """A table with a line for each run; the time is of training, as hours:minutes:seconds.
 
     It is as wide as the terminal at most; where stdout is none, as wide as its longest line.
     """
-    return table(COLUMNS, [_row(run) for run in runs])
+    return table(list(_COLUMNS), [[printable(cell_of(run)) for cell_of in _COLUMNS.values()] for run in runs])
 
 
 def summary_json(runs: Sequence[Run]) -> str:
@@ -77,22 +78,6 @@ def summary_json(runs: Sequence[Run]) -> str:
         for row in summary_rows(runs)
     ]
     return json.dumps(rows, indent=1)
-
-
-def _row(run: Run) -> tuple[str, ...]:
-    cells = (
-        run.name,
-        run.status,
-        "-" if run.iteration is None else f"{run.iteration:,}",
-        rounded_accuracy(run.accuracy),
-        rounded_loss(run.loss),
-        str(len(run.sessions)),
-        str(run.crashes),
-        f"{run.lost_iterations:,}",
-        clock(run.seconds),
-        "" if run.status == "done" else run.reason,
-    )
-    return tuple(map(printable, cells))
 
 
 MANY_BAD, BAD_SHARE = 5, 0.02

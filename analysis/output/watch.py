@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffebench.analysis.read.columns import MetricRegistry
-from caffebench.analysis.read.files import RunFiles, find_runs, pieces
+from caffebench.analysis.read.files import COMPRESSED, RunFiles, find_runs, pieces
 from caffebench.analysis.read.parser import LogParser
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import make_runs
 
 __all__ = ["Watcher", "watch"]
-
-_COMPRESSED = (".gz", ".xz", ".zst")
 
 
 @dataclass
@@ -38,13 +36,13 @@ class _Growing:
         """It is not what was read before, only longer: another file, a shorter one, or a compressed one anew."""
         if not self.read:
             return False
-        return now[0] != self.seen[0] or now[1] < self.read or (self.path.suffix in _COMPRESSED and now != self.seen)
+        return now[0] != self.seen[0] or now[1] < self.read or (self.path.suffix in COMPRESSED and now != self.seen)
 
     def read_new(self, now: tuple[int, int, int]) -> int:
         """Read what is new; returns how many bytes that were."""
         self.seen = now
         before = self.read
-        for piece in pieces(self.path, 0 if self.path.suffix in _COMPRESSED else self.read):
+        for piece in pieces(self.path, 0 if self.path.suffix in COMPRESSED else self.read):
             self.parser.feed(piece)
             self.read += len(piece)
         return self.read - before

@@ -19,14 +19,14 @@ from caffebench.analysis.read.lines import PREFIX
 from caffebench.common.errors import InputError
 from caffebench.common.printable import printable
 
-__all__ = ["RunFiles", "distinct_names", "find_runs", "numbered", "pieces"]
+__all__ = ["COMPRESSED", "RunFiles", "distinct_names", "find_runs", "numbered", "pieces"]
 
 _PART = re.compile(r"(?P<run>.+)\.(?P<part>\d{3,})\.log$")
 _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
 DUPLICATE_SEVERITIES = re.compile(
     r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)"
 )  # what glog writes there is in its INFO file too
-_COMPRESSED = (".gz", ".xz", ".zst")
+COMPRESSED = (".gz", ".xz", ".zst")
 _EXPANDED = 200  # times its size that a compressed log is believed to expand to
 _PIECE = 1 << 16  # bytes that are read at once: they stay in the processor's cache
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
@@ -45,7 +45,7 @@ class RunFiles:
 def _plain(name: str) -> str:
     """The name of a file without what a compressed one has behind it."""
     plain, dot, suffix = name.rpartition(".")
-    return plain if plain and dot + suffix in _COMPRESSED else name
+    return plain if plain and dot + suffix in COMPRESSED else name
 
 
 def _walk(folder: str, *, top: bool = True) -> Iterator[tuple[str, str]]:
@@ -212,7 +212,7 @@ def pieces(path: Path, start: int = 0) -> Iterator[memoryview]:
     far more than a log does.
     """
     done, size = 0, os.stat(path).st_size
-    most = _EXPANDED * size + (16 << 20) if path.suffix in _COMPRESSED else None
+    most = _EXPANDED * size + (16 << 20) if path.suffix in COMPRESSED else None
     buffer = memoryview(bytearray(_PIECE if most else min(_PIECE, size + 1)))
     with _opened(path) as file:
         if start:
