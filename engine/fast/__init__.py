@@ -1,8 +1,8 @@
 """Layers that compute what Caffe's own compute, faster, on the CPU: a library loaded beside Caffe.
 
-``install-caffe`` builds it from the C++ files of this folder. Convolution and InnerProduct run on oneDNN; Pooling,
-LRN, BatchNorm, Scale, ReLU, Clip and SGD's update of the weights on loops that the compiler turns into vector code for
-this processor.
+``install-caffe`` builds it from the C++ files of this folder. Convolution and InnerProduct run on oneDNN; depthwise
+convolution of larger planes, Pooling, LRN, BatchNorm, Scale, ReLU, Clip and SGD's update of the weights on loops that
+the compiler turns into vector code for this processor.
 """
 
 from __future__ import annotations

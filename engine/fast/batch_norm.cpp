@@ -1,6 +1,7 @@
-// BatchNorm and Scale, a channel at a time, where Caffe makes a matrix product of every sum and every broadcast.
+// BatchNorm and Scale, plane by plane, where Caffe makes a matrix product of every sum and every broadcast.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "caffe/layers/batch_norm_layer.hpp"
 #include "caffe/layers/scale_layer.hpp"
@@ -9,11 +10,37 @@
 namespace fast {
 namespace {
 
-// The values of one channel lie in `images` pieces of `plane` values, `stride` apart.
-struct Channel {
-  int images, plane;
-  size_t stride;
+// Sums of values of one plane are single, of planes double precision.
+float sum_of(const float* x, int count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < count; ++i) sum += x[i];
+  return sum;
+}
+
+float squares_around(float mean, const float* x, int count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < count; ++i) sum += (x[i] - mean) * (x[i] - mean);
+  return sum;
+}
+
+// Several passes go over all values of a channel, of which each image has a plane. Planes of neighbouring channels are
+// neighbours in memory: a group of channels is taken at a time, as many as stay in the cache from pass to pass.
+struct Planes {
+  int images, channels, plane;
+  static const int CACHED = 1 << 17;  // values; half a megabyte
+  int group() const { return std::max(1, std::min(channels, CACHED / (images * plane))); }
+  int groups() const { return (channels + group() - 1) / group(); }
   double count() const { return double(images) * plane; }
+  size_t at(int image, int channel) const { return (size_t(image) * channels + channel) * plane; }
+  // Calls one(channel, place of its plane) for the channels from `first` to before `last` of each image.
+  template <typename F>
+  void each(int first, int last, F one) const {
+    for (int n = 0; n < images; ++n) {
+      for (int c = first; c < last; ++c) one(c, at(n, c));
+    }
+  }
 };
 
 class BatchNorm : public caffe::BatchNormLayer<float> {
@@ -30,32 +57,41 @@ class BatchNorm : public caffe::BatchNormLayer<float> {
     float *means = mean_.mutable_cpu_data(), *deviations = variance_.mutable_cpu_data();
     float *mean_sum = blobs_[0]->mutable_cpu_data(), *variance_sum = blobs_[1]->mutable_cpu_data();
     float& weight = blobs_[2]->mutable_cpu_data()[0];
-    const Channel one = channel(*bottom[0]);
+    const Planes all = planes(*bottom[0]);
     const bool global = use_global_stats_;
-    const float inverse_weight = weight == 0 ? 0 : 1 / weight, fraction = moving_average_fraction_, eps = eps_;
-    const float unbiased = one.count() > 1 ? one.count() / (one.count() - 1) : 1;
+    const float inverse_weight = weight == 0 ? 0 : 1 / weight, fraction = moving_average_fraction_;
+    const float unbiased = all.count() > 1 ? all.count() / (all.count() - 1) : 1;
 #pragma omp parallel for
-    for (int c = 0; c < channels_; ++c) {
-      const float* x = input + size_t(c) * one.plane;
-      float mean, variance;
+    for (int number = 0; number < all.groups(); ++number) {
+      const int first = number * all.group(), last = std::min(channels_, first + all.group());
       if (global) {
-        mean = mean_sum[c] * inverse_weight;
-        variance = variance_sum[c] * inverse_weight;
+        for (int c = first; c < last; ++c) {
+          means[c] = mean_sum[c] * inverse_weight;
+          deviations[c] = std::sqrt(variance_sum[c] * inverse_weight + eps_);
+        }
       } else {
-        mean = sum_of(one, x) / one.count();
-        variance = squares_around(one, x, mean) / one.count();
-        mean_sum[c] = mean + fraction * mean_sum[c];
-        variance_sum[c] = unbiased * variance + fraction * variance_sum[c];
+        std::vector<double> sums(last - first), squares(last - first);
+        all.each(first, last, [&](int c, size_t at) { sums[c - first] += sum_of(input + at, all.plane); });
+        for (int c = first; c < last; ++c) means[c] = sums[c - first] / all.count();
+        all.each(first, last, [&](int c, size_t at) {
+          squares[c - first] += squares_around(means[c], input + at, all.plane);
+        });
+        for (int c = first; c < last; ++c) {
+          const float variance = squares[c - first] / all.count();
+          deviations[c] = std::sqrt(variance + eps_);
+          mean_sum[c] = means[c] + fraction * mean_sum[c];
+          variance_sum[c] = unbiased * variance + fraction * variance_sum[c];
+        }
       }
-      const float deviation = std::sqrt(variance + eps), inverse = 1 / deviation;
-      means[c] = mean;
-      deviations[c] = deviation;
-      for (int n = 0; n < one.images; ++n) {
-        const size_t at = size_t(c) * one.plane + n * one.stride;
+      all.each(first, last, [&](int c, size_t at) {
+        const float mean = means[c], inverse = 1 / deviations[c];
+        const float* value = input + at;
+        float* to = output + at;
+        const int count = all.plane;
 #pragma omp simd
-        for (int i = 0; i < one.plane; ++i) output[at + i] = (input[at + i] - mean) * inverse;
-        if (kept) std::copy_n(output + at, one.plane, kept + at);
-      }
+        for (int i = 0; i < count; ++i) to[i] = (value[i] - mean) * inverse;
+        if (kept) std::copy_n(to, count, kept + at);
+      });
     }
     if (!global) weight = weight * fraction + 1;
   }
@@ -67,64 +103,48 @@ class BatchNorm : public caffe::BatchNormLayer<float> {
     const float *output_diff = top[0]->cpu_diff(), *means = mean_.cpu_data(), *deviations = variance_.cpu_data();
     float* input_diff = bottom[0]->mutable_cpu_diff();
     const float* values = in_place ? x_norm_.cpu_data() : bottom[0]->cpu_data();
-    const Channel one = channel(*bottom[0]);
+    const Planes all = planes(*bottom[0]);
     const bool global = use_global_stats_;
 #pragma omp parallel for
-    for (int c = 0; c < channels_; ++c) {
-      const float inverse = 1 / deviations[c];
+    for (int number = 0; number < all.groups(); ++number) {
+      const int first = number * all.group(), last = std::min(channels_, first + all.group());
       // The normalised value is (value - shift) * stretch.
-      const float shift = in_place ? 0 : means[c], stretch = in_place ? 1 : inverse;
-      double sum = 0, product = 0;
-      for (int n = 0; !global && n < one.images; ++n) {
-        const size_t at = size_t(c) * one.plane + n * one.stride;
-        float s = 0, p = 0;
-#pragma omp simd reduction(+ : s, p)
-        for (int i = 0; i < one.plane; ++i) {
-          s += output_diff[at + i];
-          p += output_diff[at + i] * ((values[at + i] - shift) * stretch);
-        }
-        sum += s;
-        product += p;
+      const auto shift = [&](int c) { return in_place ? 0 : means[c]; };
+      const auto stretch = [&](int c) { return in_place ? 1 : 1 / deviations[c]; };
+      std::vector<double> sums(last - first), products(last - first);
+      if (!global) {
+        all.each(first, last, [&](int c, size_t at) {
+          const float *diff = output_diff + at, *value = values + at;
+          const float moved = shift(c), stretched = stretch(c);
+          const int count = all.plane;
+          float sum = 0, product = 0;
+#pragma omp simd reduction(+ : sum, product)
+          for (int i = 0; i < count; ++i) {
+            sum += diff[i];
+            product += diff[i] * ((value[i] - moved) * stretched);
+          }
+          sums[c - first] += sum;
+          products[c - first] += product;
+        });
       }
-      const float mean_diff = sum / one.count(), mean_product = product / one.count();
-      for (int n = 0; n < one.images; ++n) {
-        const size_t at = size_t(c) * one.plane + n * one.stride;
+      all.each(first, last, [&](int c, size_t at) {
+        const float moved = shift(c), stretched = stretch(c), inverse = 1 / deviations[c];
+        const float mean_diff = sums[c - first] / all.count(), mean_product = products[c - first] / all.count();
+        const float *diff = output_diff + at, *value = values + at;
+        float* to = input_diff + at;
+        const int count = all.plane;
 #pragma omp simd
-        for (int i = 0; i < one.plane; ++i) {
-          const float y = (values[at + i] - shift) * stretch;
-          input_diff[at + i] = (output_diff[at + i] - mean_diff - mean_product * y) * inverse;
+        for (int i = 0; i < count; ++i) {
+          const float y = (value[i] - moved) * stretched;
+          to[i] = (diff[i] - mean_diff - mean_product * y) * inverse;
         }
-      }
+      });
     }
   }
 
  private:
-  Channel channel(const Blob<float>& blob) const {
-    const int images = blob.shape(0), plane = blob.count() / (images * channels_);
-    return {images, plane, size_t(plane) * channels_};
-  }
-
-  // Sums of up to a plane are single, of planes double precision.
-  static double sum_of(const Channel& one, const float* x) {
-    double total = 0;
-    for (int n = 0; n < one.images; ++n, x += one.stride) {
-      float sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int i = 0; i < one.plane; ++i) sum += x[i];
-      total += sum;
-    }
-    return total;
-  }
-
-  static double squares_around(const Channel& one, const float* x, float mean) {
-    double total = 0;
-    for (int n = 0; n < one.images; ++n, x += one.stride) {
-      float sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int i = 0; i < one.plane; ++i) sum += (x[i] - mean) * (x[i] - mean);
-      total += sum;
-    }
-    return total;
+  Planes planes(const Blob<float>& blob) const {
+    return {blob.shape(0), channels_, blob.count() / (blob.shape(0) * channels_)};
   }
 };
 
@@ -160,27 +180,31 @@ class Scale : public caffe::ScaleLayer<float> {
     const bool bias = bias_layer_ && param_propagate_down_.back();
     float* factor_diff = param_propagate_down_[0] ? blobs_[0]->mutable_cpu_diff() : nullptr;
     float* bias_diff = bias ? blobs_[bias_param_id_]->mutable_cpu_diff() : nullptr;
-    const int plane = inner_dim_, channels = scale_dim_;
+    const int planes = outer_dim_ * scale_dim_, plane = inner_dim_, channels = scale_dim_;
+    // In the order of memory, and what the planes of a channel come to is summed afterwards.
+    std::vector<float> products(planes), sums(planes);
 #pragma omp parallel for
-    for (int c = 0; c < channels; ++c) {
-      double products = 0, sums = 0;
-      for (int n = 0; n < outer_dim_; ++n) {
-        const size_t at = (size_t(n) * channels + c) * plane;
-        float product = 0, sum = 0;
+    for (int row = 0; row < planes; ++row) {
+      const float *diff = output_diff + size_t(row) * plane, *value = input + size_t(row) * plane;
+      float product = 0, sum = 0;
 #pragma omp simd reduction(+ : product, sum)
-        for (int i = 0; i < plane; ++i) {
-          product += output_diff[at + i] * input[at + i];
-          sum += output_diff[at + i];
-        }
-        products += product;
-        sums += sum;
-        if (!input_diff) continue;
-        const float factor = factors[c];
-#pragma omp simd
-        for (int i = 0; i < plane; ++i) input_diff[at + i] = output_diff[at + i] * factor;
+      for (int i = 0; i < plane; ++i) {
+        product += diff[i] * value[i];
+        sum += diff[i];
       }
-      if (factor_diff) factor_diff[c] += products;
-      if (bias_diff) bias_diff[c] += sums;
+      products[row] = product;
+      sums[row] = sum;
+      if (!input_diff) continue;
+      const float factor = factors[row % channels];
+      float* to = input_diff + size_t(row) * plane;
+#pragma omp simd
+      for (int i = 0; i < plane; ++i) to[i] = diff[i] * factor;
+    }
+    for (int c = 0; c < channels; ++c) {
+      double product = 0, sum = 0;
+      for (int row = c; row < planes; row += channels) product += products[row], sum += sums[row];
+      if (factor_diff) factor_diff[c] += product;
+      if (bias_diff) bias_diff[c] += sum;
     }
   }
 

@@ -115,7 +115,7 @@ def agree(layer: str, shape: tuple[int, ...], *, phase: int = 0, tolerance: floa
 sizes = st.integers(1, 17)
 
 
-@EXAMPLES
+@settings(EXAMPLES, max_examples=120)
 @given(
     images=st.integers(1, 3),
     group=st.sampled_from([1, 1, 2, 3]),
@@ -124,13 +124,18 @@ sizes = st.integers(1, 17)
     depthwise=st.booleans(),
     height=sizes,
     width=sizes,
-    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    larger=st.sampled_from([0, 16]),
+    kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)) | st.just((1, 1)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)) | st.just((1, 1)),
     pad=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     dilation=st.integers(1, 2),
     bias=st.booleans(),
 )
-def test_convolution(images, group, inputs, outputs, depthwise, height, width, kernel, stride, pad, dilation, bias):
+def test_convolution(
+    images, group, inputs, outputs, depthwise, height, width, larger, kernel, stride, pad, dilation, bias
+):
+    # Planes of 8x8 and more are convolved otherwise by 1x1, those of 16x16 and more without stride by depthwise filters.
+    height, width = height + larger, width + larger
     if depthwise:
         group, outputs = group * inputs, group * inputs
     extent = [dilation * (one - 1) + 1 for one in kernel]
@@ -231,6 +236,12 @@ def test_batch_norm(shape, flat, in_place, phase):
     # Of few values the variance is often next to nothing, and rounding is all that both divide by it.
     assume(np.prod(shape) // shape[1] >= 8 or phase == 1)
     agree(layer, shape[:2] if flat and shape[0] >= 8 else shape, phase=phase, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_batch_norm_of_more_channels_than_are_taken_at_once(in_place):
+    layer = f'layer {{ name: "l" type: "BatchNorm" bottom: "p" top: "{"p" if in_place else "y"}" }}'
+    agree(layer, (5, 7, 96, 96), tolerance=2e-5)
 
 
 @EXAMPLES
