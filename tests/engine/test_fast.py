@@ -134,7 +134,7 @@ sizes = st.integers(1, 17)
 def test_convolution(
     images, group, inputs, outputs, depthwise, height, width, larger, kernel, stride, pad, dilation, bias
 ):
-    # Planes of 8x8 and more are convolved otherwise by 1x1, those of 16x16 and more without stride by depthwise filters.
+    # From 8x8 on planes are convolved otherwise by 1x1, from 16x16 on without stride by depthwise filters.
     height, width = height + larger, width + larger
     if depthwise:
         group, outputs = group * inputs, group * inputs
