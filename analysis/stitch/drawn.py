@@ -14,7 +14,7 @@ from caffebench.analysis.read.columns import ColumnTable
 if TYPE_CHECKING:
     from caffebench.analysis.stitch.curves import Chunk
 
-__all__ = ["MANY", "Curve", "Drawn", "added", "binned", "drawn", "rates_of"]
+__all__ = ["MANY", "Curve", "Drawn", "added", "binned", "drawn", "extremes", "rates_of"]
 
 MANY = 2_000_000
 """Rows of a run from which on its curves are made smaller before anything is drawn."""
@@ -63,7 +63,7 @@ def drawn(chunks: Iterable[Chunk], rows: int) -> Drawn:
             raw.append(curve)
             continue
         starts = np.arange(0, len(curve), group)
-        raw.append(curve[_extremes(curve.value, starts)])
+        raw.append(curve[extremes(curve.value, starts)])
         even.append(binned(curve, len(starts)))
     every = Curve.joined(raw)
     return Drawn(every, every if group == 1 else Curve.joined(even), group, count)
@@ -101,20 +101,22 @@ def binned(curve: Curve, bins: int) -> Curve:
     return replace(middle, value=_means(curve.value, starts))
 
 
-def _extremes(values: Array, starts: Array) -> Array:
-    """Indexes, ascending, of the first, last, least and greatest of each group, and of the first that is no number."""
-    ends = np.append(starts[1:], len(values)) - 1
-    keep = [starts, ends]
-    nan = np.isnan(values)
-    group = np.repeat(np.arange(len(starts)), ends - starts + 1)
+def extremes(values: Array, starts: Array) -> Array:
+    """Indexes, ascending, of the first, last, least and greatest of each group, and of the first that is no number.
+
+    ``starts`` are the indexes at which groups of ``values`` begin, from 0.
+    """
+    sizes = np.diff(starts, append=len(values))
+    nan, group = np.isnan(values), np.repeat(np.arange(len(starts)), sizes)
+    kept = [starts, starts + sizes - 1]
+    alike = [nan]
     for reduce, filler in ((np.minimum, np.inf), (np.maximum, -np.inf)):
         filled = np.where(nan, filler, values)
-        found = np.flatnonzero(filled == reduce.reduceat(filled, starts)[group])
-        keep.append(found[np.flatnonzero(np.diff(group[found], prepend=-1))])
-    holes = np.flatnonzero(nan)
-    keep.append(holes[np.flatnonzero(np.diff(group[holes], prepend=-1))])
-    kept: Array = np.unique(np.concatenate(keep))
-    return kept
+        alike.append((filled == reduce.reduceat(filled, starts)[group]) & ~nan)
+    for places in map(np.flatnonzero, alike):
+        kept.append(places[np.flatnonzero(np.diff(group[places], prepend=-1))])
+    found: Array = np.unique(np.concatenate(kept))
+    return found
 
 
 def _means(values: Array, starts: Array) -> Array:

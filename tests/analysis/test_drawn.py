@@ -79,5 +79,5 @@ def test_the_page_and_the_rates_of_a_long_curve(run: Any) -> None:
 def test_holes_stay_holes() -> None:
     values = np.array([1.0, np.nan, 3.0, np.nan, np.nan, np.nan, 2.0, 8.0])
     starts = np.array([0, 3, 6])
-    assert drawn._extremes(values, starts).tolist() == [0, 1, 2, 3, 5, 6, 7]
+    assert drawn.extremes(values, starts).tolist() == [0, 1, 2, 3, 5, 6, 7]
     assert repr(drawn._means(values, starts).tolist()) == "[2.0, nan, 5.0]"

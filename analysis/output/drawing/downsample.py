@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from caffebench.analysis.stitch.drawn import extremes
+
 __all__ = ["downsample", "smooth"]
 
 Numbers = npt.NDArray[np.float64]
@@ -33,21 +35,7 @@ def downsample(x: npt.ArrayLike, y: npt.ArrayLike, buckets: int, *, log: bool = 
         bucket = np.minimum(((along - along[0]) * (buckets / width)).astype("i8"), buckets - 1)
     else:
         bucket = np.arange(len(along)) * buckets // len(along)
-    starts = np.flatnonzero(np.diff(bucket, prepend=-1))
-    ends = np.append(starts[1:], len(along)) - 1
-    nan = np.isnan(values)
-    keep = [starts, ends]
-    for reduce, filler in ((np.minimum, np.inf), (np.maximum, -np.inf)):
-        filled = np.where(nan, filler, values)
-        extreme = np.repeat(reduce.reduceat(filled, starts), ends - starts + 1)
-        keep.append(_first_of_each(np.flatnonzero((filled == extreme) & ~nan), bucket))
-    keep.append(_first_of_each(np.flatnonzero(nan), bucket))
-    kept: Places = np.unique(np.concatenate(keep))
-    return kept
-
-
-def _first_of_each(places: Places, bucket: npt.NDArray[np.int64]) -> Places:
-    return places[np.flatnonzero(np.diff(bucket[places], prepend=-1))]
+    return extremes(values, np.flatnonzero(np.diff(bucket, prepend=-1)))
 
 
 def smooth(values: npt.ArrayLike, window: int) -> Numbers:
