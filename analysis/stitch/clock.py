@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from caffebench.analysis.read.columns import NO_TIME, ParsedRows
+
 __all__ = ["SessionClock", "Trace", "between", "images_between"]
 
 Floats = npt.NDArray[np.float64]
@@ -33,13 +35,16 @@ class SessionClock:
     header: Mapping[str, Any]
     train_size: int | None
 
-    def seconds(self, time: Ints, *, rising: bool = False) -> Floats:
-        """Training seconds (n) up to each of ``time`` (n, microseconds), none less than the one before it or than
-        ``least``; ``rising`` where it is known that times never fall."""
-        since = (time - self.began) / 1e6 + self.seconds_before
-        if not rising and (since[1:] < since[:-1]).any():
-            since = np.maximum.accumulate(since)
-        found: Floats = np.maximum(since, self.least, out=since)
+    def seconds(self, rows: ParsedRows) -> Floats:
+        """Training seconds (n) up to each row, none less than ``least`` or the one before; NaN without a time."""
+        facts = rows.facts
+        known = slice(None) if facts.timed else rows.time != NO_TIME
+        since = (rows.time[known] - self.began) / 1e6 + self.seconds_before
+        since = np.maximum(since if facts.times_rise else np.maximum.accumulate(since), self.least)
+        if facts.timed:
+            return since
+        found = np.full(len(rows), np.nan)
+        found[known] = since
         return found
 
     def images(self, iterations: Ints) -> Floats:

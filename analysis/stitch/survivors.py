@@ -98,14 +98,10 @@ def join_sessions(
             header=header,
             train_size=train_size,
         )
-        timed = own.facts.timed
-        seconds = clock.seconds(own.time, rising=own.facts.times_rise) if timed else np.full(len(own), np.nan)
-        known = slice(None) if timed else own.time != NO_TIME
-        if not timed and own.facts.ended != NO_TIME:
-            seconds[known] = clock.seconds(own.time[known])
+        seconds = clock.seconds(own)
         if own.facts.ended != NO_TIME:
             spent[number] = (own.facts.ended - clock.began) / 1e6
-            total = float(seconds[-1] if timed else seconds[known].max())
+            total = float(np.nanmax(seconds))
         part = _surviving(number + 1, own, seconds, clock, limit)
         if len(part.rows):
             parts.append(part)
