@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Rows to the text of curves.csv, compiled: a log of gigabytes has a hundred million numbers to print."""
 
+from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_FromStringAndSize, PyByteArray_Resize
 from libc.math cimport copysign, fabs, rint
 from libc.stdint cimport int16_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -92,10 +93,11 @@ def print_rows(
     """
     cdef Py_ssize_t rows = len(kinds), k, count = len(heads), place
     cdef size_t longest = ROOM + max(map(len, heads), default=0) + max(map(len, names), default=0)
-    cdef char* buffer = <char*>malloc(rows * longest + 1)
+    cdef bytearray lines = PyByteArray_FromStringAndSize(NULL, rows * longest)
     cdef const char** text = <const char**>malloc(2 * count * sizeof(char*) + 1)
     cdef Py_ssize_t* size = <Py_ssize_t*>malloc(2 * count * sizeof(Py_ssize_t) + 1)
-    cdef char* out = buffer
+    cdef char* out = PyByteArray_AsString(lines)
+    cdef char* begin = out
     cdef char[40] rate_text
     cdef Py_ssize_t rate_size = 0
     cdef double rate = float("nan")
@@ -103,7 +105,7 @@ def print_rows(
     cdef int64_t[256] asked  # keys whose place was asked for, without asking the dictionary again
     cdef Py_ssize_t[256] answer
     try:
-        if buffer == NULL or text == NULL or size == NULL:
+        if text == NULL or size == NULL:
             raise MemoryError
         for k in range(count):
             text[k], size[k] = <bytes>heads[k], len(heads[k])
@@ -146,8 +148,8 @@ def print_rows(
                 out = shortest(out + 1, values[k])
                 out[0] = b"\n"
                 out += 1
-        return buffer[: out - buffer]
+        PyByteArray_Resize(lines, out - begin)
+        return lines
     finally:
-        free(buffer)
         free(text)
         free(size)

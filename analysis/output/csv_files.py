@@ -141,7 +141,7 @@ def with_lines(run: Run) -> Run:
     return done
 
 
-def _jobs(runs: Iterable[Run]) -> Iterator[Callable[[], bytes]]:
+def _jobs(runs: Iterable[Run]) -> Iterator[Callable[[], bytearray]]:
     """What prints the lines of all rows, in order, many rows at a time."""
     for run in runs:
         curves = run.stitched
@@ -172,11 +172,11 @@ def _table(rows: Iterable[Sequence[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _ahead(jobs: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
+def _ahead(jobs: Iterable[Callable[[], bytearray]]) -> Iterator[bytearray]:
     """What the jobs print, in their order; some are done ahead, one on each core."""
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
-        waiting: deque[Future[bytes]] = deque()
+        waiting: deque[Future[bytearray]] = deque()
         for job in jobs:
             if len(waiting) == 3 * cores:
                 yield waiting.popleft().result()

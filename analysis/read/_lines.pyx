@@ -189,7 +189,7 @@ cdef inline int two(const char* at) noexcept nogil:
     return tens * 10 + ones if tens >= 0 and ones >= 0 else -1000
 
 
-cdef int parse_line(
+cdef inline int parse_line(
     const char* text, const char* stop, bint teach, Words teaching, TemplateTable table, uint8_t* seen, int* follower, int* previous,
     int64_t* iteration, double* value, int64_t* pid, int64_t* net, int* metric, bint* prefixed,
 ) noexcept nogil:
