@@ -48,12 +48,12 @@ def read(*paths: Path | str, train_size: int | None = None) -> pl.DataFrame:
     """Read logs into one long table: a row for each value that a log gives, runs in the natural order of names.
 
     ``paths`` are log files, compressed or not, and folders with logs in them; ``train_size`` is the number of images of
-    an epoch, where the logs do not tell it. The table has the columns of ``curves.csv``:
+    an epoch, if missing from the logs. The table has the columns of ``curves.csv``:
 
     ``run`` (text), ``phase`` (text: train or test), ``net`` (int32: number of the test net, null for the train net),
-    ``iteration`` (int64), ``epoch`` (float64: passes over the training images, null where not known), ``seconds``
+    ``iteration`` (int64), ``epoch`` (float64: passes over the training images, null if not known), ``seconds``
     (float64: of training that led to the row, null without times), ``session`` (int32, from 1), ``lr`` (float64: the
-    learning rate, null where not known), ``metric`` (text), ``value`` (float64; may be NaN).
+    learning rate, null if not known), ``metric`` (text), ``value`` (float64; may be NaN).
 
     Raises ``InputError`` where a path does not exist, no Caffe log is found, or Polars is missing.
     """

@@ -46,7 +46,7 @@ class OutputOptions:
     """Seconds after which an open report looks for news."""
 
     def write(self, runs: Sequence[Run]) -> Written:
-        """Write all that is asked for of ``runs`` into ``out``, which is made where it is missing.
+        """Write all that is asked for of ``runs`` into ``out``, which is made if missing.
 
         Raises ``InputError`` where an extra that is needed is not installed or ``published`` is no such table,
         ``OSError`` where a file cannot be written.

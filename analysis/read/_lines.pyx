@@ -122,7 +122,7 @@ cdef inline int digit(const char* at) noexcept nogil:
 
 
 cdef inline const char* whole(const char* at, int64_t* value) noexcept nogil:
-    """Digits, as many as there are up to 18; the place after them, NULL where there is none or more."""
+    """Digits, as many as there are up to 18; the place after them, NULL for none, or for more."""
     cdef const char* begin = at
     cdef int one
     value[0] = 0
@@ -138,7 +138,7 @@ cdef inline const char* whole(const char* at, int64_t* value) noexcept nogil:
 
 
 cdef const char* number(const char* at, double* value) noexcept nogil:
-    """A number; NULL where there is none, or one that must be rounded with more care."""
+    """A number; NULL if missing, or if it must be rounded with more care."""
     cdef bint minus = at[0] == b"-", fraction = False, less
     cdef int64_t mantissa = 0, exponent = 0
     cdef int digits = 0, power = 0, one
@@ -270,7 +270,7 @@ cdef inline int parse_line(
             return NONE
         if template.tail_size == 0 and here != stop:
             return NONE
-    # A value at the end of a line goes on in the next where something wrapped the text.
+    # A value at the end of a line continues in the next where something wrapped the text.
     if here == stop and (digit(stop + 1) >= 0 or stop[1] == b"." or stop[1] == b"e" or stop[1] == b"#"):
         return NONE
     return kind

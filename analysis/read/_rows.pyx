@@ -17,7 +17,7 @@ cdef double NAN = float("nan")
 
 
 cdef class Heads:
-    """The last line with an iteration that each process wrote: outputs belong to those. Goes on from block to block."""
+    """The last line with an iteration that each process wrote: outputs belong to those. Kept from block to block."""
 
     cdef int used, here, last
     cdef int64_t[SPEAKERS] speaker, iteration, time
@@ -28,7 +28,7 @@ cdef class Heads:
         self.used, self.here, self.last = 0, -1, -1
 
     def copy(self):
-        """Another that goes on from here."""
+        """Another that continues from here."""
         cdef Heads other = Heads()
         other.used, other.here, other.last = self.used, self.here, self.last
         other.speaker, other.iteration, other.time = self.speaker, self.iteration, self.time

@@ -143,7 +143,7 @@ class _BlockParser:
         if found.get("value") is not None and not whole:
             if (found.get("rest") or b"").startswith(b" (*"):
                 return False
-            if match.end("value") == len(match[0].rstrip()) and match.end() == match.endpos and self._goes_on(end):
+            if match.end("value") == len(match[0].rstrip()) and match.end() == match.endpos and self._continues(end):
                 return False
         iteration = int(found["iteration"][:20]) if found.get("iteration") else -1
         value, net = np.nan, 0 if kind in ("class_ap", "fcn", "average") else -1
@@ -159,7 +159,7 @@ class _BlockParser:
         self.is_caffe = True
         return True
 
-    def _goes_on(self, end: int) -> bool:
+    def _continues(self, end: int) -> bool:
         """Whether the line that follows begins with the rest of a number."""
         following = bytes(self.data[end + 1 : end + 200]).split(b"\n", 1)[0]
         return PREFIX.search(following) is None and _CONTINUED.match(following) is not None

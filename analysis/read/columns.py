@@ -246,6 +246,6 @@ class ParsedLog:
     bad_lines: int = 0
     """Lines that begin like one of Caffe's but are cut, garbled, or have lost the line that says their iteration."""
     is_caffe: bool = False
-    """There are lines with a prefix of Caffe, or values: where there are none, this is no log of Caffe."""
+    """There are lines with a prefix of Caffe, or values; without any it is no log of Caffe."""
     notes: tuple[str, ...] = ()
     """What was left out, in words."""

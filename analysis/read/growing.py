@@ -26,7 +26,7 @@ class GrowingRows:
         self._heads = Heads()
 
     def copy(self) -> GrowingRows:
-        """Another that goes on from here."""
+        """Another that continues from here."""
         other = GrowingRows(self._metrics)
         other._columns = [column[: self._count].copy() for column in self._columns]
         other._count, other._heads = self._count, self._heads.copy()

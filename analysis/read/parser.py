@@ -25,7 +25,7 @@ class LogParser:
     """Parses a log that is fed to it bit by bit; what is whole is parsed once, also while the log still grows."""
 
     def __init__(self, metrics: MetricRegistry, workers: int = 1, size: int = _BLOCK) -> None:
-        """``workers`` is the number of threads, ``size`` that of the log where it is known: of many a small one is."""
+        """``workers`` is the number of threads, ``size`` that of the log if known: of many a small one is."""
         self._templates = LineTemplates(metrics)
         self._rows = GrowingRows(metrics, size)
         self._events: list[LogEvent] = []

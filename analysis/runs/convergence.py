@@ -40,7 +40,7 @@ def verdict(sessions: Sequence[Session], stitched: RunCurves, config: Config, cl
     """The status of a run (``Run.status``, but for ``tested``), and why, in words.
 
     ``sessions`` in true order, ``stitched`` the rows that survive of them, ``config`` the configuration of the run,
-    ``classes`` its number of classes, None where not known: then nothing is compared with guessing.
+    ``classes`` its number of classes, None if not known: then nothing is compared with guessing.
     """
     if not len(stitched):
         crashed = [one for one in sessions if one.ended == "crashed"]

@@ -35,7 +35,7 @@ class Session:
     """The file that it is in."""
     pid: int
     began: datetime | None = None
-    """Local time; the year is 1600 where the log does not tell it."""
+    """Local time; the year is 1600 if missing from the log."""
     finished: datetime | None = None
     resumed_from: int | None = None
     """Iteration of the snapshot that it resumed; None where it began anew."""
@@ -163,7 +163,7 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """The seed of the solver; None where it is not given, or taken from the clock."""
+        """The seed of the solver; None if not given, or taken from the clock."""
         seed = self.config.solver.get("random_seed", [None])[-1]
         return seed if isinstance(seed, int) and seed >= 0 else None
 
@@ -203,12 +203,12 @@ class Run:
 
     @cached_property
     def accuracy_choice(self) -> Choice | None:
-        """Which test output is the accuracy; None where there is none."""
+        """Which test output is the accuracy; None without one."""
         return find_output(self.test_outputs, self.accuracy_name) if self.accuracy_name else self._usual[0]
 
     @cached_property
     def loss_choice(self) -> Choice | None:
-        """Which test output is the loss, or which sum of outputs; None where there is none."""
+        """Which test output is the loss, or which sum of outputs; None without one."""
         return find_output(self.test_outputs, self.loss_name) if self.loss_name else self._usual[1]
 
     @property

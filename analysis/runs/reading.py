@@ -39,7 +39,7 @@ def read_source(
 ) -> list[Run]:
     """Read the runs that the files of ``source`` hold; none where not one of them is a Caffe log.
 
-    ``train_size`` is the number of images of an epoch, where the logs do not tell it; ``threads`` read a large file,
+    ``train_size`` is the number of images of an epoch, if missing from the logs; ``threads`` read a large file,
     as many as there are processors without it. ``metrics`` knows what logs read before are like. Raises ``OSError``
     where a file cannot be read.
     """
@@ -171,12 +171,12 @@ def read_runs(
 ) -> list[Run]:
     """Read every run in ``paths`` (files, folders), in the natural order of names.
 
-    ``train_size`` is the number of images of an epoch, where the logs do not tell it. ``progress`` is called with the
+    ``train_size`` is the number of images of an epoch, if missing from the logs. ``progress`` is called with the
     sources read and their number. ``workers`` processes share many; one large log is
     read by several threads in any case. ``named`` gives runs by name whose files the user knows. ``finish`` is
     called with each run in the process that read it, and what it returns is taken; pickle must know it by name. A file
     that cannot be read is left out, and ``unreadable`` is told why, as of one of ``paths`` that is no log of Caffe.
-    Raises ``InputError`` where there is no Caffe log, ``CaffebenchError`` where one of the processes is killed.
+    Raises ``InputError`` without a Caffe log, ``CaffebenchError`` where one of the processes is killed.
     """
     given = [Path(path) for path in paths]
     sources = find_runs(given, named)

@@ -80,7 +80,7 @@ def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
 def _place(
     session: SessionRows, start: _Start, groups: Sequence[Sequence[SessionRows]], starts: Sequence[_Start]
 ) -> int | None:
-    """Index of the training that a session goes on with; None for a new one."""
+    """Index of the training that a session continues; None for a new one."""
     if not groups:
         return None
     last = len(groups) - 1
@@ -91,7 +91,7 @@ def _place(
         return last
     before = starts[last]
     if start.prefix and before.prefix and start.prefix != before.prefix:
-        # What goes on with an earlier one after it crashed is of that; what begins anew under an old name is not.
+        # What continues an earlier one after it crashed is of that; what begins anew under an old name is not.
         return None
     if start.net and before.net and start.net != before.net:
         return None

@@ -52,14 +52,14 @@ class SessionClock:
         return self.images_before + images_between(self.batch_size, self.header, iterations, self.start)
 
     def epochs(self, iterations: Ints) -> Floats:
-        """Epochs up to each iteration; NaN where that is not known."""
+        """Epochs up to each iteration; NaN if not known."""
         return self.images(iterations) / (self.train_size or np.nan)
 
 
 def images_between(batch_size: int | None, header: Mapping[str, Any], iterations: Ints, start: int) -> Floats:
-    """Images seen between iteration ``start`` and each of ``iterations`` (n): float64 (n), NaN where not known.
+    """Images seen between iteration ``start`` and each of ``iterations`` (n): float64 (n), NaN if not known.
 
-    ``batch_size`` is that of an iteration, None where not known; a ``header`` with ``phases`` overrules it.
+    ``batch_size`` is that of an iteration, None if not known; a ``header`` with ``phases`` overrules it.
     """
     phases = header.get("phases")
     edges, sizes = list[int](), list[float]()
@@ -96,7 +96,7 @@ def between(traces: list[Trace], rolled_back: Trace | None, iteration: int) -> t
     """Training seconds and images at ``iteration``: of the last point there, else in a line between its neighbours.
 
     ``traces`` follow each other, with iterations that rise; ``rolled_back``, the one that was thrown away last (or
-    None), begins at or behind ``iteration``. 0 and 0 where there is no point at all.
+    None), begins at or behind ``iteration``. 0 and 0 without any point.
     """
     points: list[tuple[int, float, float]] = []
     if traces:

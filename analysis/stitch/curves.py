@@ -29,7 +29,7 @@ CHUNK = 1 << 16
 
 
 class Chunk(NamedTuple):
-    """Rows of a session, with their training seconds and epochs (NaN where not known)."""
+    """Rows of a session, with their training seconds and epochs (NaN if not known)."""
 
     session: int
     rows: CurveRows
@@ -71,12 +71,12 @@ class RunCurves:
 
     @cached_property
     def iteration(self) -> int | None:
-        """The last iteration; None where there is no row."""
+        """The last iteration; None without a row."""
         return max((int(one.rows.iteration.max()) for one in self.parts), default=None)
 
     @cached_property
     def epochs(self) -> float | None:
-        """Epochs at the last row; None where that is not known."""
+        """Epochs at the last row; None if not known."""
         if not self.parts:
             return None
         last = self.parts[-1]

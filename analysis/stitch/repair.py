@@ -90,8 +90,8 @@ def _rise(facts: RowFacts, events: Sequence[int]) -> bool:
 
 
 def _with_true_times(session: SessionRows) -> SessionRows:
-    """Carry times without a year over New Year, put right the one line whose time a flipped bit garbled, and go on
-    where a clock falls back."""
+    """Carry times without a year over New Year, put right the one line whose time a flipped bit garbled, and
+    continue where a clock falls back."""
     rows = session.rows
     events = [one for one in session.events if one.time != NO_TIME]
     if _rise(rows.facts, [one.time for one in events]):
@@ -126,7 +126,7 @@ def _with_true_times(session: SessionRows) -> SessionRows:
 
 
 def _let_rise(session: SessionRows, places: Times, times: Times) -> None:
-    """Let ``times`` (n, in the order of the log) go on where the clock of one process falls back, in place.
+    """Let ``times`` (n, in the order of the log) continue where the clock of one process falls back, in place.
 
     The time since the line before is then what Caffe itself measured (``(N iter/s, S s/100 iters)``), else what the
     iterations since took at the median pace of the session.

@@ -50,7 +50,7 @@ class SessionRows:
         return np.concatenate([rows[rows != NO_TIME], np.array(events, dtype="i8")])
 
     def ends(self) -> tuple[int, int] | None:
-        """The first and the last time in it; None where it tells none."""
+        """The first and the last time in it; None without any."""
         known = [one.time for one in self.events if one.time != NO_TIME]
         known += [self.rows.facts.began, self.rows.facts.ended] if self.rows.facts.ended != NO_TIME else []
         return (min(known), max(known)) if known else None

@@ -92,7 +92,7 @@ def _starts(log: ParsedLog) -> list[int]:
 
 
 def _changes(losses: ParsedRows, own_start: set[int]) -> list[int]:
-    """Indexes of train lines where another process goes on: the counter runs back; or the id changes to one that says
+    """Indexes of train lines where another process begins: the counter runs back; or the id changes to one that says
     a start of its own, after a long time, or the counter or the clock stands still. Else it is another thread.
 
     One line alone is not believed: a flipped bit makes one, a process makes many.
@@ -179,7 +179,7 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
 
 
 def _earlier(sessions: Sequence[SessionRows], later: SessionRows) -> int | None:
-    """Index of the session that goes on in ``later``; None for none."""
+    """Index of the session that ``later`` continues; None without one."""
     for index in range(len(sessions) - 1, -1, -1):
         one = sessions[index]
         if one.pid == later.pid and one.pid:

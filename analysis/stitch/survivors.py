@@ -63,8 +63,8 @@ def join_sessions(
 ) -> Joined:
     """Join ``sessions``, given in true order, to the rows that survive. Time is linear in their rows.
 
-    ``batch_sizes`` has one for each session: images of an iteration, None where not known. ``header`` is that of the
-    run, whose ``phases`` overrule them. ``train_size`` is the number of images of an epoch, None where not known.
+    ``batch_sizes`` has one for each session: images of an iteration, None if not known. ``header`` is that of the
+    run, whose ``phases`` overrule them. ``train_size`` is the number of images of an epoch, None if not known.
     """
     rows = [_last_of_duplicates(one.rows) for one in sessions]
     starts = [_start(session, own) for session, own in zip(sessions, rows, strict=True)]
@@ -170,7 +170,7 @@ def _surviving(number: int, rows: ParsedRows, seconds: Floats, clock: SessionClo
 
 
 def _began(session: SessionRows) -> int:
-    """When training began, as far as the log tells it; 0 where it tells no time."""
+    """When training began, as far as the log tells it; 0 without times."""
     if session.rows.facts.ended == NO_TIME:
         return 0
     time = session.rows.time

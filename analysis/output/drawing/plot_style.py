@@ -16,7 +16,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 nobody can see on white."""
 
 DASHES = ("solid", "dash", "dot")
-"""Where the colours end, the dashes go on: 21 looks."""
+"""Where the colours end, dashes continue: 21 looks."""
 
 
 def style(index: int) -> tuple[str, str]:

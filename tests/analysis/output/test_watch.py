@@ -1,4 +1,4 @@
-"""``merge-logs --watch``: current while training goes on, reading only what is new."""
+"""``merge-logs --watch``: current during training, reading only what is new."""
 
 from __future__ import annotations
 
