@@ -142,18 +142,19 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
         speaker = int(log.rows.pid[0]) if len(log.rows) else 0
         if not speaker or own_start <= {speaker}:
             return [repaired(SessionRows(source, _most(log.rows, log.events), log.rows, log.events, starts[0], part))]
-    losses = log.rows.losses
     offsets = np.array([one.byte_offset for one in log.events], "i8")
     for first, last in list(pairwise([*sorted(starts), _END])):
-        inside = losses[slice(*np.searchsorted(losses.byte_offset, [first, last]))]
+        section = log.rows[slice(*np.searchsorted(log.rows.byte_offset, [first, last]))]
+        events = log.events[slice(*np.searchsorted(offsets, [first, last]))]
+        opening = [one for one in events if one.kind in ("solver", "resume")]
+        speaker = opening[-1].pid if opening else 0
+        calm = section.facts.one_process and section.facts.losses_rise
+        if calm and (not speaker or not len(section) or section.pid[0] in (0, speaker)):
+            continue
+        inside = section.losses
         for index in _changes(inside, own_start):
             starts[_beginning(log.rows, inside, index)] = False
-        opening = [
-            one
-            for one in log.events[slice(*np.searchsorted(offsets, [first, last]))]
-            if one.kind in ("solver", "resume")
-        ]
-        if not len(inside) or not opening or inside.pid[0] in (0, opening[-1].pid) or not opening[-1].pid:
+        if not speaker or not len(inside) or inside.pid[0] in (0, speaker):
             continue
         # Threads of its own say what a process says, later than its start; another process may have said it before.
         if (inside.time[:3] < opening[-1].time).all():

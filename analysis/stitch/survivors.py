@@ -109,7 +109,7 @@ def join_sessions(
             highest = max(highest, float(np.max(part.seconds, initial=0.0, where=~np.isnan(part.seconds))))
         written = {at: time for at, time in snapshots(session).items() if at >= start}
         reached = (max(own.facts.last, *written, 0), number)
-        if number + 1 < len(sessions):
+        if number + 1 < len(sessions) and not sessions[number + 1].anew:
             if traces:
                 traces[-1] = traces[-1].until(start)
                 if not len(traces[-1].iterations):
