@@ -51,6 +51,14 @@ def test_seconds_hold_no_nights_and_no_lost_work(make_session: Session, write: W
     assert seconds[400] == 400.5
 
 
+def test_what_begins_anew_begins_at_epoch_0_whatever_was_before(make_session: Session, write: Write) -> None:
+    morning = datetime(2016, 4, 7, 9, 0, 0)
+    path = write("net.log", make_session(300, 600, resume=True), make_session(0, 400, pid=2, at=morning))
+    (run,) = read_runs([path], train_size=3200)
+    epochs = dict(run.curve("loss", "train").select("iteration", "epoch").iter_rows())
+    assert (epochs[0], epochs[400], run.epochs) == (0.0, 4.0, 4.0)
+
+
 def test_without_any_header_a_new_process_or_a_rewind_is_a_session(make_session: Session, write: Write) -> None:
     for pid in (100, 200):
         later = make_session(200, 400, pid=pid, header=False, at=datetime(2016, 4, 6, 8, 0, 0))
