@@ -79,7 +79,8 @@ soak: setup setup-tests
 matrix: setup
 	$(VENV)/bin/python tests/generator/base_matrix.py .cache/matrix
 
-# The studies of docs/studies on real Caffe: some two hours of two cores; goes on where it was stopped.
+# The studies of docs/studies on real Caffe, but for runs whose logs are kept in logs/studies: some two hours of two
+# cores without those; goes on where it was stopped. Studies of times want a machine that does nothing else.
 # ONLY=bn_order for one, JOBS=2 for so many runs at a time.
 studies: setup
 	$(VENV)/bin/python scripts/studies $(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jobs $(JOBS))

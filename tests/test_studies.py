@@ -20,7 +20,7 @@ from studying import timed, training  # noqa: E402
 from studying.declared import LOGS, PAGES, Claim, studies, study  # noqa: E402
 from studying.keeping import is_kept, keep_logs, left_to_train, thinned  # noqa: E402
 from studying.numbers import Difference, versus  # noqa: E402
-from studying.page import read_arms  # noqa: E402
+from studying.page import clearly_best, read_arms  # noqa: E402
 from studying.training import commands  # noqa: E402
 
 DONE = [study for study in studies() if (PAGES / f"{study.name}.md").is_file()]
@@ -160,6 +160,13 @@ def test_intervals_are_welchs() -> None:
         "disagrees",
         "inside the spread",
     ]
+
+
+def test_bold_is_what_is_clearly_best() -> None:
+    arms = {arm.name: arm for arm in read_arms(study("batch_size"))}
+    assert clearly_best([arms["bs256"], arms["bs32"]]) is arms["bs32"]
+    assert clearly_best([arms["bs16"], arms["bs32"]]) is None
+    assert clearly_best([arms["bs32"]]) is None
 
 
 def timed_arm(variant: str, seconds: tuple[float, ...], *weights: str) -> timed.Timed:

@@ -61,11 +61,19 @@ def mean_accuracy(arm: Arm) -> float | None:
     return statistics.fmean(arm.accuracies) if arm.accuracies else None
 
 
+def clearly_best(arms: Sequence[Arm]) -> Arm | None:
+    """The arm with the greatest mean, where it differs clearly from each of the others."""
+    best = bold_best(arms, mean_accuracy)
+    rest = [arm for arm in arms if arm is not best and len(arm.accuracies) > 1]
+    found = [versus(best.accuracies, arm.accuracies) for arm in rest] if best else []
+    return best if found and all(one is not None and one.clear for one in found) else None
+
+
 def table(arms: Sequence[Arm]) -> Iterator[str]:
     """Published and measured figures side by side."""
     published = any(arm.published.accuracy for arm in arms)
     scaled = published and any(arm.published.label != arm.label for arm in arms)
-    best = [bold_best(some, mean_accuracy) for some in by_architecture(arms)]
+    best = [clearly_best(some) for some in by_architecture(arms)]
     best_published = [bold_best(some, lambda arm: arm.published_accuracy) for some in by_architecture(arms)]
     there = ["published accuracy", "published loss"] if published else []
     here = ["accuracy here", "loss here", "converged"]
@@ -159,7 +167,10 @@ def page(study: Study) -> str:
     if failed:
         lines += ["Runs that did not converge:", "", *failed, ""]
     lines += ["## Figures", "", *table(arms), ""]
-    lines += [f"Mean ± standard deviation over the seeds that converged; {machine()}", ""]
+    lines += [f"Mean ± standard deviation over the seeds that converged; {machine()}"]
+    if any(arm.published.accuracy for arm in arms):
+        lines += ["In bold: the best published figure, and the best here where it differs clearly from each other one."]
+    lines += [""]
     for some in by_architecture(arms):
         lines += [*difference_table(some), ""]
     lines += [
