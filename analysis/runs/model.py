@@ -211,12 +211,12 @@ class Run:
         """Which test output is the loss, or which sum of outputs; None without one."""
         return find_output(self.test_outputs, self.loss_name) if self.loss_name else self._usual[1]
 
-    @property
+    @cached_property
     def accuracy(self) -> float | None:
         """Accuracy of the last test."""
         return self._last(self.accuracy_choice)
 
-    @property
+    @cached_property
     def loss(self) -> float | None:
         """Loss of the last test."""
         return self._last(self.loss_choice)
@@ -232,7 +232,7 @@ class Run:
         choice = self.accuracy_choice or self.loss_choice
         return None if choice is None else self.stitched.scores[choice.terms[0][0], choice.net].last_iteration
 
-    @property
+    @cached_property
     def best(self) -> tuple[float, int] | None:
         """The best test accuracy and its iteration (the first, where several are equal)."""
         choice = self.accuracy_choice

@@ -101,7 +101,7 @@ def join_sessions(
         seconds = clock.seconds(own)
         if own.facts.ended != NO_TIME:
             spent[number] = (own.facts.ended - clock.began) / 1e6
-            total = float(np.nanmax(seconds))
+            total = float(seconds[-1] if own.facts.timed else np.nanmax(seconds))
         part = _surviving(number + 1, own, seconds, clock, limit)
         if len(part.rows):
             parts.append(part)
