@@ -39,7 +39,9 @@ def _main() -> None:
         del arguments[0]
     if path := python_path():
         sys.path[:0] = path
-        site.execsitecustomize()  # the module sitecustomize may be in one of them
+        # The module sitecustomize may be in one of them; Debian's Python has one of its own, which has run by now.
+        sys.modules.pop("sitecustomize", None)
+        site.execsitecustomize()
     module = arguments.index("-m") + 1
     sys.argv[1:] = arguments[module + 1 :]  # run_module puts the module's file before them
     runpy.run_module(arguments[module], run_name="__main__", alter_sys=True)

@@ -84,3 +84,21 @@ def test_an_empty_entry_of_pythonpath_is_not_the_current_folder(tmp_path: Path) 
         text=True,
     )
     assert done.stdout == "json ['-m', 'x']\n", done.stderr
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/usr/bin/python3"])
+def test_a_sitecustomize_of_pythonpath_runs_in_children_too(tmp_path: Path, python: str) -> None:
+    """Debian's own Python has had one of its own run before."""
+    from caffebench.common.isolated import module_command
+
+    if shutil.which(python) is None:
+        pytest.skip(f"{python} is not here")
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.customized = True")
+    (tmp_path / "own.py").write_text("import sys; print(sys.customized)")
+    done = subprocess.run(
+        [python, *module_command("own")[1:]],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "True\n", done.stderr
