@@ -168,15 +168,14 @@ def page(study: Study) -> str:
         lines += ["Runs that did not converge:", "", *failed, ""]
     lines += ["## Figures", "", *table(arms), ""]
     lines += [f"Mean ± standard deviation over the seeds that converged; {machine()}"]
-    if any(arm.published.accuracy for arm in arms):
+    published = any(arm.published.accuracy for arm in arms)
+    if published:
         lines += ["In bold: the best published figure, and the best here where it differs clearly from each other one."]
     lines += [""]
     for some in by_architecture(arms):
         lines += [*difference_table(some), ""]
-    lines += [
-        "Points are percent of accuracy. The intervals are Welch's; a published figure is of one run, and has none.",
-        "",
-    ]
+    of_one = "; a published figure is of one run, and has none" if published else ""
+    lines += [f"Points are percent of accuracy. The intervals are Welch's{of_one}.", ""]
     lines += [
         f"![{words} of the variants, mean and band over seeds](images/{study.name}_{plot}.png)\n"
         for plot, words in PLOTS.items()
