@@ -142,13 +142,14 @@ def page(study: Study) -> str:
     if not arms:
         raise ValueError(f"no logs are kept of {study.name}")
     runs = [run for arm in arms for run in arm.group.runs]
-    epochs = statistics.median(run.epochs for run in runs if run.epochs is not None)
+    # Those of runs that did not converge are fewer.
+    epochs = sorted({f"{run.epochs:.1f}" for arm in arms for run in arm.group.converged if run.epochs is not None})
     least = min(len(arm.group.runs) for arm in arms)
     lines = [f"# {study.title}", "", f"**{study.question}**", ""]
     lines += [
         f"The claims are those of {study.source}. Here: Fashion-MNIST, {len(arms)} variants of the sweep "
         f"`{study.sweep}`, "
-        f"{least} seeds of each, {epochs:.1f} epochs, `--layers {study.layers}`. {study.note}".strip(),
+        f"{least} seeds of each, {' or '.join(epochs)} epochs, `--layers {study.layers}`. {study.note}".strip(),
         "",
     ]
     if study.left_out:

@@ -34,6 +34,7 @@ def measure(study: Study) -> bool:
         left = [path for path in files if not is_kept(path, f"{path.stem}_repeat{repeat}", kept)]
         if not left:
             continue
+        print(f"{study.name}: times are measured now; what else this machine does is in them")
         before = _used()
         code = run_command(time_command(study, repeat, [str(path.relative_to(WORK)) for path in left]))
         after = _used()
