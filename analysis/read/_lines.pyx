@@ -190,7 +190,7 @@ cdef inline int two(const char* at) noexcept nogil:
 
 
 cdef inline int parse_line(
-    const char* text, const char* stop, bint teach, Words teaching, TemplateTable table, uint8_t* seen, int* follower, int* previous,
+    const char* text, const char* stop, bint teach, TemplateTable table, uint8_t* seen, int* follower, int* previous,
     int64_t* iteration, double* value, int64_t* pid, int64_t* net, int* metric, bint* prefixed,
 ) noexcept nogil:
     """The kind of a line and its fields; ``NONE`` where it is of no template, -1 where it may teach a new one."""
@@ -227,7 +227,7 @@ cdef inline int parse_line(
                     follower[previous[0]] = k
                     break
     if found < 0:
-        return -1 if teach and has_word(teaching, here, stop) else NONE
+        return -1 if teach else NONE
     if not seen[found]:
         # A line that a flipped bit garbled is believed where a whole one like it came before in its log.
         if not digits(text + 1, skip - 17) or not digits(text + skip - 6, 6):
@@ -314,10 +314,11 @@ def read(
             text = at
             at = stop + 1
             kind = parse_line(
-                text, stop, teach, teaching, table, &seen[0], follower, &previous, &iteration, &value, &pid, &net, &metric,
-                &prefixed,
+                text, stop, teach, table, &seen[0], follower, &previous, &iteration, &value, &pid, &net, &metric, &prefixed
             )
             line += 1
+            if kind == -1 and not has_word(teaching, text, stop):
+                kind = NONE
             if kind == -1:
                 unknown = True
                 break

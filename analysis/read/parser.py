@@ -54,7 +54,7 @@ class LogParser:
         left = memoryview(self._decode(piece))
         while left:  # blocks are the same whatever the pieces are
             count = min(len(self._buffer) - len(PAD) - self._size, len(left))
-            self._buffer[self._size : self._size + count] = left[:count]
+            memoryview(self._buffer)[self._size : self._size + count] = left[:count]
             self._size += count
             left = left[count:]
             if self._size == len(self._buffer) - len(PAD):
