@@ -123,12 +123,13 @@ def difference_words(arms: Sequence[Arm]) -> Iterator[str]:
     if not every:
         return
     count = Counter(one.verdict for _, _, one in every)
+    alike = " of one architecture" if len(by_architecture(arms)) > 1 else ""
     several = "s" if len(every) > 1 else ""
     yield (
-        f"Of the {len(every)} pair{several} of variants with published figures, {count['agrees']} differ clearly here "
-        f"and in the published direction, {count['disagrees']} clearly and against it; {count['inside the spread']} "
-        "are inside the spread of the seeds, so that nothing can be said. Of intervals of 95 %, one in twenty may look "
-        "clear by chance."
+        f"Of the {len(every)} pair{several} of variants{alike} with published figures, {count['agrees']} differ "
+        f"clearly here and in the published direction, {count['disagrees']} clearly and against it; "
+        f"{count['inside the spread']} are inside the spread of the seeds, so that nothing can be said. Of intervals "
+        "of 95 %, one in twenty may look clear by chance."
     )
     for verdict, words in (("agrees", "The clearest that agree"), ("disagrees", "The clearest that disagree")):
         some = clear_pairs(arms, verdict)[:SHOWN]
