@@ -249,12 +249,13 @@ def draw(
 
 
 def _label(line: Line, value: str) -> str:
-    """Last value and name; of a group the spread and the number of runs too."""
-    if line.spread is None:
-        return f"{value}  {legend_label(line.run.label)}"
-    decimals = len(value.partition(".")[2])
-    spread = f" ± {float(line.spread[-1]):.{decimals}f}" if value != "n/c" else ""
-    return f"{value}{spread}  {legend_label(line.run.label)} ({line.runs})"
+    """Last value and name; of a group the spread too, and of how many of its runs the curve is."""
+    label = legend_label(line.run.label)
+    if isinstance(line.run, Run):
+        return f"{value}  {label}"
+    decimals, runs = len(value.partition(".")[2]), len(line.run.runs)
+    spread = f" ± {float(line.spread[-1]):.{decimals}f}" if line.spread is not None and value != "n/c" else ""
+    return f"{value}{spread}  {label} ({line.runs}{f' of {runs}' if line.runs < runs else ''})"
 
 
 def _mark_runaway(ax: Axes, line: Line, color: str) -> None:

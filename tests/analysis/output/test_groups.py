@@ -113,6 +113,14 @@ def test_runs_of_which_too_little_is_known_stay_apart(write: Write, tmp_path: Pa
     assert not (tmp_path / "out/groups.csv").exists()
 
 
+def test_the_one_of_a_group_that_converged_is_counted_in_the_legend(run: Callable[..., Path]) -> None:
+    header = {"sweep": "s", "variant": "v", "label": "V"}
+    run("a", 0.8, 1, header)
+    path = run("b", 0.1, 2, header, loss=lambda _: float("nan"))
+    ax = draw_test_accuracy(Figure().add_subplot(), group_runs(read_runs([path.parent])))
+    assert [one.get_text() for one in ax.get_legend().get_texts()] == ["0.800  V (1 of 2)"]
+
+
 @pytest.mark.slow
 def test_a_group_is_one_line_with_a_band(run: Callable[..., Path], tmp_path: Path) -> None:
     header = {"sweep": "s", "variant": "v", "label": "V"}
@@ -129,7 +137,7 @@ def test_a_group_is_one_line_with_a_band(run: Callable[..., Path], tmp_path: Pat
     edges = [y for x, y in band.get_paths()[0].vertices if x == 300]
     assert (min(edges), max(edges)) == pytest.approx((0.5, 0.9))
     assert [one.get_text() for one in ax.get_legend().get_texts()] == [
-        "0.700 ± 0.200  V (3)",
+        "0.700 ± 0.200  V (3 of 4)",
         "± standard deviation over seeds",
     ]
     for each, count in ((False, 1), (True, 4)):
