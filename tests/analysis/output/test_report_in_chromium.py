@@ -260,17 +260,28 @@ def test_runs_are_filtered_by_a_setting(opened: Callable[..., Any]) -> None:
 
 
 def test_the_slider_smooths(opened: Callable[..., Any]) -> None:
-    def slide(percent: float) -> tuple[float, str]:
-        script = "const it = document.getElementById('smooth'); it.value = arguments[0];"
-        browser.execute_script(f"{script} it.dispatchEvent(new Event('input'))", percent)
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def height() -> float:
         line = "document.getElementById('plot').data.find((one) => one.name === 'faster' && one.hoverinfo !== 'skip').y"
         y = [float(one) for one in _script(browser, f"Array.from({line})")]
-        return max(y) - min(y), _script(browser, "document.getElementById('note').textContent")
+        return max(y) - min(y)
+
+    def slide(percent: float, until: Callable[[], bool]) -> tuple[float, str]:
+        """Curve's height and the page's note, once the page has drawn what is waited for."""
+        script = "const it = document.getElementById('smooth'); it.value = arguments[0];"
+        browser.execute_script(f"{script} it.dispatchEvent(new Event('input'))", percent)
+        WebDriverWait(browser, 20).until(lambda _: until())
+        return height(), note()
+
+    def note() -> str:
+        return str(_script(browser, "document.getElementById('note').textContent"))
 
     browser = opened("#curve=train+loss")
-    (raw, nothing), (some, said), (much, _) = slide(0), slide(2), slide(20)
-    assert raw > some > much
-    assert "Smoothed" not in nothing
+    automatic = height()
+    raw, _ = slide(0, lambda: "Smoothed" not in note() and height() > automatic)
+    some, said = slide(2, lambda: height() < raw)
+    slide(20, lambda: height() < some)
     assert "mean over 40 to 80 iterations" in said  # 2 % of 2,000 and of 4,000
     browser.refresh()
     assert _script(browser, "document.getElementById('share').textContent") == "20 %"
