@@ -199,10 +199,10 @@ def student_tail(t: float, freedom: float) -> float:
 
     With t = sqrt(freedom) tan(angle) its density is proportional to cos(angle) ** (freedom - 1).
     """
-    tail, whole = (
-        np.trapezoid(np.cos(angles) ** (freedom - 1), angles)
-        for angles in (
-            np.linspace(low, math.pi / 2, 20_001) for low in (math.atan(t / math.sqrt(freedom)), -math.pi / 2)
-        )
-    )
-    return float(tail / whole)
+
+    def integral(low: float) -> float:
+        angles, step = np.linspace(low, math.pi / 2, 20_001, retstep=True)
+        density = np.cos(angles) ** (freedom - 1)
+        return float((density[1:] + density[:-1]).sum() / 2 * step)
+
+    return integral(math.atan(t / math.sqrt(freedom))) / integral(-math.pi / 2)
