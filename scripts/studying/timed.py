@@ -14,6 +14,7 @@ from studying.declared import LOGS, PAGES, Claim, Study
 from studying.numbers import Difference, versus
 from studying.page import again, row
 from studying.timing import BUSY, others, weights
+from studying.words import base_of, decided
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,11 +81,6 @@ def seconds_of(run: Run, what: str) -> float:
     return float((last["seconds"] - first["seconds"]) / (last["iteration"] - first["iteration"]))
 
 
-def base_of(arms: Sequence[Timed]) -> Timed:
-    """The default variant."""
-    return next((arm for arm in arms if arm.default), arms[0])
-
-
 def slower(one: Timed, other: Timed) -> Difference | None:
     """By which part of the time of ``other`` ``one`` takes longer, with an interval."""
     mean = statistics.fmean(other.seconds)
@@ -105,11 +101,7 @@ def claim_words(claim: Claim, arms: Sequence[Timed]) -> str:
     found = slower(one, other)
     if found is None:
         return f"- *{claim.says}* Not measured twice: not decided."
-    if claim.equal:
-        within = found.low >= -EQUAL and found.high <= EQUAL
-        verdict = f"holds to within {100 * EQUAL:g} %" if within else "does not hold" if found.clear else "not decided"
-    else:
-        verdict = "not decided" if not found.clear else "holds" if found.mean < 0 else "does not hold: it takes longer"
+    verdict = decided(claim, found, found.mean < 0, f"{100 * EQUAL:g} %", EQUAL, "it takes longer")
     return f"- *{claim.says}* {one.label} against {other.label}: {percent(found)} of the time. **Here: {verdict}.**"
 
 

@@ -6,6 +6,7 @@ import itertools
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from studying.declared import Claim, Study
 from studying.numbers import LEVEL, Arm, Difference, Order, difference, order, versus
@@ -17,6 +18,7 @@ __all__ = [
     "by_architecture",
     "claim_words",
     "clear_pairs",
+    "decided",
     "difference_words",
     "differences",
     "failure_words",
@@ -33,7 +35,17 @@ SHOWN = 5
 """Pairs that are listed."""
 
 
-def base_of(arms: Sequence[Arm]) -> Arm:
+class Variant(Protocol):
+    """What may be the default of its study."""
+
+    @property
+    def default(self) -> bool: ...
+
+
+V = TypeVar("V", bound=Variant)
+
+
+def base_of(arms: Sequence[V]) -> V:
     """The default variant, which the others are compared with."""
     return next((arm for arm in arms if arm.default), arms[0])
 
@@ -156,6 +168,17 @@ def failure_words(arms: Sequence[Arm]) -> Iterator[str]:
             yield f"- {arm.label}, {there}: here {len(arm.accuracies)} of {len(arm.group.runs)} runs converged{same}."
 
 
+def decided(claim: Claim, found: Difference, better: bool, within: str, equal: float, otherwise: str) -> str:
+    """Whether a claim holds of a difference between its two; ``within`` is ``equal`` in words."""
+    if claim.equal and -equal <= found.low and found.high <= equal:
+        return f"holds to within {within}"
+    if not found.clear:
+        return "not decided"
+    if claim.equal:
+        return "does not hold"
+    return "holds" if better else f"does not hold: {otherwise}"
+
+
 def claim_words(claim: Claim, arms: Sequence[Arm]) -> str:
     """What is said, what is found, and whether it holds."""
     by_name = {arm.name: arm for arm in arms}
@@ -165,19 +188,7 @@ def claim_words(claim: Claim, arms: Sequence[Arm]) -> str:
     found = versus(one.accuracies, other.accuracies)
     if found is None:
         return f"- *{claim.says}* {one.label} and {other.label} did not both converge with two seeds: not decided."
-    if claim.equal:
-        holds = found.low >= -EQUAL and found.high <= EQUAL
-        verdict = (
-            f"holds to within {100 * EQUAL:g} point" if holds else "does not hold" if found.clear else "not decided"
-        )
-    else:
-        verdict = (
-            "not decided"
-            if not found.clear
-            else "holds"
-            if found.mean > 0
-            else "does not hold: it is the other way round"
-        )
+    verdict = decided(claim, found, found.mean > 0, f"{100 * EQUAL:g} point", EQUAL, "it is the other way round")
     return f"- *{claim.says}* {one.label} minus {other.label}: {interval(found)} points. **Here: {verdict}.**"
 
 
