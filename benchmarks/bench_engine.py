@@ -28,6 +28,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from acceptance.torch_layers import layers_for_torch  # noqa: E402
 
+from caffebench.engine.blas import blas_environment  # noqa: E402
 from caffebench.engine.locate import caffe_pb2  # noqa: E402
 
 BIN = Path(sys.executable).parent
@@ -142,7 +143,9 @@ def measure(name: str, folder: Path, *, torch: bool) -> None:
     Path(files["net.json"]).write_text(json.dumps(layers_for_torch(solver.net_param)))
     np.save(files["images.npy"], pictures(case.shape))
     for cores in sorted({1, CORES}):
-        environment = os.environ | {"OMP_NUM_THREADS": str(cores), "OPENBLAS_NUM_THREADS": str(cores)}
+        environment = (
+            os.environ | blas_environment() | {"OMP_NUM_THREADS": str(cores), "OPENBLAS_NUM_THREADS": str(cores)}
+        )
         environment |= {"GLOG_minloglevel": "2"}
         mine = [sys.executable, str(Path(__file__)), "--side", files["solver.prototxt"], files["images.npy"]]
         sides = {one: [*mine, one, str(STEPS)] for one in ("fast", "caffe")}

@@ -90,6 +90,7 @@ def main(
         )
     if wheel is not None and (cuda or opencv or leveldb or portable or check):
         raise InputError(f"{wheel} is built already: give it without options for building, and without --check")
+    from caffebench.engine.blas import blas_environment, chosen_core_type
     from caffebench.engine.cards import cards
     from caffebench.engine.probe import Probe, probe
 
@@ -105,6 +106,13 @@ def main(
         extras = {"OpenCV": found.opencv, "LevelDB": found.leveldb, "fast CPU layers": found.fast}
         parts = [f"Caffe {found.version}", mode, f"BLAS {found.blas}", *(name for name in extras if extras[name])]
         click.echo(wrapped(f"{', '.join(parts)}, {found.layers} layer types: {found.folder}"))
+        for name, value in blas_environment().items():
+            click.echo(
+                wrapped(
+                    f"OpenBLAS does not know this processor and computes for a {chosen_core_type()}: run-caffe tells "
+                    f"it {value}; for other programs, {name}={value} in the environment does"
+                )
+            )
 
     if check:
         found = probe()

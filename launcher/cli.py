@@ -31,9 +31,8 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
 @click.option(
     "--layers",
     type=click.Choice(["caffe", "fast"]),
-    default="caffe",
-    show_default=True,
-    help="CPU layers: Caffe's own, or faster ones whose results differ in the last digits.",
+    help="Caffe's own layers, or faster ones for the CPU, whose results differ in the last digits.  [default: fast on "
+    "the CPU; a resumed run keeps its own]",
 )
 @click.option(
     "--init",

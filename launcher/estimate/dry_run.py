@@ -14,9 +14,10 @@ from caffebench.launcher.data.records import count_records
 from caffebench.launcher.estimate.measured import Measured, measure
 from caffebench.launcher.plan.plan import Batch, Plan
 from caffebench.launcher.run.finished import finished_before
-from caffebench.launcher.run.resources import child_environment, share_out
+from caffebench.launcher.run.resources import child_environment, choose_layers, share_out
 from caffebench.launcher.show.row import duration
 from caffebench.launcher.solver.solverfile import data_layers, parse_solver
+from caffebench.launcher.state.record import read_record
 from caffebench.launcher.state.snapshots import newest_whole
 
 __all__ = ["Estimate", "dry_run"]
@@ -71,7 +72,7 @@ COLUMNS = ("run", "iterations", "epochs", "images/s", "time", "memory", "snapsho
 def dry_run(batch: Batch, announce: Announce) -> tuple[str, int]:
     """Measure all plans: a table as text, and the exit code; ``announce`` gets how far it is. Writes nothing."""
     share = share_out(batch.jobs, batch.gpus, len(os.sched_getaffinity(0)))[0]
-    known: dict[tuple[str, str], list[Measured]] = {}
+    known: dict[tuple[str, ...], list[Measured]] = {}
     estimates, code = [], 0
     for number, plan in enumerate(batch.plans, 1):
         plan = replace(plan, gpus=share.gpus, threads=plan.threads or share.threads)
@@ -84,14 +85,16 @@ def dry_run(batch: Batch, announce: Announce) -> tuple[str, int]:
     return _table(estimates, batch.jobs), code
 
 
-def _estimate(plan: Plan, known: dict[tuple[str, str], list[Measured]], announce: Announce) -> Estimate:
+def _estimate(plan: Plan, known: dict[tuple[str, ...], list[Measured]], announce: Announce) -> Estimate:
     """What is left to be done of a run; runs that differ in their seed alone are measured once."""
     begin = 0
     if not plan.fresh:
         if finished := finished_before(plan):
             return Estimate(plan.run, finished.iteration, plan.max_iter, f"{finished.status}, {finished.reason}")
         begin = newest_whole(plan.paths, announce) or 0
-    key = (plan.solver, str(plan.header))
+    record = read_record(plan.paths.snapshot(begin).record) if begin else None
+    plan = replace(plan, layers=choose_layers(plan, record))
+    key = (plan.solver, str(plan.header), str(plan.layers))
     if key not in known:
         known[key] = measure(plan, child_environment(plan))
     return _reckon(plan, begin, known[key])

@@ -19,7 +19,7 @@ class RunOptions:
     gpu: str | None = None
     """"0", "0,1" or "all"."""
     cpu: bool = False
-    layers: Literal["caffe", "fast"] = "caffe"
+    layers: Literal["caffe", "fast"] | None = None
     init: InitMethod | None = None
     weights: Path | None = None
     snapshot: Path | None = None

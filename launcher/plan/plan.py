@@ -35,8 +35,8 @@ class Plan:
     """A ``.solverstate`` from elsewhere that the run begins at."""
     gpus: tuple[int, ...] = ()
     """The GPUs of this run; none means the CPU."""
-    layers: Literal["caffe", "fast"] = "caffe"
-    """Whose layers compute on the CPU: Caffe's own, or those of `engine.fast`."""
+    layers: Literal["caffe", "fast"] | None = None
+    """Whose layers compute: Caffe's own, or on the CPU those of `engine.fast`. None: ``choose_layers`` finds them."""
     notes: tuple[str, ...] = ()
     """Where the run differs from what its file asks for, a sentence each; its log says so too."""
     label_uses: tuple[LabelUse, ...] = ()

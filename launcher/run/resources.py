@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from caffebench.engine import fast
+from caffebench.engine.blas import blas_environment
 from caffebench.launcher.plan.plan import Plan
+from caffebench.launcher.state.record import SnapshotMetadata
 
-__all__ = ["Share", "child_environment", "share_out"]
+__all__ = ["Share", "child_environment", "choose_layers", "share_out"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,25 @@ def share_out(jobs: int, gpus: Sequence[int], cores: int) -> list[Share]:
     return [Share((gpu,), threads) for gpu in gpus[:jobs]] or [Share((), threads)] * jobs
 
 
+def choose_layers(plan: Plan, record: SnapshotMetadata | None) -> Literal["caffe", "fast"]:
+    """Whose layers compute: what the plan says, else those that the run began with, else the fast ones on a CPU.
+
+    ``record`` is of the snapshot that the run resumes from: the same layers bring it to the same weights, to the bit.
+    Raises ``CaffebenchError`` where Caffe is not installed.
+    """
+    if plan.layers is not None:
+        return plan.layers
+    wanted = "fast" if record is None else record.layers
+    return "fast" if wanted == "fast" and not plan.gpus and fast.is_built() else "caffe"
+
+
 def child_environment(plan: Plan) -> dict[str, str]:
-    """The environment variables of the process that a run trains in."""
+    """The environment variables of the process that a run trains in; the plan says whose layers."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
     if plan.threads is not None:
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(plan.threads)
+    environment |= blas_environment()
     if plan.layers == "fast":
         # Threads that spin while they wait take the cores from other runs, and lose much more than they gain.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")

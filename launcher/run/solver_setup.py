@@ -107,6 +107,7 @@ def prepare_solver(
         keep=plan.keep_snapshots,
         learning_rate=schedule,
         identity=plan.identity,
+        layers=plan.layers or "caffe",
         divergence=None if plan.keep_going or rank else Divergence(chance_loss(parameter), plan.max_iter),
         start=int(solver.iter),
         rank=rank,

@@ -22,7 +22,7 @@ from caffebench.launcher.plan.outcome import EXIT_CODES, Outcome, Status
 from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.run.failures import Failure, disk_is_full, explain
 from caffebench.launcher.run.finished import finished, finished_before
-from caffebench.launcher.run.resources import child_environment
+from caffebench.launcher.run.resources import child_environment, choose_layers
 from caffebench.launcher.run.stopping import LauncherStop, StopReason
 from caffebench.launcher.run.tasks import WorkerTask
 from caffebench.launcher.show.logtail import LogTail
@@ -30,7 +30,7 @@ from caffebench.launcher.show.runlog import RunLog
 from caffebench.launcher.solver.identity import check_same_file
 from caffebench.launcher.solver.solverfile import changed_fields, parse_solver, solver_type
 from caffebench.launcher.state.adopt import adopt_snapshot
-from caffebench.launcher.state.record import read_record
+from caffebench.launcher.state.record import SnapshotMetadata, read_record
 from caffebench.launcher.state.seeds import new_seed
 from caffebench.launcher.state.snapshots import newest_whole
 
@@ -42,6 +42,7 @@ BREATH = 0.01
 """Seconds in which lines of the log may gather."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 """Seconds before a retry: doubled each time, up to the second figure."""
+LAYERS = {"caffe": "Caffe's own layers", "fast": "the fast layers"}
 
 
 @dataclass
@@ -135,17 +136,26 @@ class _Supervisor:
         """One child process from start to end."""
         self.paths.discard_unfinished()
         resume_from = newest_whole(self.paths, self.listener.announce)
-        seed, changed = self._choose_seed(resume_from)
+        record = None if resume_from is None else read_record(self.paths.snapshot(resume_from).record)
+        seed, changed = self._choose_seed(record)
+        layers = choose_layers(self.plan, record)
+        plan = replace(self.plan, layers=layers)
+        if record is not None and layers != record.layers:
+            changed = (*changed, f"layers: {record.layers} -> {layers}")
+            self.listener.announce(
+                f"{plan.run}: {LAYERS[record.layers]} computed it up to iteration {record.iteration}, "
+                f"{LAYERS[layers]} do from there on"
+            )
         log = RunLog(self.paths, self.listener.announce)
         try:
             self.log = log.path
             where = "from the start" if resume_from is None else f"from iteration {resume_from}"
             self.listener.inform(f"{self.plan.run}: training {where}, log {self.log}")
-            task = WorkerTask(os.getpid(), self.plan, log.session, seed, resume_from, changed, self.deadline)
+            task = WorkerTask(os.getpid(), plan, log.session, seed, resume_from, changed, self.deadline)
             with self._start(task, lock, log) as child:
                 log.child = child.pid
-                threads = "" if self.plan.threads is None else f", BLAS threads {self.plan.threads}"
-                self.listener.detail(f"{self.plan.run}: process {child.pid}, seed {seed}{threads}")
+                threads = "" if plan.threads is None else f", BLAS threads {plan.threads}"
+                self.listener.detail(f"{plan.run}: process {child.pid}, seed {seed}, {LAYERS[layers]}{threads}")
                 try:
                     self._monitor(child, log)
                 finally:
@@ -165,15 +175,14 @@ class _Supervisor:
                     stdout=log.sink,
                     stderr=log.sink,
                     pass_fds=(lock, descriptor),
-                    env=child_environment(self.plan),
+                    env=child_environment(task.plan),
                     start_new_session=True,  # Ctrl-C is for the launcher alone, which then asks its children
                 )
         finally:
             log.close_child_ends()
 
-    def _choose_seed(self, resume_from: int | None) -> tuple[int, tuple[str, ...]]:
-        """The seed, and what was changed in the prototxt since the snapshot."""
-        record = read_record(self.paths.snapshot(resume_from).record) if resume_from is not None else None
+    def _choose_seed(self, record: SnapshotMetadata | None) -> tuple[int, tuple[str, ...]]:
+        """The seed, and what was changed in the prototxt since the snapshot of ``record``."""
         if record is None:
             return (new_seed() if self.plan.seed is None else self.plan.seed), ()
         state, identity = self.paths.snapshot(record.iteration).state, record.identity

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from caffebench.launcher.run.divergence import Divergence, LossReader, TestLoss, layer_not_finite
 from caffebench.launcher.run.final_test import run_tests
@@ -49,6 +49,8 @@ class Training:
     learning_rate: Callable[[int], float] | None = None
     identity: Identity | None = None
     """What the run is of, for the records of its snapshots."""
+    layers: Literal["caffe", "fast"] = "caffe"
+    """Whose layers compute, for the same."""
     divergence: Divergence | None = None
     """None: a run that diverges is not stopped."""
     start: int = 0
@@ -222,6 +224,7 @@ class Training:
                 train_batches=self._batches_at_start + (iteration - self.start) * self.parameter.iter_size,
                 test_batches=tuple(self.test_batches),
                 solver=self.text,
+                layers=self.layers,
                 data=self.data,
                 identity=self.identity,
             ),

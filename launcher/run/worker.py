@@ -140,7 +140,7 @@ class Session:
                 prototxt=plan.prototxt,
                 header=plan.header,
                 seed=self.task.seed,
-                layers=plan.layers,
+                layers=plan.layers or "caffe",
                 identity=asdict(plan.identity),
                 notes=plan.notes,
                 pid=os.getpid(),

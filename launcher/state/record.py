@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from caffebench.common.files import write_whole
 from caffebench.launcher.solver.identity import Identity, read_identity
@@ -50,6 +50,8 @@ class SnapshotMetadata:
     """The same for each test net, not counting a test at this very iteration: a resumed run repeats that one."""
     solver: str
     """The solver prototxt that was trained."""
+    layers: Literal["caffe", "fast"] = "caffe"
+    """Whose layers computed."""
     data: tuple[DataState, ...] = ()
     identity: Identity | None = None
     """What the run is of; None in snapshots of before."""
@@ -84,6 +86,7 @@ def read_record(path: Path) -> SnapshotMetadata | None:
             )
         if not isinstance(content, dict) or content.pop(OWN_SUM, None) != _own_sum(content):
             raise BrokenSnapshotError(f"{path} is damaged: its content does not fit its checksum, it was cut or edited")
+        content.setdefault("layers", "caffe")  # before there was a choice
         if content.keys() != {field.name for field in fields(SnapshotMetadata)}:
             raise BrokenSnapshotError(f"{path} is the record of another version of caffebench")
     except FileNotFoundError:

@@ -109,7 +109,7 @@ class Bench:
         child = subprocess.Popen(
             list(map(str, command)),
             cwd=self.folder,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            env={"OMP_NUM_THREADS": "1", **os.environ, "OPENBLAS_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
