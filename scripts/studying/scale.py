@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import yaml
 
 from studying.declared import ROOT, Study
 from studying.training import full_scale
@@ -26,7 +27,7 @@ def images_of(path: Path) -> int:
     if not phases:
         return last * passes * number("batch_size", 1)
     done = images = 0
-    for phase in json.loads(phases[1]):
+    for phase in yaml.safe_load(phases[1]):
         images += (phase["until"] - done) * passes * phase["batch_size"]
         done = phase["until"]
     return images
