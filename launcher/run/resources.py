@@ -90,6 +90,5 @@ def _idle_seconds(cores: set[int]) -> float:
     """Seconds that these processors have been idle, all together, since the machine was started."""
     lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
     names = {f"cpu{number}" for number in cores}
-    return sum(int(line[4]) + int(line[5]) for line in lines if line[:1] and line[0] in names) / os.sysconf(
-        "SC_CLK_TCK"
-    )
+    ticks = sum(int(line[4]) + int(line[5]) for line in lines if line and line[0] in names)
+    return ticks / os.sysconf("SC_CLK_TCK")

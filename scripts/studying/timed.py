@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,18 +58,23 @@ class Timed:
 
 
 def read_timed(study: Study) -> list[Timed]:
-    """The study's variants whose repeats all ended, from its kept logs, in the order in which they were run."""
+    """The study's variants whose repeats all ended, from its kept logs, in the order of their names and numbers."""
     folder = LOGS / study.name
     runs = read_runs([folder]) if any(folder.glob("*.log.gz")) else []
-    runs = sorted((run for run in runs if run.status == "done"), key=lambda run: run.sessions[0].began or 0)
+    runs = [run for run in runs if run.status == "done"]
     known = weights(study)
     found = []
-    for variant in dict.fromkeys(run.variant for run in runs):
+    for variant in sorted({run.variant for run in runs}, key=_by_number):
         some = tuple(run for run in runs if run.variant == variant)
         if len(some) >= study.seeds:
             seconds = tuple(seconds_of(run, study.times) for run in some)
             found.append(Timed(some, seconds, frozenset(known[run.name] for run in some if run.name in known)))
     return found
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """A sort key that takes ``workers2`` before ``workers16``."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def seconds_of(run: Run, what: str) -> float:
@@ -142,7 +148,7 @@ def page(study: Study) -> str:
     arms = read_timed(study)
     if not arms:
         raise ValueError(f"no logs are kept of {study.name}")
-    least, busy = min(len(arm.runs) for arm in arms), others(study)
+    least = min(len(arm.runs) for arm in arms)
     lines = [f"# {study.title}", "", f"**{study.question}**", ""]
     about = f"The claims are those of {study.source}. Here: {len(arms)} variants, each run {least} times, in turn, "
     lines += [f"{about}`--layers {study.layers}`. {study.note}".strip(), "", "## What holds here", ""]
@@ -151,11 +157,9 @@ def page(study: Study) -> str:
     if same:
         lines += ["What the runs ended with, by the SHA-256 of their `.caffemodel`:", "", *same, ""]
     lines += ["## Figures", "", *table(study, arms), ""]
-    quiet = f"Other programs kept at most {busy:.2f} cores busy meanwhile"
+    machine = (LOGS / study.name / "machine.txt").read_text("utf-8").strip()
     lines += [
-        f"Measured on {(LOGS / study.name / 'machine.txt').read_text('utf-8').strip()}. {quiet}"
-        + ("; so times are upper bounds, and differences may be theirs." if busy > BUSY else ".")
-        + " The intervals are Welch's, of means.",
+        f"Measured on {machine}. {others_words(study)} The intervals are Welch's, of means.",
         "",
         f"![Each repeat, and the medians](images/{study.name}_times.png)",
         "",
@@ -163,6 +167,15 @@ def page(study: Study) -> str:
     runs = [run for arm in arms for run in arm.runs]
     lines += again(study, len(runs), sum(run.seconds or 0.0 for run in runs))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def others_words(study: Study) -> str:
+    """What other programs did to the machine meanwhile."""
+    busy = others(study)
+    if busy is None:
+        return "What other programs took of it meanwhile was not counted."
+    said = f"Other programs kept at most {busy:.2f} cores busy meanwhile"
+    return said + ("; so times are upper bounds, and differences may be theirs." if busy > BUSY else ".")
 
 
 def draw(ax: Axes, study: Study, arms: Sequence[Timed]) -> None:

@@ -6,6 +6,7 @@ beside the logs, and stands on the page.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import re
@@ -21,6 +22,8 @@ __all__ = ["BUSY", "measure", "others", "weights"]
 
 BUSY = 0.2
 """Cores that others may keep busy before times are called upper bounds."""
+PR_SET_CHILD_SUBREAPER = 36
+"""Of linux/prctl.h."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -35,8 +38,10 @@ def measure(study: Study) -> bool:
         if not left:
             continue
         print(f"{study.name}: times are measured now; what else this machine does is in them")
+        _adopt_orphans()
         before = _used()
         code = run_command(time_command(study, repeat, [str(path.relative_to(WORK)) for path in left]))
+        _bury_orphans()
         after = _used()
         if code:
             return False
@@ -49,6 +54,21 @@ def measure(study: Study) -> bool:
         (kept / "machine.txt").write_text(f"{machine_words()}\n")
         print(words, end="")
     return True
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of processes whose own has ended, as those that load data are: their time is ours, too."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _bury_orphans() -> None:
+    """Wait for all of them, which counts their time."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
 
 
 def _used() -> tuple[float, float, float]:
@@ -80,6 +100,8 @@ def weights(study: Study) -> dict[str, str]:
     return {run: digest for digest, run in (line.split() for line in path.read_text().splitlines())}
 
 
-def others(study: Study) -> float:
-    """How many cores others kept busy during the repeat in which they did most."""
-    return max(float(one) for one in re.findall(r"kept ([\d.]+) cores", (LOGS / study.name / "others.txt").read_text()))
+def others(study: Study) -> float | None:
+    """How many cores others kept busy during the repeat in which they did most; None where that was not counted."""
+    path = LOGS / study.name / "others.txt"
+    found = re.findall(r"kept ([\d.]+) cores", path.read_text()) if path.is_file() else []
+    return max(map(float, found), default=None)
