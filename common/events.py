@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from caffebench.common.glog import EVENT_MARK
+
 __all__ = [
-    "EVENT_MARK",
     "CopiedWeights",
     "EndEvent",
     "Event",
@@ -27,9 +28,6 @@ __all__ = [
     "event_message",
     "read_event",
 ]
-
-EVENT_MARK = "caffebench: "
-"""What a line of ours begins with, behind glog's prefix."""
 
 
 @dataclass(frozen=True)

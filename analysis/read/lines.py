@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
-from caffebench.common.events import EVENT_MARK
+from caffebench.common.glog import EVENT_MARK
 
 __all__ = [
     "FORMATS",

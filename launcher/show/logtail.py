@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from caffebench.common.events import EVENT_MARK, Event, read_event
-from caffebench.common.glog import STAMP
+from caffebench.common.events import Event, read_event
+from caffebench.common.glog import EVENT_MARK, STAMP
 from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose_loss
 
 __all__ = ["LogTail"]
