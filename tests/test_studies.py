@@ -136,13 +136,16 @@ def test_logs_are_kept_of_runs_that_ended(tmp_path: Path) -> None:
 
 
 def test_work_beside_the_training_stays_said(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(training, "LOGS", tmp_path)
     said = []
     for load in (0.0, 99.0, 0.0):
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load))
-        training.note_machine()
+        training.note_machine(tmp_path)
         said.append("did other work" in (tmp_path / "machine.txt").read_text())
     assert said == [False, True, True]
+    assert len((tmp_path / "machine.txt").read_text().splitlines()) == 1
+    monkeypatch.setattr(training, "machine_words", lambda: "another machine")
+    training.note_machine(tmp_path)
+    assert (tmp_path / "machine.txt").read_text().splitlines()[1:] == ["another machine"]
 
 
 def test_intervals_are_welchs() -> None:

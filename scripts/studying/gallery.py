@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from studying.declared import Study
 from studying.numbers import Arm, Difference
-from studying.page import machine
 from studying.words import clear_pairs, interval, signed
 
 __all__ = ["BEGIN", "END", "Result", "index", "readme", "strongest"]
@@ -41,7 +40,7 @@ def index(results: Results) -> str:
         "figure and every sentence about figures is worked out from the logs in `logs/studies/` by `scripts/studies`; "
         "`make test` checks that. `make studies` trains them all, `make studies ONLY=bn_order` one; both go on "
         "where they were stopped, and train no run again whose log is kept here and whose net and solver are the same "
-        f"still. The logs are of {machine()}",
+        "still. A page says on what machine its logs were made.",
         "",
         "Seeds differ in the first weights and in what layers such as dropout draw; the pictures come in the order of "
         "the LMDB in every run.",

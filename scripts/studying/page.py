@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 from caffebench.analysis import read_runs
 from caffebench.generator.variants.catalog import load_profile, load_sweep
 from caffebench.generator.variants.resolve import resolve
-from studying.declared import LOGS, Study
+from studying.declared import Study
 from studying.numbers import Arm, arms_of, versus
 from studying.scale import full_scale_words
-from studying.training import commands, kept
+from studying.training import commands, kept, machines
 from studying.words import (
     base_of,
     bold_best,
@@ -27,7 +27,7 @@ from studying.words import (
     signed,
 )
 
-__all__ = ["again", "machine", "page", "read_arms", "row"]
+__all__ = ["again", "page", "read_arms", "row"]
 
 PLOTS = {"test_accuracy": "Test accuracy", "train_loss": "Train loss"}
 
@@ -44,11 +44,6 @@ def untrained(study: Study, arms: Sequence[Arm]) -> list[str]:
     sweep = load_sweep(study.sweep)
     chosen = [one for one in resolve(sweep, load_profile(study.profile)) if fnmatchcase(one.name, study.only)]
     return [one.label for one in chosen if one.name not in {arm.name for arm in arms}]
-
-
-def machine() -> str:
-    """On what the kept logs were made."""
-    return (LOGS / "machine.txt").read_text("utf-8").strip()
 
 
 def row(*cells: str) -> str:
@@ -168,7 +163,7 @@ def page(study: Study) -> str:
     if failed:
         lines += ["Runs that did not converge:", "", *failed, ""]
     lines += ["## Figures", "", *table(arms), ""]
-    lines += [f"Mean ± standard deviation over the seeds that converged; {machine()}"]
+    lines += [f"Mean ± standard deviation over the seeds that converged; trained on {machines(study)}."]
     published = any(arm.published.accuracy for arm in arms)
     if published:
         lines += ["In bold: the best published figure, and the best here where it differs clearly from each other one."]

@@ -47,10 +47,9 @@ def full_scale_words(study: Study) -> Iterator[str]:
     yield ""
     yield (
         f"On ImageNet at 128 pixels the sweep's {len(own)} files train on {images / 1e6:,.0f} million images. "
-        f"`run-caffe --dry-run` on `{study.full_scale}` came to {one / seconds:.2g} images a second on this machine, "
-        f"tests included, at a load average of {float(load):.0f}: one seed of all files would take "
-        f"{images * seconds / one / 3600:,.0f} hours, were all as fast as that one"
-        + ("; where the machine did other work, that is an upper bound." if float(load) > 1.5 else ".")
+        f"`run-caffe --dry-run` on `{study.full_scale}` came to {one / seconds:,.3g} images a second, "
+        f"tests included, at a load average of {load}: one seed of all files would take "
+        f"{images * seconds / one / 3600:,.0f} hours, were all as fast as that one."
     )
     yield ""
     card = full_scale(study, "full_scale_card.txt")

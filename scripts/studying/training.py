@@ -19,6 +19,7 @@ __all__ = [
     "generated",
     "kept",
     "machine_words",
+    "machines",
     "measure_full_scale",
     "run_command",
     "time_command",
@@ -89,7 +90,7 @@ def train(study: Study, jobs: int) -> bool:
             # Exit code 1 is that of a run that diverged, too.
             if run_command(train_command(folder, layers, named, some, jobs)) not in (0, 1):
                 whole = False
-            note_machine()
+            note_machine(kept)
         keep_logs(WORK / "logs" / folder, kept)
         whole = whole and not left_to_train(files, seeds, kept)
     return whole
@@ -116,7 +117,8 @@ def measure_full_scale(study: Study) -> None:
     run = [str(TOOLS / "run-caffe"), file, "--cpu", "--layers", study.layers, "--dry-run"]
     said = subprocess.run(run, cwd=WORK, check=True, capture_output=True, text=True).stdout
     (LOGS / study.name).mkdir(parents=True, exist_ok=True)
-    (LOGS / study.name / "full_scale.txt").write_text(f"load average: {os.getloadavg()[0]:.1f}\n{said}")
+    about = f"load average: {os.getloadavg()[0]:.1f}, its own work included, on {machine_words()}"
+    (LOGS / study.name / "full_scale.txt").write_text(f"{about}\n{said}")
 
 
 def full_scale(study: Study, file: str = "full_scale.txt") -> tuple[float, str] | None:
@@ -145,13 +147,21 @@ def machine_words() -> str:
     return f"{cores} core{'s' if cores > 1 else ''} of a machine with the processor {name}"
 
 
-def note_machine() -> None:
-    """Keep on what machine the logs were made; that it did other work stays said, for those of then are kept too."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    path = LOGS / "machine.txt"
+def note_machine(kept: Path) -> None:
+    """Keep on what machine logs in this folder were made: a line for each, for those of earlier ones are kept too."""
+    kept.mkdir(parents=True, exist_ok=True)
     # Others' work shows in a load that is much more than ours.
     busy = os.getloadavg()[2] > 1.5 * len(os.sched_getaffinity(0))
-    if busy or (path.is_file() and _BUSY in path.read_text("utf-8")):
-        path.write_text(f"{machine_words()}{_BUSY}.\n")
-    else:
-        path.write_text(f"{machine_words()}.\n")
+    words = machine_words() + (_BUSY if busy else "")
+    path = kept / "machine.txt"
+    known = path.read_text("utf-8").splitlines() if path.is_file() else []
+    if not any(line.startswith(words) for line in known):
+        known = [line for line in known if not words.startswith(line)]  # what it did beside stays said
+        path.write_text("".join(f"{line}\n" for line in [*known, words]))
+
+
+def machines(study: Study) -> str:
+    """On what its kept logs were made, in words."""
+    files = [folder / "machine.txt" for folder in kept(study)]
+    lines = [line for file in files if file.is_file() for line in file.read_text("utf-8").splitlines()]
+    return "; and ".join(dict.fromkeys(lines))

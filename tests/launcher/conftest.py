@@ -141,7 +141,9 @@ class Bench:
     def wait_for_file(self, name: str, pattern: str, timeout: float = 300) -> re.Match[str]:
         """Wait until a file has a match for ``pattern``."""
         end, path, text = time.monotonic() + timeout, self.folder / name, ""
-        while time.monotonic() < end and self.children[-1].poll() is None:
+        ended = False
+        while time.monotonic() < end and not ended:
+            ended = self.children[-1].poll() is not None  # asked before the file is read: what it wrote last counts
             text = path.read_text() if path.is_file() else ""
             if match := re.search(pattern, text):
                 return match

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from caffebench.engine.blas import blas_environment
 from caffebench.engine.locate import caffe_tool
 from caffebench.launcher.state.record import read_record, write_record
 
@@ -49,11 +50,12 @@ def test_the_log_says_what_caffe_train_says(bench: Any) -> None:
     solver = bench.solver(mirror="false")
     text = (bench.folder / solver).read_text().replace('type: "Dropout"', 'type: "ReLU"')
     (bench.folder / solver).write_text(re.sub(r"dropout_param \{.*?\}", "", text))
-    bench.run(solver)
+    bench.run(solver, "--layers", "caffe")
     (bench.folder / "snapshots" / "plain").mkdir()
     command = [caffe_tool(), "train", "-solver", solver]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
     environment["OPENBLAS_NUM_THREADS"] = "1"  # as the bench has it: two threads add up in another order
+    environment |= blas_environment()  # other kernels, too
     plain = subprocess.run(command, cwd=bench.folder, env=environment, capture_output=True, text=True, check=True)
 
     def said(log: str) -> list[str]:
