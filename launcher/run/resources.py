@@ -62,7 +62,8 @@ def child_environment(plan: Plan) -> dict[str, str]:
     if plan.threads is not None:
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(plan.threads)
-    environment |= blas_environment()
+    if not plan.gpus:  # a Caffe for CUDA takes long to ask, and has little to do for its BLAS
+        environment |= blas_environment()
     if plan.layers == "fast":
         # Between two layers threads wait. Those that spin take the cores from other programs, and lose as much as they
         # gain; where there is room for them, they spare waking up, which takes a small net as long as computing does.
