@@ -124,13 +124,16 @@ class LogParser:
         return first_rank(log)
 
 
-def parse_bytes(given: Iterable[bytes], metrics: MetricRegistry, workers: int | None = None) -> ParsedLog:
+def parse_bytes(
+    given: Iterable[bytes], metrics: MetricRegistry, workers: int | None = None, size: int = _BLOCK
+) -> ParsedLog:
     """Parse a log from the pieces that are ``given``, of any size, in order.
 
     ``metrics`` gives the ids of metrics, and is the same for all files of a run; ``workers`` is the number of threads,
-    all processors without it. Any bytes at all are taken; what is no line of Caffe is passed over.
+    all processors without it; ``size`` are the bytes of a file that is being read. Any bytes at all are taken; what is
+    no line of Caffe is passed over.
     """
-    parser = LogParser(metrics, workers or os.cpu_count() or 1)
+    parser = LogParser(metrics, workers or os.cpu_count() or 1, size)
     for piece in given:
         parser.feed(piece)
     return parser.finish()
@@ -141,10 +144,7 @@ def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) 
 
     Raises ``OSError`` where it cannot be read.
     """
-    parser = LogParser(metrics, workers or os.cpu_count() or 1, os.stat(path).st_size)
-    for piece in pieces(path):
-        parser.feed(piece)
-    return parser.finish()
+    return parse_bytes(pieces(path), metrics, workers, os.stat(path).st_size)
 
 
 def _decoder(head: bytes) -> Callable[[bytes | memoryview], bytes | memoryview]:
