@@ -125,7 +125,7 @@ class LogParser:
 
 
 def parse_bytes(
-    given: Iterable[bytes], metrics: MetricRegistry, workers: int | None = None, size: int = _BLOCK
+    given: Iterable[bytes | memoryview], metrics: MetricRegistry, workers: int | None = None, size: int = _BLOCK
 ) -> ParsedLog:
     """Parse a log from the pieces that are ``given``, of any size, in order.
 
