@@ -21,6 +21,7 @@ from caffebench.common.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "legend_label", "lines_of"]
 
@@ -207,7 +208,7 @@ def draw(
         if line.spread is not None:
             low, high = line.y - line.spread, line.y + line.spread
             ax.fill_between(line.x, low, high, color=color, alpha=0.18, lw=0, zorder=1.8, gid="band")
-        _mark_runaway(ax, line, color)
+        _mark_runaway(ax, line, color, view)
         if view.resumes:
             _mark_resumes(ax, line, color)
     ax.set_ylabel(title)
@@ -258,12 +259,15 @@ def _label(line: Line, value: str) -> str:
     return f"{value}{spread}  {label} ({line.runs}{f' of {runs}' if line.runs < runs else ''})"
 
 
-def _mark_runaway(ax: Axes, line: Line, color: str) -> None:
+def _mark_runaway(ax: Axes, line: Line, color: str, view: View) -> None:
     """A triangle at the edge wherever the curve leaves the picture; at the lower one where all of it is below."""
     if ax.get_autoscaley_on():
         return
     bottom, top = ax.get_ylim()
     along, values = line.raw_line
+    left, right = view.xlim or (-math.inf, math.inf)
+    shown = (along >= left) & (along <= right) & ((along > 0) | (not view.log_x))  # a mark elsewhere is in no axes
+    along, values = along[shown], values[shown]
     outside = ~(values <= top) & ~np.isnan(values)
     leaves = np.flatnonzero(outside & ~np.concatenate([[False], outside[:-1]]))
     if len(leaves):
@@ -285,7 +289,7 @@ def _mark_resumes(ax: Axes, line: Line, color: str) -> None:
 
 
 def _dress(ax: Axes, view: View) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     right = max((float(np.asarray(one.get_xdata())[-1]) for one in ax.lines if one.get_gid() == "curve"), default=1.0)
     if view.log_x:
@@ -296,21 +300,28 @@ def _dress(ax: Axes, view: View) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     if view.xlim is not None:
         ax.set_xlim(*view.xlim)
+    if view.log_x:
+        _name_ticks(ax.xaxis, *ax.get_xlim())
     if view.log_y:
         ax.set_yscale("log")
-        low, high = ax.get_ylim()
-        if high / max(low, 1e-300) < 300:
-            # Less than three decades: 1, 2 and 5 of each are named too; of less than one, even steps.
-            near = high / max(low, 1e-300) < 8
-            ax.yaxis.set_major_locator(MaxNLocator(8) if near else LogLocator(subs=(1.0, 2.0, 5.0)))
+        _name_ticks(ax.yaxis, *ax.get_ylim())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(color="#e3e6ea", lw=0.7)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     for side in ("left", "bottom"):
         ax.spines[side].set_color("#8c959f")
     ax.tick_params(color="#8c959f")
+
+
+def _name_ticks(axis: Axis, low: float, high: float) -> None:
+    """Of less than three decades 1, 2 and 5 of each are named, too; of less than one, even steps."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    span = high / max(low, 1e-300)
+    if span < 300:
+        axis.set_major_locator(MaxNLocator(8) if span < 8 else LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:

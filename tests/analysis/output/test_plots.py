@@ -301,3 +301,36 @@ def test_more_than_ten_curves_have_markers(make_session: Session, write: Write, 
 def test_limits_on_request(runs: list[Run], ax: Any, tmp_path: Path) -> None:
     draw_test_accuracy(ax, runs, View(xlim=(100, 200), ylim=(0.25, 0.75)))
     assert (ax.get_xlim(), ax.get_ylim()) == ((100, 200), (0.25, 0.75))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        View("seconds", log_x=True, xlim=(1, 5), ylim=(1, 2)),  # the curve is above at 0, which no such axis has
+        View("iteration", xlim=(200, 300), ylim=(0.1, 0.2)),  # and above at 0, left of the axes
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_no_mark_stands_beside_the_axes(view: View, make_session: Session, write: Write) -> None:
+    path = write("a.log", make_session(0, 400))
+    runs = read_runs([path])
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    ax = draw_train_loss(figure.add_subplot(), runs, view)
+    figure.draw_without_rendering()
+    left, right = ax.get_xlim()
+    assert all(left <= at <= right for mark in _curves(ax, "runaway") for at in mark.get_xdata())
+    legend = ax.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert ax.get_window_extent().width > figure.bbox.width / 3
+
+
+def test_a_logarithmic_axis_names_plain_numbers(make_session: Session, write: Write) -> None:
+    runs = read_runs([write("a.log", make_session(0, 400))])
+    for limits, named in (((1, 5), {"2", "4"}), ((10, 400), {"20", "50", "200"})):
+        figure = Figure(figsize=(6, 4))
+        ax = draw_train_loss(figure.add_subplot(), runs, View("iteration", log_x=True, xlim=limits))
+        figure.draw_without_rendering()
+        ticks = {one.get_text() for one in ax.get_xticklabels(which="both")}
+        assert named <= ticks
+        assert not any("times" in one for one in ticks)
