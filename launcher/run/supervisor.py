@@ -43,6 +43,7 @@ BREATH = 0.01
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
 """Seconds before a retry: doubled each time, up to the second figure."""
 LAYERS = {"caffe": "Caffe's own layers", "fast": "the fast layers"}
+"""Whose layers compute, in words."""
 
 
 @dataclass

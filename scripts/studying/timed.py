@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,23 +57,18 @@ class Timed:
 
 
 def read_timed(study: Study) -> list[Timed]:
-    """The study's variants whose repeats all ended, from its kept logs, in the order of their names and numbers."""
+    """The study's variants whose repeats all ended, from its kept logs, in the natural order of their names."""
     folder = LOGS / study.name
     runs = read_runs([folder]) if any(folder.glob("*.log.gz")) else []
     runs = [run for run in runs if run.status == "done"]
     known = weights(study)
     found = []
-    for variant in sorted({run.variant for run in runs}, key=_by_number):
+    for variant in dict.fromkeys(run.variant for run in runs):
         some = tuple(run for run in runs if run.variant == variant)
         if len(some) >= study.seeds:
             seconds = tuple(seconds_of(run, study.times) for run in some)
             found.append(Timed(some, seconds, frozenset(known[run.name] for run in some if run.name in known)))
     return found
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """A sort key that takes ``workers2`` before ``workers16``."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def seconds_of(run: Run, what: str) -> float:

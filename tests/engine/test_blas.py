@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from caffebench.engine import blas
@@ -14,9 +16,11 @@ on_openblas = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def _asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def _asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(blas.CORE_TYPE, raising=False)
     blas.blas_environment.cache_clear()
+    yield
+    blas.blas_environment.cache_clear()  # what was made up is not for other tests
 
 
 @pytest.mark.parametrize(
