@@ -141,15 +141,15 @@ def short_run(number: int, rng: random.Random) -> str:
 
 def run(*command: str | Path) -> Took:
     """A whole command, its children's CPU seconds and memory with it."""
-    code = "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
-    code += "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
-    code += "print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024); sys.exit(done.returncode)"
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
-    wall = time.monotonic() - began
-    assert done.returncode == 0, done.stderr
-    cpu, memory = done.stdout.split()
-    return Took(wall, float(cpu), int(memory))
+    with tempfile.TemporaryFile() as said:
+        began = time.monotonic()
+        child = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=said)
+        _, status, used = os.wait4(child.pid, 0)
+        wall = time.monotonic() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        assert child.returncode == 0, said.read().decode()
+    return Took(wall, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
 
 
 class Bench:
