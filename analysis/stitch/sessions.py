@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from caffebench.analysis.read.columns import LogEvent, ParsedLog, ParsedRows
+from caffebench.analysis.read.columns import LOSS, LogEvent, ParsedLog, ParsedRows
 from caffebench.analysis.read.lines import UNKNOWN_YEAR, to_datetime
 from caffebench.analysis.stitch.repair import YEAR, into_year, repaired, shifted
 from caffebench.analysis.stitch.session_rows import SessionRows
@@ -26,37 +26,39 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
 
     Threads of one training are told from several trainings by what they say: those never say an iteration twice.
     """
-    if log.rows.facts.one_process:
+    rows = log.rows
+    if rows.facts.one_process:
         return [log]
-    losses = log.rows.losses
-    if not len(losses) or (losses.pid == losses.pid[0]).all():
-        return [log]
-    changes = losses.pid[1:] != losses.pid[:-1]
-    again = losses.iteration[1:] <= losses.iteration[:-1]
-    pids, firsts, counts = np.unique(losses.pid, return_index=True, return_counts=True)
-    many = (counts > 2) & (counts * 5 >= counts.max())  # a flipped bit makes no training
+    shown = np.flatnonzero(rows.kind == LOSS)
+    pid, iteration = rows.pid[shown], rows.iteration[shown]
+    # Where a process starts, another one takes its turn: in a container the same few numbers come again and again.
+    starts = [one.byte_offset for one in log.events if one.kind in ("solver", "start", "resume")]
+    started = np.searchsorted(starts, rows.byte_offset[shown])
+    same = started[1:] == started[:-1]
+    changes = same & (pid[1:] != pid[:-1])
+    again = same & (iteration[1:] <= iteration[:-1])
+    pids, firsts, counts = np.unique(pid, return_index=True, return_counts=True)
+    many = (counts > 2) & (counts * 5 >= counts.max(initial=0))  # a flipped bit makes no training
     pids = pids[many][np.argsort(firsts[many])]
     if len(pids) < 2 or changes.sum() < 3 * len(pids) - 2 or again.sum() * 4 < changes.sum():
         return [log]
-    order = pids.tolist()
-    owner = np.full(len(log.rows), -1, "i8")
-    for number, pid in enumerate(order):
-        owner[log.rows.pid == pid] = number
+    number = {one: place for place, one in enumerate(pids.tolist())}
+    begins = np.append(0, np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1)
+    voice = np.array([number.get(one, -1) for one in rows.pid[begins].tolist()])
     # What another thread says is of the training that spoke last.
-    place = np.maximum.accumulate(np.where(owner >= 0, np.arange(len(owner)), 0))
-    owner = owner[place]
-    found = []
-    for number, pid in enumerate(order):
-        events = tuple(
-            one for one in log.events if one.pid == pid or (one.pid not in order and _last(log, one, owner) == number)
+    voice = voice[np.maximum.accumulate(np.where(voice >= 0, np.arange(len(voice)), 0))]
+    offsets = [one.byte_offset for one in log.events]
+    spoken = voice[np.maximum(np.searchsorted(rows.byte_offset[begins], offsets) - 1, 0)].tolist()
+    spoken = [number.get(one.pid, last) for one, last in zip(log.events, spoken, strict=True)]
+    each = np.repeat(voice, np.diff(begins, append=len(rows)))
+    return [
+        replace(
+            log,
+            rows=rows[each == place],
+            events=tuple(one for one, of in zip(log.events, spoken, strict=True) if of == place),
         )
-        found.append(replace(log, rows=log.rows[owner == number], events=events))
-    return found
-
-
-def _last(log: ParsedLog, event: LogEvent, owner: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
-    place = int(np.searchsorted(log.rows.byte_offset, event.byte_offset)) - 1
-    return int(owner[max(place, 0)]) if len(owner) else 0
+        for place in range(len(pids))
+    ]
 
 
 def _starts(log: ParsedLog) -> list[int]:

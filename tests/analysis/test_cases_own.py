@@ -267,6 +267,21 @@ def test_a_resume_in_one_file_stays_one_run(write: Write) -> None:
     assert (len(run.sessions), run.crashes, run.lost_iterations) == (2, 1, 100)
 
 
+@pytest.mark.parametrize("pids", [(7, 8), (7, 8, 9), (8, 7, 7)])
+@pytest.mark.parametrize("resumes", [True, False])
+def test_containers_number_their_processes_alike(write: Write, pids: tuple[int, ...], resumes: bool) -> None:
+    text = ""
+    for number in range(3 * len(pids)):
+        before = f"Resuming from net_iter_{100 * number}.solverstate" if resumes and number else ""
+        shown = [(100 * (number * resumes + step), 2.0 - 0.1 * number - 0.01 * step) for step in range(3)]
+        end = "Optimization Done." if number == 3 * len(pids) - 1 else ""
+        text += training(shown, at=500 * number, pid=pids[number % len(pids)], before=before, end=end)
+    run = read(write("a.log", text))
+    assert (run.status, len(run.sessions), run.iteration) == ("done", 3 * len(pids), shown[-1][0])
+    assert losses(run)[-3:] == shown
+    assert run.lost_iterations == (3 * len(pids) - 1) * (100 if resumes else 200)
+
+
 # 7. Collapse
 
 
