@@ -154,7 +154,7 @@ def test_plain_install_leaves_it(built):
 
 def test_it_is_compiled_for_the_cards_asked_for(built):
     _, options, _, variables = built
-    name = f"*-cuda1[23].[0-9]{'-cudnn-nccl' if '--cudnn' in options else ''}-sm{ARCH}.log"
+    name = f"*-cuda1[23].[0-9]{'-cudnn-nccl' if '--cudnn' in options else ''}-sm{ARCH}-*.log"
     (file,) = Path(variables["CAFFEBENCH_CACHE"]).glob(name)
     log = file.read_text()
     assert f"Added CUDA NVCC flags for: sm_{ARCH} compute_{ARCH}\n" in log
