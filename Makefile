@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: setup setup-tests lock demo check test lint rooms tree docs types types-numpy tests wheel caffe-wheel bench studies matrix soak test-caffe test-cuda-build test-debian test-wheel
 test: lint types docs tests
 
-setup: $(VENV)/.caffe
+setup: tree $(VENV)/.caffe
 $(VENV)/.caffe: $(VENV)/.packages $(wildcard engine/*.py engine/fast/*)
 	$(VENV)/bin/install-caffe
 	@touch $@
@@ -37,7 +37,7 @@ lint: $(VENV)/.packages
 
 # The direction of imports, and their drawing in the docs.
 rooms: $(VENV)/.packages tree
-	PYTHONPATH=.cache/tree $(VENV)/bin/lint-imports --no-logo --cache-dir .cache/imports
+	$(VENV)/bin/lint-imports --no-logo --cache-dir .cache/imports
 	$(VENV)/bin/python scripts/draw-rooms --check
 
 tree:
