@@ -182,7 +182,7 @@ def main(
     if as_json and (watch or sessions):
         raise click.UsageError("--json prints the summary and nothing else: leave out --watch and --sessions")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no matrix is multiplied here, and idle threads of NumPy's spin
-    from caffebench.analysis.output import choices, session_report, terminal
+    from caffebench.analysis.output import choices, terminal
     from caffebench.analysis.output.drawing.view import View
     from caffebench.analysis.output.options import OutputOptions
 
@@ -214,6 +214,8 @@ def main(
     else:
         click.echo(terminal.overview(runs))
         if sessions:
+            from caffebench.analysis.output import session_report
+
             for run in runs:
                 click.echo("\n" + "\n".join(wrapped(printable(line)) for line in session_report.session_report(run)))
         if written.table:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffebench.analysis.output.drawing.view import Limits, View, usual_x
-from caffebench.analysis.runs.groups import group_runs
 from caffebench.analysis.runs.model import Run
 
 __all__ = ["OutputOptions", "Written"]
@@ -63,10 +62,13 @@ class OutputOptions:
         written = [self.out / "curves.csv", self.out / "summary.csv"]
         csv_files.write_curves(runs, written[0])
         csv_files.write_summary(runs, written[1])
-        groups = group_runs(runs)
-        if len(groups) < len(runs):
-            written.append(self.out / "groups.csv")
-            csv_files.write_groups(groups, written[-1])
+        if len(runs) > 1:
+            from caffebench.analysis.runs.groups import group_runs
+
+            groups = group_runs(runs)
+            if len(groups) < len(runs):
+                written.append(self.out / "groups.csv")
+                csv_files.write_groups(groups, written[-1])
         if self.table:
             from caffebench.analysis.output.table import formats
             from caffebench.analysis.output.table.results_table import table_rows

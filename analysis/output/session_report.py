@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from caffebench.analysis.output.table.figures import clock
 from caffebench.analysis.read.lines import UNKNOWN_YEAR
 from caffebench.analysis.runs.model import Run, Session
 
-__all__ = ["clock", "session_report"]
-
-
-def clock(seconds: float | None) -> str:
-    """``12:32:51`` for so many seconds, hours first; ``-`` for None."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+__all__ = ["session_report"]
 
 
 def _when(moment: datetime | None) -> str:

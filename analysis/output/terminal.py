@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from caffebench.analysis.output.csv_files import summary_rows, with_lines
-from caffebench.analysis.output.session_report import clock
-from caffebench.analysis.output.table.results_table import rounded_accuracy, rounded_loss
+from caffebench.analysis.output.table.figures import clock, rounded_accuracy, rounded_loss
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
 from caffebench.common.messages import announce

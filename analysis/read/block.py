@@ -61,7 +61,9 @@ class _BlockParser:
         stop = size if ended else data.rfind(b"\n", 0, size) + 1
         self.lines, self.is_caffe = read_lines(data, size, stop, templates)
         odd = self._odd_lines()
-        if any(b"] Running for " in line for _, _, line in odd):  # a test of finished weights: any line may be a value
+        if any(
+            line.find(b"] Running for ") >= 0 for _, _, line in odd
+        ):  # a test of finished weights: any line may be a value
             self.lines, self.is_caffe = read_lines(data, size, stop, templates, every_line=True)
             odd = self._odd_lines()
         self.open_end = len(self.lines) - (stop < size)

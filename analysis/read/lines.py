@@ -244,8 +244,10 @@ def _find_format(message: bytes, prefixed: bool) -> tuple[LineFormat, re.Match[b
     for form in FORMATS:
         if form.shell and prefixed:
             continue
-        if any(word in message for word in form.words) and (match := form.pattern.search(message)) is not None:
-            return form, match
+        for word in form.words:
+            # Of bytes `in` takes twice as long as find, and any() twice as long again.
+            if message.find(word) >= 0 and (match := form.pattern.search(message)) is not None:
+                return form, match
     return None
 
 

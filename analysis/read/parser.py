@@ -6,8 +6,8 @@ import codecs
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caffebench.analysis.read.block import Block, parse_block
 from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
@@ -15,6 +15,9 @@ from caffebench.analysis.read.files import pieces
 from caffebench.analysis.read.growing import GrowingRows
 from caffebench.analysis.read.speakers import first_rank
 from caffebench.analysis.read.templates import PAD, LineTemplates
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["LogParser", "parse_bytes", "parse_file"]
 
@@ -84,7 +87,10 @@ class LogParser:
             # The first block is parsed here: it teaches the templates that the others are of.
             self._take(self._base, parse_block(data, cut, self._base, self._templates, ended=ended), data)
         else:
-            self._pool = self._pool or ThreadPoolExecutor(self._workers)
+            if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor  # 6 ms, which most logs are too small to need
+
+                self._pool = ThreadPoolExecutor(self._workers)
             future = self._pool.submit(parse_block, data, cut, self._base, self._templates, ended=ended)
             self._waiting.append((self._base, future, data))
             if len(self._waiting) > 2 * self._workers:

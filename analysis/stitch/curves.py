@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.read.columns import TEST, TRAIN, CurveRows, Metric
-from caffebench.analysis.stitch.drawn import Drawn, drawn
 from caffebench.analysis.stitch.survivors import Survivors
 from caffebench.common.extras import needs_extra
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from caffebench.analysis.stitch.drawn import Drawn
 
 __all__ = ["CHUNK", "Chunk", "RunCurves", "Score", "empty_frame"]
 
@@ -169,6 +170,8 @@ class RunCurves:
 
     def drawn(self, metric: str, phase: str, net: int | None = None) -> Drawn:
         """The curve of ``metric`` in ``phase`` (train or test) for pictures; of all nets where ``net`` is None."""
+        from caffebench.analysis.stitch.drawn import drawn
+
         return drawn(self.chunks(self.chosen(metric, phase, net)), len(self))
 
     def points(self, metric: str, phase: str, net: int | None = None) -> tuple[Ints, Floats]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from caffebench.analysis.runs.groups import Group
 from caffebench.analysis.runs.model import Run
+
+if TYPE_CHECKING:
+    from caffebench.analysis.runs.groups import Group
 
 __all__ = ["Limits", "View", "members", "usual_x"]
 

@@ -11,13 +11,9 @@ import in_process
 import pytest
 
 from caffebench.analysis import Run, read_runs
+from caffebench.analysis.output.table.figures import rounded_accuracy, rounded_loss
 from caffebench.analysis.output.table.formats import as_csv, as_latex, as_markdown
-from caffebench.analysis.output.table.results_table import (
-    rounded_accuracy,
-    rounded_loss,
-    student_tail,
-    table_rows,
-)
+from caffebench.analysis.output.table.results_table import student_tail, table_rows
 
 Session = Callable[..., str]
 Write = Callable[..., Path]
