@@ -10,8 +10,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from caffebench.analysis.read.columns import LOSS, LogEvent, ParsedLog, ParsedRows
+from caffebench.analysis.read.columns import LogEvent, ParsedLog, ParsedRows
 from caffebench.analysis.read.lines import UNKNOWN_YEAR, to_datetime
 from caffebench.analysis.stitch.repair import YEAR, into_year, repaired, shifted
 from caffebench.analysis.stitch.session_rows import SessionRows
@@ -29,18 +30,17 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     rows = log.rows
     if rows.facts.one_process:
         return [log]
-    shown = np.flatnonzero(rows.kind == LOSS)
-    pid, iteration = rows.pid[shown], rows.iteration[shown]
     # Where a process starts, another one takes its turn: in a container the same few numbers come again and again.
     starts = [one.byte_offset for one in log.events if one.kind in ("solver", "start", "resume")]
-    started = np.searchsorted(starts, rows.byte_offset[shown])
-    same = started[1:] == started[:-1]
-    changes = same & (pid[1:] != pid[:-1])
-    again = same & (iteration[1:] <= iteration[:-1])
-    pids, firsts, counts = np.unique(pid, return_index=True, return_counts=True)
+    if len(_unannounced(rows, starts)) < 4:
+        return [log]
+    losses = rows.losses
+    at = _unannounced(losses, starts)
+    again = losses.iteration[at] <= losses.iteration[at - 1]
+    pids, firsts, counts = np.unique(losses.pid, return_index=True, return_counts=True)
     many = (counts > 2) & (counts * 5 >= counts.max(initial=0))  # a flipped bit makes no training
     pids = pids[many][np.argsort(firsts[many])]
-    if len(pids) < 2 or changes.sum() < 3 * len(pids) - 2 or again.sum() * 4 < changes.sum():
+    if len(pids) < 2 or len(at) < 3 * len(pids) - 2 or again.sum() * 4 < len(at):
         return [log]
     number = {one: place for place, one in enumerate(pids.tolist())}
     begins = np.append(0, np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1)
@@ -59,6 +59,13 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
         )
         for place in range(len(pids))
     ]
+
+
+def _unannounced(rows: ParsedRows, starts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Indexes of the rows of another process than the one before where none began; ``starts`` are byte offsets."""
+    at = np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1
+    began = np.searchsorted(starts, rows.byte_offset[at]) > np.searchsorted(starts, rows.byte_offset[at - 1])
+    return at[~began]
 
 
 def _starts(log: ParsedLog) -> list[int]:
