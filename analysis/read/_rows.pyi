@@ -18,6 +18,7 @@ def append(
     nets: Any,
     row_iteration: Any,
     row_value: Any,
+    row_rate: Any,
     row_metric: Any,
     row_net: Any,
     row_kind: Any,
@@ -25,17 +26,6 @@ def append(
     row_time: Any,
     row_pid: Any,
 ) -> tuple[int, int]: ...
-def settle_rates(
-    iterations: Any,
-    values: Any,
-    rates: Any,
-    metrics: Any,
-    nets: Any,
-    kinds: Any,
-    offsets: Any,
-    times: Any,
-    pids: Any,
-) -> int: ...
 def look(
     iterations: Any, kinds: Any, metrics: Any, nets: Any, times: Any, pids: Any
 ) -> tuple[bool, int, bool, int, bool, bool, int, int, int, int, bool]: ...

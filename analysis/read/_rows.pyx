@@ -23,9 +23,14 @@ cdef class Heads:
     cdef int64_t[SPEAKERS] speaker, iteration, time
     cdef int[SPEAKERS] net, kind, index
     cdef bint[SPEAKERS] fallen
+    cdef double rate  # the learning rate that was said last, NaN before
+    cdef Py_ssize_t since  # rows from there on came after it
+    cdef Py_ssize_t alone  # rows of learning rates at the end: of iterations of which nothing else is said so far
+    cdef int64_t shown  # the iteration of the last other row
 
     def __cinit__(self):
         self.used, self.here, self.last = 0, -1, -1
+        self.rate, self.since, self.alone, self.shown = NAN, 0, 0, -1
 
     def copy(self):
         """Another that continues from here."""
@@ -33,6 +38,7 @@ cdef class Heads:
         other.used, other.here, other.last = self.used, self.here, self.last
         other.speaker, other.iteration, other.time = self.speaker, self.iteration, self.time
         other.net, other.kind, other.index, other.fallen = self.net, self.kind, self.index, self.fallen
+        other.rate, other.since, other.alone, other.shown = self.rate, self.since, self.alone, self.shown
         return other
 
 
@@ -40,23 +46,27 @@ def append(
     Heads heads, Py_ssize_t count, int64_t base, const int32_t[::1] index_of,
     const int64_t[::1] starts, const uint8_t[::1] kinds, const int64_t[::1] times, const int64_t[::1] iterations,
     const double[::1] values, const int32_t[::1] pids, const int16_t[::1] metrics, const int16_t[::1] nets,
-    int64_t[::1] row_iteration, double[::1] row_value, int16_t[::1] row_metric, int16_t[::1] row_net,
-    uint8_t[::1] row_kind, int64_t[::1] row_offset, int64_t[::1] row_time, int32_t[::1] row_pid,
+    int64_t[::1] row_iteration, double[::1] row_value, double[::1] row_rate, int16_t[::1] row_metric,
+    int16_t[::1] row_net, uint8_t[::1] row_kind, int64_t[::1] row_offset, int64_t[::1] row_time, int32_t[::1] row_pid,
 ):
     """Lines to rows, behind the ``count`` rows there are: outputs get iteration, time and net of the line above them.
 
-    ``index_of`` is the number among the outputs of each metric, -1 without one; ``base`` is added to the offsets.
-    Returns the number of rows there are then, and of outputs that have lost the line that says their iteration. The
-    columns of rows must have space for every line that is a row.
+    ``index_of`` is the number among the outputs of each metric, -1 without one; ``base`` is added to the offsets. The
+    columns of rows must have space for every line that is a row. Returns the number of rows there are then, and of
+    outputs that have lost the line that says their iteration.
+
+    A row's learning rate is the one said next for its iteration, else the one before; of the first rows without one,
+    the next. A learning rate is a row of its own only where the rows around it are of other iterations.
     """
-    cdef Py_ssize_t bad = 0, room = len(row_kind), k
+    cdef Py_ssize_t bad = 0, room = len(row_kind), k, j, first, since
+    cdef int64_t iteration
     cdef int kind, slot
     with nogil:
         for k in range(len(kinds)):
             kind = kinds[k]
             if kind > TESTING:
                 continue
-            if kind != LR and (kind == LOSS or kind == TESTING or iterations[k] < 0):
+            if kind == LOSS or kind == TESTING or (kind != LR and iterations[k] < 0):
                 if heads.here < 0 or heads.speaker[heads.here] != pids[k]:
                     heads.here = -1
                     for slot in range(heads.used if heads.used < SPEAKERS else SPEAKERS):
@@ -73,10 +83,19 @@ def append(
                 heads.index[slot], heads.fallen[slot] = -1, False
                 if kind == TESTING:
                     continue
-            if count == room:
-                break
-            row_iteration[count], row_time[count], row_net[count] = iterations[k], times[k], nets[k]
-            if kind != LR and kind != LOSS and iterations[k] < 0:
+            iteration = iterations[k]
+            if kind == LR:
+                if values[k] == values[k]:
+                    first = 0 if heads.rate != heads.rate else heads.since
+                    for j in range(first, count):
+                        if heads.rate != heads.rate or row_iteration[j] == iteration:
+                            row_rate[j] = values[k]
+                    heads.rate, heads.since = values[k], count
+                if heads.shown == iteration:
+                    continue
+                heads.alone += 1
+                heads.since += values[k] == values[k]
+            elif kind != LOSS and iteration < 0:
                 slot = heads.here = heads.last if heads.here < 0 else heads.here
                 if slot >= 0:
                     # Numbers of outputs rise from line to line; where not, a line that says an iteration is missing.
@@ -86,55 +105,30 @@ def append(
                 if slot < 0 or heads.fallen[slot] or (heads.kind[slot] == TESTING) != (kind == TEST):
                     bad += 1
                     continue
-                row_iteration[count], row_time[count] = heads.iteration[slot], heads.time[slot]
-                row_net[count] = heads.net[slot] if kind == TEST else -1
-            row_kind[count], row_value[count], row_metric[count] = kind, values[k], metrics[k]
+                iteration = heads.iteration[slot]
+            if kind != LR:
+                if heads.alone:
+                    since = heads.since
+                    first = count = count - heads.alone
+                    for j in range(first, first + heads.alone):
+                        if row_iteration[j] == iteration:
+                            heads.since -= j < since
+                            continue
+                        row_iteration[count], row_value[count], row_rate[count] = row_iteration[j], row_value[j], row_rate[j]
+                        row_metric[count], row_net[count], row_kind[count] = row_metric[j], row_net[j], row_kind[j]
+                        row_offset[count], row_time[count], row_pid[count] = row_offset[j], row_time[j], row_pid[j]
+                        count += 1
+                    heads.alone = 0
+                heads.shown = iteration
+            if count == room:
+                break
+            row_iteration[count], row_time[count], row_net[count] = iteration, times[k], nets[k]
+            if iterations[k] < 0 and kind != LOSS and kind != LR:
+                row_time[count], row_net[count] = heads.time[slot], heads.net[slot] if kind == TEST else -1
+            row_kind[count], row_value[count], row_metric[count], row_rate[count] = kind, values[k], metrics[k], heads.rate
             row_offset[count], row_pid[count] = starts[k] + base, pids[k]
             count += 1
     return count, bad
-
-
-def settle_rates(
-    int64_t[::1] iterations, double[::1] values, double[::1] rates, int16_t[::1] metrics, int16_t[::1] nets,
-    uint8_t[::1] kinds, int64_t[::1] offsets, int64_t[::1] times, int32_t[::1] pids,
-):
-    """Give every row its learning rate, and drop the rows of learning rates that another row tells; all in place.
-
-    The learning rate is said next for its iteration, else before; of the first rows without one, next. It is a row of
-    its own only where no other line of its iteration is near. Returns the number of rows that stay.
-    """
-    cdef Py_ssize_t rows = len(kinds), kept = 0, near = -1, other = -1, first = -1, k
-    cdef double value = NAN
-    with nogil:
-        for k in range(rows):
-            if kinds[k] == LR and values[k] == values[k]:
-                value = values[k]
-                if first < 0:
-                    first = k
-            rates[k] = value
-        for k in range(rows - 1, -1, -1):
-            if kinds[k] != LR:
-                other = k
-            elif values[k] == values[k]:
-                near = k
-            if near >= 0 and iterations[near] == iterations[k]:
-                rates[k] = values[near]
-            elif k < first:
-                rates[k] = rates[k + 1]
-            if kinds[k] == LR and other >= 0 and iterations[other] == iterations[k]:
-                kinds[k] = NONE
-        other = -1
-        for k in range(rows):
-            if kinds[k] == NONE or (kinds[k] == LR and other >= 0 and iterations[other] == iterations[k]):
-                continue
-            if kinds[k] != LR:
-                other = kept
-            if kept < k:
-                iterations[kept], values[kept], rates[kept] = iterations[k], values[k], rates[k]
-                metrics[kept], nets[kept], kinds[kept] = metrics[k], nets[k], kinds[k]
-                offsets[kept], times[kept], pids[kept] = offsets[k], times[k], pids[k]
-            kept += 1
-    return kept
 
 
 def look(

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffebench.analysis.read._rows import Heads, append, settle_rates
-from caffebench.analysis.read.columns import TESTING, TYPES, MetricRegistry, ParsedRows
+from caffebench.analysis.read._rows import Heads, append
+from caffebench.analysis.read.columns import TESTING, MetricRegistry, ParsedRows
 from caffebench.analysis.read.templates import LineColumns
 
 __all__ = ["GrowingRows"]
-
-_ORDER = ("iteration", "value", "metric", "net", "kind", "byte_offset", "time", "pid")
-_NONE = [np.empty(0, TYPES.get(name, "f8")) for name in _ORDER]
-
 
 class GrowingRows:
     """Takes the lines of a log in their order; what one block leaves open, the next one closes."""
@@ -21,7 +17,7 @@ class GrowingRows:
         """No row yet; ``metrics`` gave the ids, ``size`` is that of the log in bytes, as far as it is known."""
         self._metrics = metrics
         self._size = size
-        self._columns = list(_NONE)
+        self._columns = ParsedRows.space(0).columns
         self._count = 0
         self._heads = Heads()
 
@@ -47,10 +43,6 @@ class GrowingRows:
         self._count, bad = append(self._heads, self._count, base, self._metrics.indexes, *lines.columns, *self._columns)
         return bad
 
-    def finish(self) -> ParsedRows:
-        """All rows, with their learning rates; nothing can be added then."""
-        iteration, value, metric, net, kind, offset, time, pid = (one[: self._count] for one in self._columns)
-        rates = np.empty(self._count)
-        kept = settle_rates(iteration, value, rates, metric, net, kind, offset, time, pid)
-        rows = ParsedRows(iteration, value, rates, metric, net, kind, offset, time, pid)
-        return rows if kept == len(rates) else rows[:kept]
+    def rows(self) -> ParsedRows:
+        """The rows so far; nothing can be added then."""
+        return ParsedRows(*(column[: self._count] for column in self._columns))

@@ -126,7 +126,7 @@ class LogParser:
         self._buffer[self._size : self._size + len(PAD)] = PAD
         rest = parse_block(self._buffer, self._size, self._base, self._templates, ended=False)
         bad = self._bad + rest.bad_lines + rows.add(self._base, rest.lines)
-        log = ParsedLog(rows.finish(), (*self._events, *rest.events), bad, self._is_caffe or rest.is_caffe)
+        log = ParsedLog(rows.rows(), (*self._events, *rest.events), bad, self._is_caffe or rest.is_caffe)
         return first_rank(log)
 
 
