@@ -10,6 +10,7 @@ from caffebench.analysis.read.templates import LineColumns
 
 __all__ = ["GrowingRows"]
 
+
 class GrowingRows:
     """Takes the lines of a log in their order; what one block leaves open, the next one closes."""
 
