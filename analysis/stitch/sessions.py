@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -152,9 +153,14 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
         if not speaker or own_start <= {speaker}:
             return [repaired(SessionRows(source, _most(log.rows, log.events), log.rows, log.events, starts[0], part))]
     offsets = np.array([one.byte_offset for one in log.events], "i8")
+
+    @cache  # most sections stay as they are, and what is known of their rows is not to be found again
+    def between(first: int, last: int) -> tuple[ParsedRows, tuple[LogEvent, ...]]:
+        rows = log.rows[slice(*np.searchsorted(log.rows.byte_offset, [first, last]))]
+        return rows, log.events[slice(*np.searchsorted(offsets, [first, last]))]
+
     for first, last in list(pairwise([*sorted(starts), _END])):
-        section = log.rows[slice(*np.searchsorted(log.rows.byte_offset, [first, last]))]
-        events = log.events[slice(*np.searchsorted(offsets, [first, last]))]
+        section, events = between(first, last)
         opening = [one for one in events if one.kind in ("solver", "resume")]
         speaker = opening[-1].pid if opening else 0
         calm = section.facts.one_process and section.facts.losses_rise
@@ -170,8 +176,7 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
             starts.setdefault(_beginning(log.rows, inside, 0), False)
     found: list[SessionRows] = []
     for first, last in pairwise([*sorted(starts), _END]):
-        mine = log.rows[slice(*np.searchsorted(log.rows.byte_offset, [first, last]))]
-        events = log.events[slice(*np.searchsorted(offsets, [first, last]))]
+        mine, events = between(first, last)
         if not len(mine) and not events:
             continue
         session = SessionRows(source, _most(mine, events), mine, events, starts[first], part)
