@@ -44,7 +44,9 @@ def verdict(sessions: Sequence[Session], stitched: RunCurves, config: Config, cl
     if not len(stitched):
         crashed = [one for one in sessions if one.ended == "crashed"]
         return ("crashed", crashed[-1].reason) if crashed else ("empty", "no iteration in the log")
-    last = sessions[-1]
+    # Starts that fail after a training has ended take nothing from it.
+    trained = [one for one in sessions if one.trained]
+    last = trained[-1] if trained and trained[-1].ended == "done" else sessions[-1]
     if last.ended == "not_converged":
         return last.ended, last.reason
     failed = _not_converged(stitched, classes, last.ended == "stopped", config.max_iter)

@@ -19,10 +19,8 @@ from caffebench.analysis.runs.config import TRAIN_SIZES, Config
 from caffebench.analysis.runs.convergence import verdict
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.sessions import config_of, describe, with_later_scores
-from caffebench.analysis.runs.text_format import parse
-from caffebench.analysis.runs.trainings import Training, split_trainings
+from caffebench.analysis.runs.trainings import Training, split_trainings, without_echoes
 from caffebench.analysis.stitch.curves import RunCurves
-from caffebench.analysis.stitch.session_rows import SessionRows
 from caffebench.analysis.stitch.sessions import order_sessions, split_sessions, voices
 from caffebench.analysis.stitch.survivors import join_sessions
 from caffebench.common.errors import CaffebenchError, InputError
@@ -64,22 +62,23 @@ def make_runs(
         f"{printable(str(path))}: {note}" for path, one in zip(source.files, logs, strict=True) for note in one.notes
     )
     spoken = [voices(one) for one in logs]
+    sessions = [
+        session
+        for part, (path, several) in enumerate(zip(source.files, spoken, strict=True))
+        for voice in several
+        for session in split_sessions(voice, printable(path.name), part)
+    ]
+    bad += sum(one.garbled for one in sessions)
+    known = [one for one in sessions if one.fresh or len(one.rows) or one.event("fatal", "broken", "head")]
+    ordered = list(order_sessions(known))
+    at_once = any(len(several) > 1 for several in spoken)
+    if at_once and len(single := without_echoes(ordered)) < len(ordered):
+        notes = (*notes, f"{source.name}: several processes say the same training: only the first is read")
+        ordered = single
     runs: list[Run] = []
-    for voice in range(max(map(len, spoken))):
-        sessions = [
-            session
-            for part, (path, several) in enumerate(zip(source.files, spoken, strict=True))
-            for session in (split_sessions(several[voice], printable(path.name), part) if voice < len(several) else ())
-        ]
-        if voice and runs and _same_training(runs, sessions):
-            notes = (*notes, f"{source.name}: several processes say the same training: only the first is read")
-            continue
-        garbled = sum(one.garbled for one in sessions)
-        known = [one for one in sessions if one.fresh or len(one.rows) or one.event("fatal", "broken", "head")]
-        ordered = list(order_sessions(known))
-        for training in [Training("", tuple(ordered))] if source.together else split_trainings(ordered):
-            runs.append(_make_run(source, training, metrics, train_size, bad + garbled))
-            bad = garbled = 0  # they are the file's, not of each of its runs
+    for training in [Training("", tuple(ordered))] if source.together else split_trainings(ordered, at_once=at_once):
+        runs.append(_make_run(source, training, metrics, train_size, bad))
+        bad = 0  # they are the file's, not of each of its runs
     names = [run.name for run in runs]
     seen: dict[str, int] = {}
     for at, name in enumerate(names if len(set(names)) < len(names) else ()):
@@ -102,13 +101,6 @@ def _believed(log: ParsedLog) -> ParsedLog:
     speakers |= set(np.unique(log.rows.pid).tolist()) | {one.pid for one in log.events[:1]}
     believed = tuple(one for one in log.events if one.kind != "event" or one.pid in speakers or one.rank >= 0)
     return replace(log, events=believed)
-
-
-def _same_training(runs: Sequence[Run], sessions: Sequence[SessionRows]) -> bool:
-    """Whether sessions are of a rank of a training that is read already: they have its solver, word for word."""
-    solvers = [one.event("solver") for one in sessions]
-    first = next((one.text for one in solvers if one is not None), "")
-    return bool(first) and any(parse(first) == run.config.solver for run in runs)
 
 
 def _make_run(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from caffebench.analysis.read.files import distinct_names, numbered
 from caffebench.analysis.stitch.session_rows import SessionRows
 
-__all__ = ["Training", "split_trainings"]
+__all__ = ["Training", "split_trainings", "without_echoes"]
 
 _PREFIX = re.compile(r'^\s*snapshot_prefix: "([^"\n]*)"', re.MULTILINE)
 _NET = re.compile(r'^\s*name: "([^"\n]*)"', re.MULTILINE)
@@ -50,8 +50,27 @@ class _Start:
         )
 
 
-def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
+def without_echoes(sessions: Sequence[SessionRows]) -> list[SessionRows]:
+    """``sessions`` without those of further ranks: they have the solver of one that trains then, word for word."""
+    kept: list[tuple[SessionRows, str]] = []
+    for one in sessions:
+        solver = one.event("solver")
+        text = solver.text if solver is not None else ""
+        if not text or not any(text == known and _overlap(one, other) for other, known in kept):
+            kept.append((one, text))
+    return [one for one, _ in kept]
+
+
+def _overlap(one: SessionRows, other: SessionRows) -> bool:
+    """Whether both trained at one time, as far as the log tells it."""
+    here, there = one.rows.facts, other.rows.facts
+    return here.began < there.ended and there.began < here.ended
+
+
+def split_trainings(sessions: Sequence[SessionRows], *, at_once: bool = False) -> list[Training]:
     """Group ``sessions``, given in true order, by the training that they are of; in the order in which these began.
+
+    ``at_once``: several processes trained at the same time; those are of different trainings.
 
     A session that resumes is of the training whose snapshot it names, else of the one before. One that begins anew is
     of a new training where it has another snapshot prefix or another net, where it begins with the weights of the one
@@ -63,7 +82,11 @@ def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
     starts: list[_Start] = []
     for session in sessions:
         start = _Start.of(session)
-        place = _place(session, start, groups, starts)
+        free = list(range(len(groups)))
+        if at_once:  # the one of its own prefix is the one before
+            free = [at for at in free if not any(_overlap(session, one) for one in groups[at])]
+            free.sort(key=lambda at: starts[at].prefix == start.prefix)
+        place = _place(session, start, groups, starts, free)
         if place is None:
             groups.append([session])
             starts.append(start)
@@ -78,15 +101,21 @@ def split_trainings(sessions: Sequence[SessionRows]) -> list[Training]:
 
 
 def _place(
-    session: SessionRows, start: _Start, groups: Sequence[Sequence[SessionRows]], starts: Sequence[_Start]
+    session: SessionRows,
+    start: _Start,
+    groups: Sequence[Sequence[SessionRows]],
+    starts: Sequence[_Start],
+    free: Sequence[int],
 ) -> int | None:
-    """Index of the training that a session continues; None for a new one."""
-    if not groups:
+    """Index of the training that a session continues, one of ``free``; None for a new one."""
+    if not free:
         return None
-    last = len(groups) - 1
+    last = free[-1]
     if start.resumed:
-        named = [at for at, one in enumerate(starts) if one.prefix and start.resumed.startswith(f"{one.prefix}_iter_")]
+        named = [at for at in free if starts[at].prefix and start.resumed.startswith(f"{starts[at].prefix}_iter_")]
         return named[-1] if named else last
+    if not len(session.rows) and (mine := [at for at in free if start.prefix and starts[at].prefix == start.prefix]):
+        return mine[-1]  # a start that failed begins no training under an old name
     if session.resumed_from is not None or not session.fresh or session.event("solver") is None:
         return last
     before = starts[last]
