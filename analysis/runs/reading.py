@@ -21,8 +21,9 @@ from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.sessions import config_of, describe, with_later_scores
 from caffebench.analysis.runs.trainings import Training, split_trainings, without_echoes
 from caffebench.analysis.stitch.curves import RunCurves
-from caffebench.analysis.stitch.sessions import order_sessions, split_sessions, voices
+from caffebench.analysis.stitch.sessions import order_sessions, split_sessions
 from caffebench.analysis.stitch.survivors import join_sessions
+from caffebench.analysis.stitch.voices import voices
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.printable import printable
 

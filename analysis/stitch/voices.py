@@ -1,0 +1,93 @@
+"""Processes that train at the same time and write into one log, told apart."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from heapq import merge
+
+import numpy as np
+import numpy.typing as npt
+
+from caffebench.analysis.read.columns import ParsedLog, ParsedRows
+
+__all__ = ["voices"]
+
+
+def voices(log: ParsedLog) -> list[ParsedLog]:
+    """``log`` itself, or one for each of several processes that train at once, with lines between each other's."""
+    rows = log.rows
+    if rows.facts.one_process:
+        return [log]
+    pids = _at_once(log)
+    if len(pids) < 2:
+        return [log]
+    number = {pid: place for place, pid in enumerate(pids)}
+    begins = np.append(0, np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1)
+    voice = np.array([number.get(pid, -1) for pid in rows.pid[begins].tolist()])
+    # What another thread says is of the training that spoke last.
+    voice = voice[np.maximum.accumulate(np.where(voice >= 0, np.arange(len(voice)), 0))]
+    offsets = [one.byte_offset for one in log.events]
+    spoken = voice[np.maximum(np.searchsorted(rows.byte_offset[begins], offsets) - 1, 0)].tolist()
+    spoken = [number.get(one.pid, last) for one, last in zip(log.events, spoken, strict=True)]
+    each = np.repeat(voice, np.diff(begins, append=len(rows)))
+    return [
+        replace(
+            log,
+            rows=rows[each == place],
+            events=tuple(one for one, of in zip(log.events, spoken, strict=True) if of == place),
+        )
+        for place in range(len(pids))
+    ]
+
+
+def _at_once(log: ParsedLog) -> list[int]:
+    """The processes that train at once, in the order in which they come up; fewer than two where one after the other.
+
+    A process that speaks again after another one, and did not start again in between, was there all the time. Where
+    the log tells no starts, threads of one training are told from several trainings by what they say: those never say
+    an iteration twice.
+    """
+    started: dict[int, list[int]] = {}
+    for event in log.events:
+        if event.kind == "solver" and event.pid:
+            started.setdefault(event.pid, []).append(event.byte_offset)
+    if len(started) > 1 and _one_comes_back(log.rows, started):
+        return list(started)
+    starts = [one.byte_offset for one in log.events if one.kind in ("solver", "start", "resume")]
+    if len(_unannounced(log.rows, starts)) < 4:
+        return []
+    losses = log.rows.losses
+    at = _unannounced(losses, starts)
+    again = losses.iteration[at] <= losses.iteration[at - 1]
+    pids, firsts, counts = np.unique(losses.pid, return_index=True, return_counts=True)
+    many = (counts > 2) & (counts * 5 >= counts.max(initial=0))  # a flipped bit makes no training
+    found: list[int] = pids[many][np.argsort(firsts[many])].tolist()
+    return found if len(at) >= 3 * len(found) - 2 and again.sum() * 4 >= len(at) else []
+
+
+def _one_comes_back(rows: ParsedRows, started: Mapping[int, Sequence[int]]) -> bool:
+    """Whether one of the processes that ``started`` at these byte offsets speaks again after another one of them.
+
+    Not where it started anew in between: in a container the same few numbers come again and again.
+    """
+    changes = np.flatnonzero(rows.pid[1:] != rows.pid[:-1])
+    ends = np.concatenate([[0], np.column_stack([changes, changes + 1]).ravel(), [len(rows) - 1]])
+    ends = ends[np.isin(rows.pid[ends], list(started))]
+    shown = zip(rows.byte_offset[ends].tolist(), rows.pid[ends].tolist(), strict=True)
+    told = sorted((offset, pid) for pid, some in started.items() for offset in some)
+    before, starts_before = 0, dict[int, int]()
+    for offset, pid in merge(shown, told):
+        starts = bisect(started[pid], offset)
+        if pid != before and starts_before.get(pid) == starts:
+            return True
+        before, starts_before[pid] = pid, starts
+    return False
+
+
+def _unannounced(rows: ParsedRows, starts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Indexes of the rows of another process than the one before where none began; ``starts`` are byte offsets."""
+    at = np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1
+    began = np.searchsorted(starts, rows.byte_offset[at]) > np.searchsorted(starts, rows.byte_offset[at - 1])
+    return at[~began]
