@@ -74,10 +74,17 @@ def split_trainings(sessions: Sequence[SessionRows], *, at_once: bool = False) -
 
     A session that resumes is of the training whose snapshot it names, else of the one before. One that begins anew is
     of a new training where it has another snapshot prefix or another net, where it begins with the weights of the one
-    before, or where that was finished; else of the one before, which crashed.
+    before, or where that was finished; else of the one before, which crashed. Each ``caffe test`` stands alone.
     """
     if len(sessions) == 1:
         return [Training("", tuple(sessions))]
+    is_test = [one.event("caffe_test") is not None and one.event("solver") is None for one in sessions]
+    if any(is_test):
+        trainings = split_trainings(
+            [one for one, test in zip(sessions, is_test, strict=True) if not test], at_once=at_once
+        )
+        names = numbered("test" for test in is_test if test)
+        return trainings + [Training(next(names), (one,)) for one, test in zip(sessions, is_test, strict=True) if test]
     groups: list[list[SessionRows]] = []
     starts: list[_Start] = []
     for session in sessions:

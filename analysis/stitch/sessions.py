@@ -28,6 +28,7 @@ def _starts(log: ParsedLog) -> list[int]:
     lead: int | None = None  # where the lines began that a process writes before its solver
     started = False  # one of them says that training begins: of Caffe before mid 2015 before the solver, else after it
     running = False  # values were seen since the last start
+    net: LogEvent | None = None  # the one that was said last
     before = 0
     places = np.searchsorted(log.rows.byte_offset, [one.byte_offset for one in log.events]).tolist()
     for event, place in zip(log.events, places, strict=True):
@@ -36,13 +37,17 @@ def _starts(log: ParsedLog) -> list[int]:
         if shown and started and lead is not None:
             cuts.append(lead)
         if shown:
-            running, lead, started = True, None, False
+            running, lead, started, net = True, None, False, None
+        net = event if event.kind == "net" else net
         if event.kind in ("head", "created", "gpus") or (event.kind == "event" and event.text == "run"):
             lead = event.byte_offset if lead is None else lead
         elif event.kind == "start" and (running or not cuts):
             lead, started = event.byte_offset if lead is None else lead, True
         elif event.kind == "solver":
             cuts.append(event.byte_offset if lead is None else lead)
+            running, lead, started = False, None, False
+        elif event.kind == "caffe_test":  # a process of its own, which says its net and no solver
+            cuts.append((net if net is not None and net.pid == event.pid else event).byte_offset)
             running, lead, started = False, None, False
         elif event.kind == "resume" and running:
             cuts.append(event.byte_offset)

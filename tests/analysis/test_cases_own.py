@@ -282,6 +282,30 @@ def test_containers_number_their_processes_alike(write: Write, pids: tuple[int, 
     assert run.lost_iterations == (3 * len(pids) - 1) * (100 if resumes else 200)
 
 
+def caffe_test(at: float, accuracy: float, pid: int) -> str:
+    """What ``caffe test`` says."""
+    lines = ["Use CPU.", "Initializing net from parameters: \n" + NET.format(classes=10), "Running for 1 iterations."]
+    lines += ["Batch 0, accuracy = 0.1", "Loss: 0.9", f"accuracy = {accuracy}"]
+    return "".join(stamp(at, pid, "caffe.cpp:275") + line + "\n" for line in lines)
+
+
+@pytest.mark.parametrize("pid", [4242, 77])
+def test_a_test_of_the_finished_weights_in_the_log_of_the_training(write: Write, pid: int) -> None:
+    trained = training(FALLING, classes=10) + a_test(60, 300, "accuracy = 0.5")
+    run, tested = read_runs([write("a.log", trained, caffe_test(500, 0.65, pid))])
+    assert (run.name, run.status, run.accuracy, run.seconds, len(run.sessions)) == ("a", "done", 0.5, 59.0, 1)
+    assert (tested.name, tested.status, tested.accuracy) == ("a/test", "tested", 0.65)
+
+
+def test_each_snapshot_tested_into_one_log(write: Write) -> None:
+    runs = read_runs([write("a.log", *(caffe_test(100 * number, number / 10, 7) for number in (1, 2, 3)))])
+    assert [(run.name, run.status, run.accuracy) for run in runs] == [
+        ("a/test", "tested", 0.1),
+        ("a/test~2", "tested", 0.2),
+        ("a/test~3", "tested", 0.3),
+    ]
+
+
 # 7. Collapse
 
 
