@@ -130,7 +130,7 @@ class ParsedRows(CurveRows):
     time: Array
     """int64: microseconds since 1970, local time; ``NO_TIME`` where the line has no prefix."""
     pid: Array
-    """int32: the process, or thread, that wrote the line."""
+    """int32: the process, or thread, that wrote the line; -1 - rank where what stands before the line tells one."""
 
     @cached_property
     def facts(self) -> RowFacts:
@@ -235,6 +235,11 @@ class LogEvent(NamedTuple):
     """Of an event line of our launcher, its fields; of a net, ``wiring``: what Caffe said while it was set up."""
     rank: int = -1
     """Of several that speak in one log, the number that stands before the line; -1 without."""
+
+    @property
+    def speaker(self) -> int:
+        """Who says it: the process, or, where ranks are told, -1 - rank, as in ``ParsedRows.pid``."""
+        return self.pid if self.rank < 0 else -1 - self.rank
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ class _Start:
             weights.text if weights else "",
         )
 
+    def may_be(self, other: _Start) -> bool:
+        """Whether both have the snapshot prefix and, as far as they say it, the net of one training."""
+        return self.prefix == other.prefix and (self.net == other.net or "" in (self.net, other.net))
+
 
 def without_echoes(sessions: Sequence[SessionRows]) -> list[SessionRows]:
     """``sessions`` without those of further ranks: they have the solver of one that trains then, word for word."""
@@ -121,10 +125,11 @@ def _place(
     if start.resumed:
         named = [at for at in free if starts[at].prefix and start.resumed.startswith(f"{starts[at].prefix}_iter_")]
         return named[-1] if named else last
-    if not len(session.rows) and (mine := [at for at in free if start.prefix and starts[at].prefix == start.prefix]):
-        return mine[-1]  # a start that failed begins no training under an old name
     if session.resumed_from is not None or not session.fresh or session.event("solver") is None:
         return last
+    mine = [at for at in free if start.prefix and start.may_be(starts[at])]
+    if mine and not (len(session.rows) and any(len(one.rows) for one in groups[mine[-1]])):
+        return mine[-1]  # one of the two is a start that failed: that makes no training of its own
     before = starts[last]
     if start.prefix and before.prefix and start.prefix != before.prefix:
         # What continues an earlier one after it crashed is of that; what begins anew under an old name is not.

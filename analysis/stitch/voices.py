@@ -30,7 +30,7 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     voice = voice[np.maximum.accumulate(np.where(voice >= 0, np.arange(len(voice)), 0))]
     offsets = [one.byte_offset for one in log.events]
     spoken = voice[np.maximum(np.searchsorted(rows.byte_offset[begins], offsets) - 1, 0)].tolist()
-    spoken = [number.get(one.pid, last) for one, last in zip(log.events, spoken, strict=True)]
+    spoken = [number.get(one.speaker, last) for one, last in zip(log.events, spoken, strict=True)]
     each = np.repeat(voice, np.diff(begins, append=len(rows)))
     return [
         replace(
@@ -51,8 +51,8 @@ def _at_once(log: ParsedLog) -> list[int]:
     """
     started: dict[int, list[int]] = {}
     for event in log.events:
-        if event.kind == "solver" and event.pid:
-            started.setdefault(event.pid, []).append(event.byte_offset)
+        if event.kind == "solver" and event.speaker:
+            started.setdefault(event.speaker, []).append(event.byte_offset)
     if len(started) > 1 and _one_comes_back(log.rows, started):
         return list(started)
     starts = [one.byte_offset for one in log.events if one.kind in ("solver", "start", "resume")]

@@ -217,6 +217,20 @@ def test_labelled_ranks_are_one_run_of_the_first(write: Write, labels: tuple[str
     first, second = training(FALLING, label=labels[0]), training(OTHER, at=0.5, pid=77, label=labels[1])
     run = read(write("a.log", together(first, second)))
     assert (losses(run), len(run.sessions), run.crashes, run.status) == (FALLING, 1, 0, "done")
+    assert (run.max_iter, run.config.snapshot_prefix) == (1000, "net")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("trainer_1  | ", "trainer_2  | "), ("[pod/a-7f] ", "[pod/b-2c] "), ("0: ", "1: "), ("gpu0\t", "gpu1\t")],
+)
+@pytest.mark.parametrize("more", ["prefix", "most"])
+def test_labelled_trainings_of_different_solvers(write: Write, labels: tuple[str, str], more: str) -> None:
+    other = {"prefix": "other"} if more == "prefix" else {"most": 2000}
+    first, second = training(FALLING, label=labels[0]), training(OTHER, at=0.5, label=labels[1], **other)
+    runs = read_runs([write("a.log", together(first, second))])
+    assert [losses(run) for run in runs] == [FALLING, OTHER]
+    assert [(len(run.sessions), run.crashes, run.status, run.notes) for run in runs] == [(1, 0, "done", ())] * 2
 
 
 def test_ranks_without_labels_are_told_by_their_solver(write: Write) -> None:
