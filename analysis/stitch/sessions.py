@@ -15,11 +15,12 @@ import numpy as np
 from caffebench.analysis.read.columns import LogEvent, ParsedLog, ParsedRows
 from caffebench.analysis.read.lines import UNKNOWN_YEAR, to_datetime
 from caffebench.analysis.stitch.repair import YEAR, into_year, repaired, shifted
-from caffebench.analysis.stitch.session_rows import SessionRows
+from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
 __all__ = ["order_sessions", "split_sessions"]
 
 _END = 2**62
+_CLOCKS_DIFFER = 75 * 60 * 10**6  # microseconds: clocks of two machines, or of one at the end of summer time
 
 
 def _starts(log: ParsedLog) -> list[int]:
@@ -172,9 +173,16 @@ def _most(rows: ParsedRows, events: Sequence[LogEvent]) -> int:
     return int(values[counts.argmax()])
 
 
+def _goes_on(before: SessionRows, later: SessionRows) -> bool:
+    """Whether ``later`` resumes where ``before`` was trained."""
+    start, facts = later.resumed_from, before.rows.facts
+    return start is not None and len(before.rows) > 0 and facts.first <= start <= max(facts.last, *snapshots(before), 0)
+
+
 def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
     """``sessions`` of one run in true order: of the part files; within a file, of the clock.
 
+    Where a clock is behind by little, what resumes the session above it comes after it.
     A log without years says only month and day. Its sessions lie on a circle; the longest stretch without any is
     the one before the first session, so that a turn of the year and pieces in the wrong order are told apart.
     """
@@ -190,6 +198,10 @@ def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
             mine = [into_year(one, [year - 1, year, year + 1], known[0]) for one in mine]
             times = [one.times() for one in mine]
         middle = [int(np.median(one)) for one in times]
+        for number in range(1, len(mine)):
+            late = middle[number - 1] - middle[number]
+            if 0 < late < _CLOCKS_DIFFER and _goes_on(mine[number - 1], mine[number]):
+                middle[number] = middle[number - 1] + 1
         order = sorted(range(len(mine)), key=lambda index: middle[index])
         if all(to_datetime(one).year <= UNKNOWN_YEAR + 1 for one in middle):
             order.sort(key=lambda index: middle[index] % YEAR)

@@ -349,6 +349,17 @@ def test_what_recovers_or_only_gets_worse_has_not_collapsed(
 # 8. Clocks
 
 
+@pytest.mark.parametrize("behind", [5, 180, 3600])
+def test_a_resume_on_a_machine_whose_clock_is_behind(write: Write, behind: int) -> None:
+    first = training(FALLING[:3], end="") + stamp(30) + "Snapshotting to binary proto file net_iter_200.caffemodel\n"
+    resumed = training(
+        [(200, 0.4), (300, 0.2)], at=31 - behind, pid=77, before="Resuming from net_iter_200.solverstate"
+    )
+    run = read(write("a.log", first, resumed))
+    assert losses(run) == [(0, 2.0), (100, 1.0), (200, 0.4), (300, 0.2)]
+    assert (run.status, [one.resumed_from for one in run.sessions]) == ("done", [None, 200])
+
+
 def test_the_end_of_summer_time(write: Write) -> None:
     shown = [(100 * k, 2.0 / (k + 1)) for k in range(5)]
     pace = " (0.111111 iter/s, 900s/100 iters)"
