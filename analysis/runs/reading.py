@@ -185,7 +185,7 @@ def read_runs(
             runs += found
             if not found and unreadable is not None:
                 for path in asked.intersection(sources[done - 1].files):
-                    unreadable(f"{path} has no line of Caffe in it")
+                    unreadable(f"{path} has no training of Caffe in it, and no test")
         if progress is not None:
             progress(done, len(sources))
     if not runs:
