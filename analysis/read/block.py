@@ -37,7 +37,7 @@ _CONFIG_END = re.compile(
 _LIKELY_END = re.compile(rb":(?:\d\d[:.]| \S+ : line |(?<=from parameters:))")
 _NET_INIT_END = re.compile(rb"nitializ(?:ation done|ing (?:solver|net) from)")
 _GARBLED = re.compile(rb"Iteration \d+.{0,99}, (?:loss|lr)|Testing net|net output #")
-_CONTINUED = re.compile(rb"(?:(?:\d[\d.]*|\.\d*|#[A-Z]+\d*)(?:[eE][-+]?\d+)?|[eE][-+]?\d+)(?=$|[\s,(])", re.MULTILINE)
+_CONTINUED = re.compile(rb"(?:(?:\d[\d.]*|\.\d*|#[A-Z]+\d*)(?:[eE][-+]?\d+)?|[eE][-+]?\d+)(?=\s*(?:$|[,(]))")
 _TIME_IN_LABEL = re.compile(rb"\d\d:\d\d")
 _PACE = re.compile(rb"\(-?[\d.e+-]+ iter/s, ([\d.]+)s/(\d+) iters?\)")
 _LIMIT = 2**31  # Caffe counts iterations in an int
