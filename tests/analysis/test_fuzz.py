@@ -71,7 +71,7 @@ def junk(rng: random.Random, log: bytes) -> bytes:
 DAMAGES: list[Damage] = [truncate, splice, duplicate, interleave, flip, junk]
 PREFIX = rb"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] "
 SHOWN = re.compile(PREFIX + rb"Iteration (\d+), loss = (-?\d+(?:\.\d+)?)\n", re.MULTILINE)
-VALUES = re.compile(rb" = ([-+.\w]+)")
+VALUES = re.compile(rb" = ([-+]?(?:\d+(?:[.,]\d*)?(?:e[-+]?\d+)?|nan|inf))(?![\w.#])")
 
 
 def check(log: bytes) -> None:
@@ -83,9 +83,7 @@ def check(log: bytes) -> None:
         (int(one[1]), float(one[2])) for one in SHOWN.finditer(log) if b"\r" not in one[0] and b"\x1b" not in one[0]
     )
     assert not wanted - got, "an intact train line is missing"
-    said = {
-        float(one) for one in VALUES.findall(log) if re.fullmatch(rb"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)", one)
-    }
+    said = {float(one.replace(b",", b".")) for one in VALUES.findall(log)}
     assert {value for value in rows.value.tolist() if value == value} <= said, "a value that is not in the log"
     iterations = {int(one) for one in re.findall(rb"Iteration (\d+)", log)}
     assert set(rows.iteration.tolist()) <= iterations, "an iteration that is not in the log"
