@@ -13,7 +13,6 @@ from caffebench.analysis.read.block import Block, parse_block
 from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
 from caffebench.analysis.read.files import pieces
 from caffebench.analysis.read.growing import GrowingRows
-from caffebench.analysis.read.speakers import first_rank
 from caffebench.analysis.read.templates import PAD, LineTemplates
 
 if TYPE_CHECKING:
@@ -126,8 +125,7 @@ class LogParser:
         self._buffer[self._size : self._size + len(PAD)] = PAD
         rest = parse_block(self._buffer, self._size, self._base, self._templates, ended=False)
         bad = self._bad + rest.bad_lines + rows.add(self._base, rest.lines)
-        log = ParsedLog(rows.rows(), (*self._events, *rest.events), bad, self._is_caffe or rest.is_caffe)
-        return first_rank(log)
+        return ParsedLog(rows.rows(), (*self._events, *rest.events), bad, self._is_caffe or rest.is_caffe)
 
 
 def parse_bytes(

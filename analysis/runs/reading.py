@@ -59,10 +59,12 @@ def make_runs(
         return []
     logs = [_believed(one) for one in logs]
     bad = sum(one.bad_lines for one in logs)
-    notes = tuple(
-        f"{printable(str(path))}: {note}" for path, one in zip(source.files, logs, strict=True) for note in one.notes
-    )
     spoken = [voices(one) for one in logs]
+    notes = tuple(
+        f"{printable(str(path))}: {note}"
+        for path, several in zip(source.files, spoken, strict=True)
+        for note in several[0].notes
+    )
     sessions = [
         session
         for part, (path, several) in enumerate(zip(source.files, spoken, strict=True))

@@ -174,9 +174,14 @@ def _most(rows: ParsedRows, events: Sequence[LogEvent]) -> int:
 
 
 def _goes_on(before: SessionRows, later: SessionRows) -> bool:
-    """Whether ``later`` resumes where ``before`` was trained."""
+    """Whether ``later`` resumes where ``before`` was trained, from a snapshot of the same prefix."""
     start, facts = later.resumed_from, before.rows.facts
-    return start is not None and len(before.rows) > 0 and facts.first <= start <= max(facts.last, *snapshots(before), 0)
+    reached = start is not None and len(before.rows) and facts.first <= start <= max(facts.last, *snapshots(before), 0)
+    paths = [
+        {one.text.partition("_iter_")[0] for one in some.events if one.kind in ("snapshot", "resume")}
+        for some in (before, later)
+    ]
+    return bool(reached) and not paths[0].isdisjoint(paths[1])
 
 
 def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
