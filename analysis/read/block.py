@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from caffebench.analysis.read.columns import LOSS, NO_TIME, TESTING, LogEvent
-from caffebench.analysis.read.lines import LABEL, PREFIX, LineFormat, find_format, microseconds, to_number
+from caffebench.analysis.read.lines import LABEL, PREFIX, VALUE, LineFormat, find_format, microseconds, to_number
 from caffebench.analysis.read.templates import ODD, PAD, LineColumns, LineTemplates, meaning, read_lines
 from caffebench.common.glog import STAMP
 
@@ -38,6 +38,7 @@ _LIKELY_END = re.compile(rb":(?:\d\d[:.]| \S+ : line |(?<=from parameters:))")
 _NET_INIT_END = re.compile(rb"nitializ(?:ation done|ing (?:solver|net) from)")
 _GARBLED = re.compile(rb"Iteration \d+.{0,99}, (?:loss|lr)|Testing net|net output #")
 _CONTINUED = re.compile(rb"(?:(?:\d[\d.]*|\.\d*|#[A-Z]+\d*)(?:[eE][-+]?\d+)?|[eE][-+]?\d+)(?=\s*(?:$|[,(]))")
+_NUMBER = re.compile(VALUE)
 _TIME_IN_LABEL = re.compile(rb"\d\d:\d\d")
 _PACE = re.compile(rb"\(-?[\d.e+-]+ iter/s, ([\d.]+)s/(\d+) iters?\)")
 _LIMIT = 2**31  # Caffe counts iterations in an int
@@ -145,7 +146,8 @@ class _BlockParser:
         if found.get("value") is not None and not whole:
             if (found.get("rest") or b"").startswith(b" (*"):
                 return False
-            if match.end("value") == len(match[0].rstrip()) and match.end() == match.endpos and self._continues(end):
+            at_end = match.end("value") == len(match[0].rstrip()) and match.end() == match.endpos
+            if at_end and self._continues(found["value"], end):
                 return False
         iteration = int(found["iteration"][:20]) if found.get("iteration") else -1
         value, net = np.nan, 0 if kind in ("class_ap", "fcn", "average") else -1
@@ -161,10 +163,13 @@ class _BlockParser:
         self.is_caffe = True
         return True
 
-    def _continues(self, end: int) -> bool:
-        """Whether the line that follows begins with the rest of a number."""
+    def _continues(self, begun: bytes, end: int) -> bool:
+        """Whether the line that follows ``end`` begins with the rest of the number that is ``begun`` there."""
         following = bytes(self.data[end + 1 : end + 200]).split(b"\n", 1)[0]
-        return PREFIX.search(following) is None and _CONTINUED.match(following) is not None
+        rest = _CONTINUED.match(following)
+        if rest is None or PREFIX.search(following) is not None:
+            return False
+        return _NUMBER.fullmatch(begun + rest[0]) is not None
 
     def _event(
         self, kind: str, at: int, match: re.Match[bytes], end: int, label: bytes, who: tuple[int, int, int]

@@ -18,6 +18,7 @@ __all__ = [
     "LABEL",
     "PREFIX",
     "UNKNOWN_YEAR",
+    "VALUE",
     "WORDS",
     "LineFormat",
     "find_format",

@@ -70,7 +70,8 @@ def junk(rng: random.Random, log: bytes) -> bytes:
 
 DAMAGES: list[Damage] = [truncate, splice, duplicate, interleave, flip, junk]
 PREFIX = rb"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] "
-SHOWN = re.compile(PREFIX + rb"Iteration (\d+), loss = (-?\d+(?:\.\d+)?)\n", re.MULTILINE)
+# What follows must not look like the rest of the number.
+SHOWN = re.compile(PREFIX + rb"Iteration (\d+), loss = (-?\d+(?:\.\d+)?)\n(?![\d.eE#])", re.MULTILINE)
 VALUES = re.compile(rb" = ([-+]?(?:\d+(?:[.,]\d*)?(?:e[-+]?\d+)?|nan|inf))(?![\w.#])")
 
 
