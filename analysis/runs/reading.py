@@ -138,7 +138,7 @@ def _make_run(
         name = training.name
     curves = RunCurves(name, metrics.known, joined.parts)
     status, reason = verdict(sessions, curves, config, classes)
-    if any(one.event("caffe_test") for one in rows) and not any(one.event("solver") for one in rows):
+    if any(one.is_test for one in rows) and not any(one.event("solver") for one in rows):
         status, reason = "tested", "caffe test: a test of finished weights, no training"
     return Run(
         name=name,

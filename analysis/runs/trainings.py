@@ -82,13 +82,10 @@ def split_trainings(sessions: Sequence[SessionRows], *, at_once: bool = False) -
     """
     if len(sessions) == 1:
         return [Training("", tuple(sessions))]
-    is_test = [one.event("caffe_test") is not None and one.event("solver") is None for one in sessions]
-    if any(is_test):
-        trainings = split_trainings(
-            [one for one, test in zip(sessions, is_test, strict=True) if not test], at_once=at_once
-        )
-        names = numbered("test" for test in is_test if test)
-        return trainings + [Training(next(names), (one,)) for one, test in zip(sessions, is_test, strict=True) if test]
+    if tests := [one for one in sessions if one.is_test]:
+        trainings = split_trainings([one for one in sessions if not one.is_test], at_once=at_once)
+        names = numbered("test" for _ in tests)
+        return [*trainings, *(Training(name, (one,)) for name, one in zip(names, tests, strict=True))]
     groups: list[list[SessionRows]] = []
     starts: list[_Start] = []
     for session in sessions:

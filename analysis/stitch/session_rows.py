@@ -56,6 +56,11 @@ class SessionRows:
         return (min(known), max(known)) if known else None
 
     @property
+    def is_test(self) -> bool:
+        """It is one of ``caffe test``: it trains nothing, and has no solver."""
+        return self.event("caffe_test") is not None and self.event("solver") is None
+
+    @property
     def resumed_from(self) -> int | None:
         """The iteration that it resumed from, as the log says it."""
         for one in self.events:

@@ -48,7 +48,8 @@ def _starts(log: ParsedLog) -> list[int]:
             cuts.append(event.byte_offset if lead is None else lead)
             running, lead, started = False, None, False
         elif event.kind == "caffe_test":  # a process of its own, which says its net and no solver
-            cuts.append((net if net is not None and net.pid == event.pid else event).byte_offset)
+            begin = (net if net is not None and net.pid == event.pid else event).byte_offset
+            cuts.append(begin if lead is None else lead)
             running, lead, started = False, None, False
         elif event.kind == "resume" and running:
             cuts.append(event.byte_offset)

@@ -64,8 +64,12 @@ def _first_rank(log: ParsedLog) -> ParsedLog:
     found = found[counts * 5 >= counts.max(initial=0)]  # a label that stands seldom is noise
     if len(found) < 2:
         return log
-    solvers = [dict(_FIELD.findall(one.text)) for one in log.events if one.kind == "solver" and one.rank in found]
-    if any(one[name] != value for one in solvers for name, value in solvers[0].items() if name in one):
+    solvers: dict[int, dict[str, str]] = {}  # the first of each: a later one may have been changed for a resume
+    for event in log.events:
+        if event.kind == "solver" and event.rank in found:
+            solvers.setdefault(event.rank, dict(_FIELD.findall(event.text)))
+    known = list(solvers.values())
+    if any(one[name] != value for one in known for name, value in known[0].items() if name in one):
         return log
     first = int(found[0])
     keep = (ranks < 0) | (ranks == first)

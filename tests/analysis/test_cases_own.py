@@ -233,6 +233,23 @@ def test_labelled_trainings_of_different_solvers(write: Write, labels: tuple[str
     assert [(len(run.sessions), run.crashes, run.status, run.notes) for run in runs] == [(1, 0, "done", ())] * 2
 
 
+def test_labelled_ranks_that_are_resumed_with_another_end(write: Write) -> None:
+    texts = [
+        training(FALLING[:3], label=label, at=0.1 * rank, end="")
+        + training(
+            [(200, 0.4), (300, 0.2)],
+            label=label,
+            at=60 + 0.1 * rank,
+            most=2000,
+            before="Resuming from net_iter_200.solverstate",
+        )
+        for rank, label in enumerate(("0: ", "1: "))
+    ]
+    run = read(write("a.log", together(*texts)))
+    assert losses(run) == [(0, 2.0), (100, 1.0), (200, 0.4), (300, 0.2)]
+    assert any("2 ranks speak in one log" in note for note in run.notes)
+
+
 def test_ranks_without_labels_are_told_by_their_solver(write: Write) -> None:
     """As several processes say it that share one standard error: the same solver, word for word, twice at once."""
     first, second = training(FALLING), training(OTHER, at=0.5, pid=77)
@@ -309,6 +326,13 @@ def test_a_test_of_the_finished_weights_in_the_log_of_the_training(write: Write,
     run, tested = read_runs([write("a.log", trained, caffe_test(500, 0.65, pid))])
     assert (run.name, run.status, run.accuracy, run.seconds, len(run.sessions)) == ("a", "done", 0.5, 59.0, 1)
     assert (tested.name, tested.status, tested.accuracy) == ("a/test", "tested", 0.65)
+
+
+def test_a_test_of_finished_weights_in_a_file_of_glog_has_its_year(write: Write) -> None:
+    (run,) = read_runs([write("a.log", "Log file created at: 2017/02/16 10:00:00\n" + caffe_test(500, 0.65, 7))])
+    assert run.status == "tested"
+    assert run.sessions[0].began is not None
+    assert run.sessions[0].began.year == 2017
 
 
 def test_each_snapshot_tested_into_one_log(write: Write) -> None:
