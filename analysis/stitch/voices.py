@@ -32,7 +32,7 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     if len(pids) < 2:
         return [log]
     number = {pid: place for place, pid in enumerate(pids)}
-    begins = np.append(0, np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1)
+    begins = np.append(0, _turns(rows))
     voice = np.array([number.get(pid, -1) for pid in rows.pid[begins].tolist()])
     # What another thread says is of the training that spoke last.
     voice = voice[np.maximum.accumulate(np.where(voice >= 0, np.arange(len(voice)), 0))]
@@ -114,8 +114,8 @@ def _one_comes_back(rows: ParsedRows, started: Mapping[int, Sequence[int]]) -> b
 
     Not where it started anew in between: in a container the same few numbers come again and again.
     """
-    changes = np.flatnonzero(rows.pid[1:] != rows.pid[:-1])
-    ends = np.concatenate([[0], np.column_stack([changes, changes + 1]).ravel(), [len(rows) - 1]])
+    turns = _turns(rows)
+    ends = np.concatenate([[0], np.column_stack([turns - 1, turns]).ravel(), [len(rows) - 1]])
     ends = ends[np.isin(rows.pid[ends], list(started))]
     shown = zip(rows.byte_offset[ends].tolist(), rows.pid[ends].tolist(), strict=True)
     told = sorted((offset, pid) for pid, some in started.items() for offset in some)
@@ -128,8 +128,14 @@ def _one_comes_back(rows: ParsedRows, started: Mapping[int, Sequence[int]]) -> b
     return False
 
 
+def _turns(rows: ParsedRows) -> npt.NDArray[np.int64]:
+    """Indexes of the rows of another process than the one before."""
+    found: npt.NDArray[np.int64] = np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1
+    return found
+
+
 def _unannounced(rows: ParsedRows, starts: Sequence[int]) -> npt.NDArray[np.int64]:
     """Indexes of the rows of another process than the one before where none began; ``starts`` are byte offsets."""
-    at = np.flatnonzero(rows.pid[1:] != rows.pid[:-1]) + 1
+    at = _turns(rows)
     began = np.searchsorted(starts, rows.byte_offset[at]) > np.searchsorted(starts, rows.byte_offset[at - 1])
     return at[~began]
