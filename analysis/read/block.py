@@ -12,6 +12,7 @@ import numpy as np
 from caffebench.analysis.read.columns import LOSS, NO_TIME, TESTING, LogEvent
 from caffebench.analysis.read.lines import LABEL, PREFIX, VALUE, LineFormat, find_format, microseconds, to_number
 from caffebench.analysis.read.templates import ODD, PAD, LineColumns, LineTemplates, meaning, read_lines
+from caffebench.analysis.read.wrapping import SAMPLE, find_wrapping, without_controls
 from caffebench.common.glog import STAMP
 
 __all__ = ["Block", "parse_block"]
@@ -27,8 +28,6 @@ class Block:
     is_caffe: bool
 
 
-_NOISE = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r(?=\n)")
-_PREFIXED = re.compile(rb"^" + STAMP, re.MULTILINE)
 # The line behind a configuration; the next attempt of a start that failed ends it, and what follows it, too.
 _CONFIG_END = re.compile(
     rb"[^\n]{0,60}?(?<![A-Za-z0-9])" + STAMP + rb"|"
@@ -53,9 +52,7 @@ class _BlockParser:
         self.metrics = templates.metrics
         self.events: list[LogEvent] = []
         self.bad = 0
-        if data.find(b"\x1b", 0, size) >= 0 or data.find(b"\r", 0, size) >= 0:
-            data = bytearray(_NOISE.sub(b"", bytes(data[:size])).replace(b"\r", b"\n") + PAD)
-            size = len(data) - len(PAD)
+        data, size = self._as_written(data, size)
         self.size = size
         self.data = data
         # The last line of a file that ends without a line's end may be cut in the middle of a number.
@@ -72,6 +69,19 @@ class _BlockParser:
         for number, begin, line in odd:
             self._line(number, begin, line)
         self._clock_falls()
+
+    def _as_written(self, data: bytearray, size: int) -> tuple[bytearray, int]:
+        """The block as Caffe wrote it, and its size: what the log begins with tells how its lines are wrapped."""
+        plain = all(data.find(sign, 0, size) < 0 for sign in (b"\x1b", b"\r", b"\xa0"))
+        if not self.base:
+            head = bytes(data[: min(size, SAMPLE)])
+            self.templates.wrapping = find_wrapping(head if plain else without_controls(head))
+        if plain and not self.templates.wrapping:
+            return data, size
+        text = bytes(data[:size]) if plain else without_controls(bytes(data[:size]))
+        for step in self.templates.wrapping:
+            text = step(text)
+        return bytearray(text + PAD), len(text)
 
     def _odd_lines(self) -> list[tuple[int, int, bytes]]:
         """Number, offset and text of the lines that are left to the patterns."""
@@ -90,9 +100,11 @@ class _BlockParser:
         first = self.data[: int(self.lines.start[1])] if len(self.lines) > 1 else self.data[: self.size]
         if PREFIX.search(first) is not None:
             return
-        found = _PREFIXED.search(self.data, 0, self.size)
-        stop = min(found.start() if found else self.size, _LONGEST)
-        text = self.data[:stop]
+        found = PREFIX.search(self.data, 0, min(self.size, _LONGEST))
+        begin = self.data.rfind(b"\n", 0, found.start()) + 1 if found else min(self.size, _LONGEST)
+        label, text = bytes(self.data[begin : found.start()]) if found else b"", bytes(self.data[:begin])
+        if label:
+            text = re.sub(rb"(?m)^" + re.escape(label), b"", text)
         if b": " in text:
             self.events.append(LogEvent(0, "head", 0, NO_TIME, text.decode(errors="replace")))
 
@@ -146,7 +158,7 @@ class _BlockParser:
         if found.get("value") is not None and not whole:
             if (found.get("rest") or b"").startswith(b" (*"):
                 return False
-            at_end = match.end("value") == len(match[0].rstrip()) and match.end() == match.endpos
+            at_end = not match.string[match.end("value") :].strip()
             if at_end and self._continues(found["value"], end):
                 return False
         iteration = int(found["iteration"][:20]) if found.get("iteration") else -1

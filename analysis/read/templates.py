@@ -16,6 +16,7 @@ import numpy.typing as npt
 from caffebench.analysis.read import _lines
 from caffebench.analysis.read.columns import LOSS, LR, TEST, TESTING, TRAIN, ColumnTable, Metric, MetricRegistry
 from caffebench.analysis.read.lines import PREFIX, WORDS, LineFormat, find_format, midnight, to_number
+from caffebench.analysis.read.wrapping import Step
 
 Array = npt.NDArray[Any]
 
@@ -62,6 +63,8 @@ class LineTemplates:
         """Which templates the log has shown."""
         self.labels: dict[bytes, int] = {}
         """What stands before lines where no rank is told, and a number for each."""
+        self.wrapping: tuple[Step, ...] = ()
+        """What takes off what other programs put around the lines of the log, told by its first block."""
 
     def learn(self, line: bytes) -> bool:
         """Learn the template of ``line``; False where it says no value or is irregular."""

@@ -211,9 +211,7 @@ def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
         order = sorted(range(len(mine)), key=lambda index: middle[index])
         if all(to_datetime(one).year <= UNKNOWN_YEAR + 1 for one in middle):
             order.sort(key=lambda index: middle[index] % YEAR)
-            gaps = [
-                (middle[order[(k + 1) % len(order)]] - middle[index]) % YEAR or YEAR for k, index in enumerate(order)
-            ]
+            gaps = [(middle[order[(k + 1) % len(order)]] - middle[index]) % YEAR for k, index in enumerate(order)]
             cut = max(range(len(gaps)), key=lambda k: (gaps[k], k)) + 1
             order = order[cut:] + order[:cut]
             for before, here in pairwise(order):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import in_process
 import pytest
@@ -400,11 +401,25 @@ def test_the_end_of_summer_time(write: Write) -> None:
 # 9. Wrapped lines
 
 
-@pytest.mark.parametrize("width", [66, 70, 72])
-def test_a_number_that_is_wrapped_is_not_believed(write: Write, width: int) -> None:
+@pytest.mark.parametrize("width", [66, 70, 72, 80])
+def test_lines_that_a_terminal_folded_are_whole_again(write: Write, width: int) -> None:
     shown = [(100 * k, float(f"{1.234567 + k / 10:g}")) for k in range(100)]
     text = training(shown, most=9900)
     wrapped = "".join(line[k : k + width] + "\n" for line in text.splitlines() for k in range(0, len(line), width))
+    run = read(write("wrapped.log", wrapped))
+    assert losses(run) == shown
+    assert run.bad_lines == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_number_that_is_wrapped_is_not_believed(write: Write, seed: int) -> None:
+    """At any width, as an editor does it that breaks lines where it likes."""
+    widths = Random(seed)
+    shown = [(100 * k, float(f"{1.234567 + k / 10:g}")) for k in range(100)]
+    wrapped = ""
+    for line in training(shown, most=9900).splitlines():
+        cut = widths.randint(60, 80)
+        wrapped += line[:cut] + "\n" + (line[cut:] + "\n") * (len(line) > cut)
     run = read(write("wrapped.log", wrapped))
     assert set(losses(run)) <= set(shown)
     assert run.bad_lines > 0
