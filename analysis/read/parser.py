@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LogParser", "parse_bytes", "parse_file"]
 
 _BLOCK = 1 << 21  # bytes that are parsed at once
+_SPARE = 16  # blocks that are kept for others
 
 
 class LogParser:
@@ -37,9 +38,8 @@ class LogParser:
             None  # not known before the first bytes
         )
         self._head = b""  # what came before that
-        self._buffer = bytearray(min(_BLOCK, max(size, 1 << 14) + 64)) + PAD
+        self._buffer = _space() if size > _BLOCK // 2 else bytearray(max(size, 1 << 14) + 64) + PAD
         self._size = self._base = 0
-        self._spare: list[bytearray] = []  # fresh memory costs as much as the parsing itself
         self._waiting: deque[tuple[int, Future[Block], bytearray]] = deque()
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
@@ -77,8 +77,7 @@ class LogParser:
             return
         cut = cut or size
         rest = data[cut:size]
-        usual = self._spare and len(rest) < _BLOCK
-        self._buffer = self._spare.pop() if usual else bytearray(max(_BLOCK, 2 * len(rest))) + PAD
+        self._buffer = _space() if len(rest) < _BLOCK else bytearray(2 * len(rest)) + PAD
         self._buffer[: len(rest)] = rest
         self._size = len(rest)
         ended = data[cut - 1] == 10  # or a line is longer than any of Caffe
@@ -104,8 +103,7 @@ class LogParser:
         self._bad += block.bad_lines + self._rows.add(base, block.lines)
         self._events += block.events
         self._is_caffe |= block.is_caffe
-        if len(data) == _BLOCK + len(PAD):
-            self._spare.append(data)
+        _give_back(data)
 
     def result(self) -> ParsedLog:
         """What the log says so far; more may be fed afterwards."""
@@ -114,6 +112,7 @@ class LogParser:
     def finish(self) -> ParsedLog:
         """What the log says; nothing may be fed then."""
         log = self._with_rest(lambda rows: rows)
+        _give_back(self._buffer)
         if self._pool is not None:
             self._pool.shutdown()
         return log
@@ -126,6 +125,21 @@ class LogParser:
         rest = parse_block(self._buffer, self._size, self._base, self._templates, ended=False)
         bad = self._bad + rest.bad_lines + rows.add(self._base, rest.lines)
         return ParsedLog(rows.rows(), (*self._events, *rest.events), bad, self._is_caffe or rest.is_caffe)
+
+
+_spare: list[bytearray] = []  # of all logs: fresh memory costs as much as the parsing itself
+
+
+def _space() -> bytearray:
+    try:
+        return _spare.pop()
+    except IndexError:
+        return bytearray(_BLOCK) + PAD
+
+
+def _give_back(buffer: bytearray) -> None:
+    if len(buffer) == _BLOCK + len(PAD) and len(_spare) < _SPARE:
+        _spare.append(buffer)
 
 
 def parse_bytes(

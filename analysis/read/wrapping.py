@@ -39,10 +39,18 @@ def find_wrapping(data: bytes) -> tuple[Step, ...]:
     """What is to be done, in this order, to have the lines of the log that begins with ``data`` as Caffe wrote them."""
     data = data[:SAMPLE]
     steps = list[Step]()
-    for find in (_headings, _page, _folds, _doubles, _quotes, _labels):
+    for find in (_headings, _page, _folds, _doubles):
         if (step := find(data)) is not None:
             steps.append(step)
             data = step(data)
+    if said := _said(data):
+        from caffebench.analysis.read import labels  # which most logs do not need
+
+        if (step := labels.quotes(data, said)) is not None:
+            steps.append(step)
+            said = _said(step(data))
+        if (step := labels.labels([label for label, _ in said])) is not None:
+            steps.append(step)
     return tuple(steps)
 
 
@@ -73,7 +81,8 @@ def _folds(data: bytes) -> Step | None:
     width = max(lengths, default=0)
     if width < 40 or lengths.count(width) < 5:
         return None
-    full = [k for k, line in enumerate(lines[:-1]) if len(line) == width and PREFIX.search(line)]
+    full = [k for k, length in enumerate(lengths[:-1]) if length == width]
+    full = [k for k in full[:: len(full) // 40 + 1] if PREFIX.search(lines[k])]
     if len(full) < 5 or sum(PREFIX.search(lines[k + 1]) is None for k in full) < 0.8 * len(full):
         return None
 
@@ -108,19 +117,3 @@ def _said(data: bytes) -> list[tuple[bytes, bytes]]:
         if len(said) == 5 and not any(label for label, _ in said):
             return []
     return said if sum(bool(label) for label, _ in said) >= max(3, 0.8 * len(said)) else []
-
-
-def _quotes(data: bytes) -> Step | None:
-    if not (said := _said(data)):
-        return None
-    from caffebench.analysis.read.labels import quotes
-
-    return quotes(data, said)
-
-
-def _labels(data: bytes) -> Step | None:
-    if not (said := _said(data)):
-        return None
-    from caffebench.analysis.read.labels import labels
-
-    return labels([label for label, _ in said])

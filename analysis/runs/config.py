@@ -118,9 +118,7 @@ def _fed_classes(layers: list[Message]) -> int | None:
 
 
 _WIRING = re.compile(
-    rb"^[^\n]{0,60}?[IWEF]\d{4,8} [\d:.]+ +\d+ net\.cpp:\d+\] "
-    rb"(.*(?: <- | -> |with loss weight).*|(?:Setting up|Top sh).*)$",
-    re.M,
+    rb"net\.cpp:\d+\] (\S+ (?:<-|->) [^\n]*|Setting up [^\n]*|Top shape: [^\n]*| *with loss weight[^\n]*)"
 )
 _SHAPE = re.compile(r"Top shape: ((?:\d+ )*)\(")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -214,15 +215,22 @@ def _each(
 
     few = max(1, min(64, len(sources) // (8 * workers)))  # no process is left with many when others are done
     batches = [sources[begin : begin + few] for begin in range(0, len(sources), few)]
-    # Not forked: the caller may have threads (those of polars are never idle for sure).
     # What they make has no cycles, and to look for some takes a tenth of their time.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context(_start_method()), initializer=gc.disable) as pool:
         try:
             for found in pool.map(partial(_batch, train_size=train_size, finish=finish), batches):
                 yield from found
         except BrokenProcessPool as error:
             why = "a process that read logs was killed, perhaps for want of memory: merge fewer logs at a time"
             raise CaffebenchError(why) from error
+
+
+def _start_method() -> str:
+    """How processes are started: forked, which takes no time, where no other thread can hold what they need."""
+    try:
+        return "fork" if len(os.listdir("/proc/self/task")) == 1 else "spawn"
+    except OSError:  # no Linux
+        return "spawn"
 
 
 def _batch(

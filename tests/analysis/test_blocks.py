@@ -91,7 +91,7 @@ def run_of(log: bytes, block: int) -> Run:
 
 def runs_of(log: bytes, block: int, *, rng: random.Random | None = None, workers: int = 1) -> list[Run]:
     """The runs of a log that is read in blocks; with ``rng``, in pieces, and looked at while it grows."""
-    with mock.patch.object(scanning, "_BLOCK", block):
+    with mock.patch.multiple(scanning, _BLOCK=block, _spare=[]):
         metrics, at = MetricRegistry(), 0
         scanner = LogParser(metrics, workers)
         while at < len(log):
@@ -175,7 +175,7 @@ def test_long_lines_of_other_programs_take_no_more_time_than_others(log: bytes) 
 
 
 def test_a_line_that_is_longer_than_blocks_is_passed_over() -> None:
-    with mock.patch.object(scanning, "_BLOCK", 4096):
+    with mock.patch.multiple(scanning, _BLOCK=4096, _spare=[]):
         line = PREFIX + b"Iteration 5, loss = 1."
         found = parse_bytes(
             [line + b"5" * 16 * 4096 + b"\n" + PREFIX + b"Iteration 10, loss = 2\n"], MetricRegistry(), 1

@@ -157,11 +157,28 @@ def test_what_reading_processes_print_is_what_is_printed_alone(
     for place, runs in (("several", several), ("alone", alone)):
         write_curves(runs, tmp_path / place / "curves.csv")
         write_summary(runs, tmp_path / place / "summary.csv")
+    command = [
+        Path(sys.executable).parent / "merge-logs",
+        folder,
+        "--out",
+        tmp_path / "command",
+    ]  # whose processes fork
+    subprocess.run(command, check=True, capture_output=True)
     for name in ("curves.csv", "summary.csv"):
         assert (tmp_path / "several" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+        assert (tmp_path / "command" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     for one, other in zip(several, alone, strict=True):
         assert_frame_equal(one.curves, other.curves)
         assert (one.sessions, one.config, one.status) == (other.sessions, other.config, other.status)
+
+
+def test_processes_are_forked_where_there_is_one_thread() -> None:
+    """Polars, which the tests use, has threads of its own."""
+    code = "import threading\nfrom caffebench.analysis.runs.reading import _start_method\nprint(_start_method())\n"
+    code += "threading.Thread(target=threading.Event().wait, daemon=True).start()\nprint(_start_method())"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["fork", "spawn"]
 
 
 def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) -> None:
@@ -183,7 +200,7 @@ def test_a_reading_process_that_is_killed_is_said_in_one_line(tmp_path: Path) ->
             readers = [
                 int(one)
                 for one in (children.read_text().split() if children.exists() else ())
-                if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()
+                if b"resource_tracker" not in Path(f"/proc/{one}/cmdline").read_bytes()
             ]
         os.kill(readers[0], signal.SIGKILL)
         _, said = reading.communicate(timeout=60)
