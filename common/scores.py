@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Choice", "TestOutput", "choose_accuracy", "choose_loss", "find_output"]
 
@@ -34,8 +35,7 @@ class TestOutput:
     """Its weight in the loss (``(* 1 = 2.3 loss)``); None where Caffe prints none."""
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The output, or the sum of outputs, that was chosen."""
 
     terms: tuple[tuple[str, float], ...]

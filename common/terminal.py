@@ -11,9 +11,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from caffebench.common.messages import is_quiet
 
@@ -41,8 +40,7 @@ def wrapped(line: str, indent: str = "    ") -> str:
     return "\n".join(shown)
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """One column of a table."""
 
     title: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from caffebench.analysis.output.drawing.view import Limits, View, usual_x
 from caffebench.analysis.runs.model import Run
@@ -12,8 +13,7 @@ from caffebench.analysis.runs.model import Run
 __all__ = ["OutputOptions", "Written"]
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """What was written, and what the user should know about it."""
 
     paths: tuple[Path, ...]
@@ -22,16 +22,15 @@ class Written:
     """The results table in Markdown, where it was asked for."""
 
 
-@dataclass(frozen=True)
-class OutputOptions:
+class OutputOptions(NamedTuple):
     """What is to be written, as the options of ``merge-logs`` say it."""
 
     out: Path
     plot: bool = False
-    view: View = field(default_factory=View)
+    view: View = View()
     """Of the plots; the report begins with the same ``x``."""
     formats: Sequence[str] = ("png",)
-    ylims: Mapping[str, Limits] = field(default_factory=dict)
+    ylims: Mapping[str, Limits] = MappingProxyType({})
     """Limits of the second axis of single plots, by their names."""
     table: bool = False
     style: str = "rounded"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,7 @@ def draw_test_accuracy(ax: Axes, runs: Sequence[Run | Group], view: View = AS_US
     """
     lines = lines_of(ax, runs, view, lambda run: run.drawn_choice(run.accuracy_choice))
     fit_to_ends(ax, lines)
-    return draw(ax, lines, replace(view, log_y=False), "test accuracy", "{:.3f}", best=max)
+    return draw(ax, lines, view._replace(log_y=False), "test accuracy", "{:.3f}", best=max)
 
 
 def draw_test_loss(ax: Axes, runs: Sequence[Run | Group], view: View = AS_USUAL) -> Axes:
@@ -100,7 +99,7 @@ def draw_learning_rate(ax: Axes, runs: Sequence[Run | Group], view: View = AS_US
     of seeds as its mean with a band; returns ``ax``. Raises ``InputError`` for an unknown ``view.x``.
     """
     lines = lines_of(ax, runs, view, lambda run: rates_of(run.drawn("loss", "train")))
-    draw(ax, lines, replace(view, log_y=True), "learning rate", "{:.2g}", best=max, failed=False)
+    draw(ax, lines, view._replace(log_y=True), "learning rate", "{:.2g}", best=max, failed=False)
     for place, drawn in enumerate(one for one in ax.lines if one.get_gid() == "curve"):
         drawn.set_drawstyle("steps-post")
         drawn.set_linewidth(1.2 + 2.6 * (1 - (place + 1) / max(1, len(lines))))
@@ -132,7 +131,7 @@ def save_plots(
     unless ``each``. ``left_out`` is told which runs have nothing to be drawn in a plot. Raises ``InputError`` for an
     unknown format or ``view.x``.
     """
-    view = replace(view, x=view.x or usual_x(runs))
+    view = view._replace(x=view.x or usual_x(runs))
     shown: list[Run | Group] = list(runs)
     if not each:
         shown = [group if len(group.runs) > 1 else group.runs[0] for group in group_runs(runs)]
@@ -156,7 +155,7 @@ def save_plots(
         for name, plot in PLOTS.items():
             figure = Figure(figsize=(width, height), layout="constrained")
             FigureCanvasAgg(figure)
-            axes = plot(figure.add_subplot(), shown, replace(view, ylim=(ylims or {}).get(name, view.ylim)))
+            axes = plot(figure.add_subplot(), shown, view._replace(ylim=(ylims or {}).get(name, view.ylim)))
             drawn = {line.get_label() for line in axes.lines if line.get_gid() == "curve"}
             for one in shown:
                 if one.name not in drawn:

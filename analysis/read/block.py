@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from caffebench.common.glog import STAMP
 __all__ = ["Block", "parse_block"]
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """What some lines say."""
 
     lines: LineColumns

@@ -242,8 +242,7 @@ class LogEvent(NamedTuple):
         return self.pid if self.rank < 0 else -1 - self.rank
 
 
-@dataclass(frozen=True)
-class ParsedLog:
+class ParsedLog(NamedTuple):
     """What is in one log."""
 
     rows: ParsedRows

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import errno
-import gzip
-import lzma
 import os
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path, PurePath
-from typing import cast
+from typing import NamedTuple, cast
 
 from caffebench.analysis.read.lines import PREFIX
 from caffebench.common.errors import InputError
@@ -32,8 +28,7 @@ _PIECE = 1 << 16  # bytes that are read at once: they stay in the processor's ca
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
 
 
-@dataclass(frozen=True)
-class RunFiles:
+class RunFiles(NamedTuple):
     """A run's name and its files in order of their part numbers."""
 
     name: str
@@ -192,17 +187,22 @@ def numbered(names: Iterable[str]) -> Iterator[str]:
         yield name if taken[name] == 1 else f"{name}~{taken[name]}"
 
 
-def _opened(path: Path) -> BufferedReader:
-    suffix = path.suffix
-    if suffix == ".gz":
-        return cast(BufferedReader, gzip.open(path, "rb"))
-    if suffix == ".xz":
-        return cast(BufferedReader, lzma.open(path, "rb"))
-    if suffix == ".zst":
+def _opened(path: Path) -> tuple[BufferedReader, tuple[type[Exception], ...]]:
+    """The log at ``path``, uncompressed, and what is raised where a compressed file is cut or damaged."""
+    if path.suffix == ".gz":
+        import gzip
+        import zlib
+
+        return cast(BufferedReader, gzip.open(path, "rb")), (EOFError, ValueError, gzip.BadGzipFile, zlib.error)
+    if path.suffix == ".xz":
+        import lzma
+
+        return cast(BufferedReader, lzma.open(path, "rb")), (EOFError, ValueError, lzma.LZMAError)
+    if path.suffix == ".zst":
         import zstandard
 
-        return cast(BufferedReader, zstandard.open(path, "rb"))
-    return cast(BufferedReader, open(path, "rb", buffering=0))
+        return cast(BufferedReader, zstandard.open(path, "rb")), (EOFError, ValueError, zstandard.ZstdError)
+    return cast(BufferedReader, open(path, "rb", buffering=0)), ()
 
 
 def pieces(path: Path, start: int = 0) -> Iterator[memoryview]:
@@ -214,25 +214,20 @@ def pieces(path: Path, start: int = 0) -> Iterator[memoryview]:
     done, size = 0, os.stat(path).st_size
     most = _EXPANDED * size + (16 << 20) if path.suffix in COMPRESSED else None
     buffer = memoryview(bytearray(_PIECE if most else min(_PIECE, size + 1)))
-    with _opened(path) as file:
+    file, damage = _opened(path)
+    with file:
         if start:
             file.seek(start)
         # Of a compressed file one piece at a time, or what comes before the place where it is cut would be lost.
         read = getattr(file, "readinto1", file.readinto)
-        while count := _whole(read, buffer):
+        while True:
+            try:
+                count = read(buffer)
+            except damage:
+                return
+            if not count:
+                return
             yield buffer[:count]
             done += count
             if most is not None and done > most:
                 raise OSError(errno.EFBIG, f"it expands to more than {_EXPANDED} times its size, as no log does", path)
-
-
-def _whole(read: Callable[[memoryview], int | None], buffer: memoryview) -> int | None:
-    """What ``read`` gives; None where a compressed file is cut or damaged."""
-    try:
-        return read(buffer)
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, ValueError):
-        return None
-    except Exception as error:
-        if type(error).__name__ != "ZstdError":
-            raise
-        return None

@@ -104,7 +104,7 @@ def _believed(log: ParsedLog) -> ParsedLog:
     speakers = {one.pid for one in log.events if one.kind in ("solver", "net", "start", "resume")}
     speakers |= set(np.unique(log.rows.pid).tolist()) | {one.pid for one in log.events[:1]}
     believed = tuple(one for one in log.events if one.kind != "event" or one.pid in speakers or one.rank >= 0)
-    return replace(log, events=believed)
+    return log._replace(events=believed)
 
 
 def _make_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from caffebench.analysis.read.files import distinct_names, numbered
 from caffebench.analysis.stitch.session_rows import SessionRows
@@ -15,8 +15,7 @@ _PREFIX = re.compile(r'^\s*snapshot_prefix: "([^"\n]*)"', re.MULTILINE)
 _NET = re.compile(r'^\s*name: "([^"\n]*)"', re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Training:
+class Training(NamedTuple):
     """Sessions that led to the same weights, in true order."""
 
     name: str
@@ -24,8 +23,7 @@ class Training:
     sessions: tuple[SessionRows, ...]
 
 
-@dataclass(frozen=True)
-class _Start:
+class _Start(NamedTuple):
     """What a session says of the training that it is of; empty where it says nothing."""
 
     prefix: str

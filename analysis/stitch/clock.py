@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class SessionClock:
+class SessionClock(NamedTuple):
     """How the seconds and the images of one session's rows are reckoned."""
 
     began: int
@@ -78,8 +76,7 @@ def images_between(batch_size: int | None, header: Mapping[str, Any], iterations
     return seen
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """How far training had come when: points (n) of one session, with iterations that rise."""
 
     iterations: Ints

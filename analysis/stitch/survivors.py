@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,7 @@ Ints = npt.NDArray[np.int64]
 ALL = 2**62
 
 
-@dataclass(frozen=True)
-class Survivors:
+class Survivors(NamedTuple):
     """The rows of one session that survive."""
 
     session: int
@@ -32,8 +30,7 @@ class Survivors:
     clock: SessionClock
 
 
-@dataclass(frozen=True)
-class Joined:
+class Joined(NamedTuple):
     """What becomes of the sessions of a run."""
 
     parts: tuple[Survivors, ...]
@@ -45,8 +42,7 @@ class Joined:
     """Of each session, training seconds, lost ones too."""
 
 
-@dataclass(frozen=True)
-class _Limit:
+class _Limit(NamedTuple):
     """Where later sessions take over from one."""
 
     iteration: int = ALL

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from heapq import merge
 
 import numpy as np
@@ -41,8 +40,7 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     spoken = [number.get(one.speaker, last) for one, last in zip(log.events, spoken, strict=True)]
     each = np.repeat(voice, np.diff(begins, append=len(rows)))
     return [
-        replace(
-            log,
+        log._replace(
             rows=rows[each == place],
             events=tuple(one for one, of in zip(log.events, spoken, strict=True) if of == place),
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from caffebench.analysis.runs.model import Run
 
@@ -17,8 +16,7 @@ Limits = tuple[float, float]
 """The least and the greatest value of an axis."""
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """What one may choose of a plot; the defaults suit the runs."""
 
     x: str | None = None
