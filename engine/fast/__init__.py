@@ -32,7 +32,8 @@ def load(*, on: bool = True) -> None:
     """From now on, build nets of these layers, and solvers of this update; with ``on=False`` of Caffe's own again.
 
     Nets and solvers that are there already keep what they have. The library is for float, which pycaffe's nets are,
-    and for the CPU: on a GPU its layers compute what Caffe's own do there, without cuDNN.
+    and for the CPU: on a GPU its layers compute what Caffe's own do there, without cuDNN. Call it in the thread that
+    computes: there handlers of signals get a stack of their own, without which they can write into the heap.
 
     Raises ``CaffebenchError`` where Caffe is not installed, or where it has no such library.
     """

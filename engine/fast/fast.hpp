@@ -30,6 +30,10 @@ void take_over(const std::string& type, Creator creator);
 // The same for solvers of `type`.
 void take_over_solver(const std::string& type, caffe::SolverRegistry<float>::Creator creator);
 
+// Lets handlers of signals do no harm to the memory of this process; see signals.cpp. To be called by the thread that
+// computes, before it does.
+void keep_signals_off_the_heap();
+
 // One for each layer class of this library, made when it is loaded.
 template <typename L>
 struct Registration {

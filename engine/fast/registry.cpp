@@ -41,6 +41,7 @@ void take_over_solver(const std::string& type, SolverCreator creator) {
 
 // Nets and solvers that are made from now on are of our layers and updates (on), or Caffe's own.
 extern "C" void caffebench_fast_layers(int on) {
+  if (on) fast::keep_signals_off_the_heap();
   for (const auto& one : fast::known()) {
     caffe::LayerRegistry<float>::Registry()[one.first] = on ? one.second.ours : one.second.caffes;
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -379,3 +380,49 @@ def test_sgd_updates_as_caffe_does(momentum, decay, iter_size, clip, kind):
     for ours, theirs in zip(found[True], found[False], strict=True):
         close(ours, theirs)
         assert np.abs(theirs).max() > 0
+
+
+SIGNALS = """
+import signal, sys, time
+from pathlib import Path
+import numpy as np
+from caffebench.engine import fast
+from caffebench.engine.pycaffe import import_caffe
+
+caffe = import_caffe()
+caffe.set_mode_cpu()
+fast.load()
+net = caffe.Net(sys.argv[1], caffe.TEST)
+net.blobs["p"].data[...] = np.random.default_rng(1).standard_normal(net.blobs["p"].data.shape)
+right = net.forward()["y"].copy()
+came = 0
+def count(*_):
+    global came
+    came += 1
+signal.signal(signal.SIGALRM, count)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+end = time.monotonic() + 5
+while time.monotonic() < end:
+    for _ in range(20):
+        assert (net.forward()["y"] == right).all()
+signal.setitimer(signal.ITIMER_REAL, 0)
+def masks(name):
+    files = Path("/proc/self/task").glob("*/status")
+    return [int(line.split()[1], 16) for one in files for line in one.read_text().splitlines() if line.startswith(name)]
+print(came, sum(bool(mask >> (signal.SIGALRM - 1) & 1) for mask in masks("SigBlk:")))
+"""
+
+
+def test_signals_do_not_write_into_memory(tmp_path):
+    """oneDNN has the stack pointer in the heap while it computes a product of this shape: see signals.cpp."""
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "p" type: "Input" top: "p" input_param { shape { dim: 50 dim: 1152 } } }\n'
+        'layer { name: "y" type: "InnerProduct" bottom: "p" top: "y" inner_product_param { num_output: 32 '
+        'weight_filler { type: "xavier" } } }\n'
+    )
+    command = [sys.executable, "-c", SIGNALS, str(tmp_path / "net.prototxt")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    came, blocked = map(int, done.stdout.split())
+    assert came > 500
+    assert blocked == 1, "OpenMP's second thread holds them back"
