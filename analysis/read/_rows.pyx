@@ -17,20 +17,23 @@ cdef double NAN = float("nan")
 
 
 cdef class Heads:
-    """The last line with an iteration that each process wrote: outputs belong to those. Kept from block to block."""
+    """The last line with an iteration that each process wrote, and its learning rate. Kept from block to block."""
 
     cdef int used, here, last
     cdef int64_t[SPEAKERS] speaker, iteration, time
     cdef int[SPEAKERS] net, kind, index
     cdef bint[SPEAKERS] fallen
-    cdef double rate  # the learning rate that was said last, NaN before
-    cdef Py_ssize_t since  # rows from there on came after it
+    cdef double[SPEAKERS] own  # the learning rate that the process said last, NaN before
+    cdef Py_ssize_t[SPEAKERS] since  # its rows from there on came after it
+    cdef int64_t[SPEAKERS] shown  # the iteration of its last row that is no learning rate
+    cdef double rate  # the one that was said last, whoever said it
+    cdef Py_ssize_t since_any
+    cdef int64_t shown_any
     cdef Py_ssize_t alone  # rows of learning rates at the end: of iterations of which nothing else is said so far
-    cdef int64_t shown  # the iteration of the last other row
 
     def __cinit__(self):
         self.used, self.here, self.last = 0, -1, -1
-        self.rate, self.since, self.alone, self.shown = NAN, 0, 0, -1
+        self.rate, self.since_any, self.shown_any, self.alone = NAN, 0, -1, 0
 
     def copy(self):
         """Another that continues from here."""
@@ -38,8 +41,35 @@ cdef class Heads:
         other.used, other.here, other.last = self.used, self.here, self.last
         other.speaker, other.iteration, other.time = self.speaker, self.iteration, self.time
         other.net, other.kind, other.index, other.fallen = self.net, self.kind, self.index, self.fallen
-        other.rate, other.since, other.alone, other.shown = self.rate, self.since, self.alone, self.shown
+        other.own, other.since, other.shown = self.own, self.since, self.shown
+        other.rate, other.since_any, other.shown_any, other.alone = self.rate, self.since_any, self.shown_any, self.alone
         return other
+
+    cdef int slot_of(self, int64_t pid) noexcept nogil:
+        cdef int slot
+        for slot in range(self.used if self.used < SPEAKERS else SPEAKERS):
+            if self.speaker[slot] == pid:
+                return slot
+        return -1
+
+    cdef int new_slot(self, int64_t pid, Py_ssize_t count) noexcept nogil:
+        cdef int slot = self.used % SPEAKERS
+        self.used += 1
+        self.speaker[slot], self.iteration[slot], self.kind[slot] = pid, -1, LOSS
+        self.own[slot], self.since[slot], self.shown[slot] = NAN, count, -1
+        return slot
+
+    cdef void without(self, Py_ssize_t row) noexcept nogil:
+        """A row is left out after all, and those behind it come one earlier."""
+        cdef int slot
+        for slot in range(self.used if self.used < SPEAKERS else SPEAKERS):
+            self.since[slot] -= row < self.since[slot]
+        self.since_any -= row < self.since_any
+
+    cdef bint is_silent(self, int64_t pid) noexcept nogil:
+        """Whether a process has said no learning rate."""
+        cdef int slot = self.slot_of(pid)
+        return slot < 0 or self.own[slot] != self.own[slot]
 
 
 def append(
@@ -55,48 +85,57 @@ def append(
     columns of rows must have space for every line that is a row. Returns the number of rows there are then, and of
     outputs that have lost the line that says their iteration.
 
-    A row's learning rate is the one said next for its iteration, else the one before; of the first rows without one,
-    the next. A learning rate is a row of its own only where the rows around it are of other iterations.
+    A row's learning rate is the one that its process says next, for its iteration; else the last one that it said; of
+    its first rows the next. Where the iterations of a process fall, it has begun anew. A process that says none (a
+    thread) has that of the others. A learning rate is a row of its own only where the rows around it are of other
+    iterations.
     """
-    cdef Py_ssize_t bad = 0, room = len(row_kind), k, j, first, since
+    cdef Py_ssize_t bad = 0, room = len(row_kind), k, j, first, before
     cdef int64_t iteration
     cdef int kind, slot
+    cdef bint theirs
+    cdef double known
     with nogil:
         for k in range(len(kinds)):
             kind = kinds[k]
             if kind > TESTING:
                 continue
-            if kind == LOSS or kind == TESTING or (kind != LR and iterations[k] < 0):
-                if heads.here < 0 or heads.speaker[heads.here] != pids[k]:
-                    heads.here = -1
-                    for slot in range(heads.used if heads.used < SPEAKERS else SPEAKERS):
-                        if heads.speaker[slot] == pids[k]:
-                            heads.here = slot
-                            break
+            if heads.here < 0 or heads.speaker[heads.here] != pids[k]:
+                heads.here = heads.slot_of(pids[k])
+                if heads.here < 0 and (kind == LOSS or kind == TESTING or kind == LR):
+                    heads.here = heads.new_slot(pids[k], count)
+            slot = heads.here
+            iteration = iterations[k]
             if kind == LOSS or kind == TESTING:
-                if heads.here < 0:
-                    heads.here = heads.used % SPEAKERS
-                    heads.used += 1
-                slot = heads.last = heads.here
-                heads.speaker[slot], heads.kind[slot], heads.net[slot] = pids[k], kind, nets[k]
-                heads.iteration[slot], heads.time[slot] = iterations[k], times[k]
+                if iteration < heads.iteration[slot] and heads.rate == heads.rate:
+                    heads.own[slot], heads.since[slot] = NAN, count
+                heads.last = slot
+                heads.kind[slot], heads.net[slot] = kind, nets[k]
+                heads.iteration[slot], heads.time[slot] = iteration, times[k]
                 heads.index[slot], heads.fallen[slot] = -1, False
                 if kind == TESTING:
                     continue
-            iteration = iterations[k]
-            if kind == LR:
+            elif kind == LR:
                 if values[k] == values[k]:
-                    first = 0 if heads.rate != heads.rate else heads.since
-                    for j in range(first, count):
-                        if heads.rate != heads.rate or row_iteration[j] == iteration:
+                    for j in range(min(heads.since[slot], heads.since_any), count):
+                        if row_kind[j] == LR and row_value[j] == row_value[j]:
+                            continue
+                        if row_pid[j] == pids[k]:
+                            theirs = j >= heads.since[slot]
+                            known = heads.own[slot]
+                        else:
+                            theirs = j >= heads.since_any and heads.is_silent(row_pid[j])
+                            known = heads.rate
+                        if theirs and (known != known or row_iteration[j] == iteration):
                             row_rate[j] = values[k]
-                    heads.rate, heads.since = values[k], count
-                if heads.shown == iteration:
+                    heads.own[slot] = heads.rate = values[k]
+                    heads.since[slot] = heads.since_any = count
+                if (heads.shown[slot] if heads.shown[slot] >= 0 else heads.shown_any) == iteration:
                     continue
                 heads.alone += 1
-                heads.since += values[k] == values[k]
-            elif kind != LOSS and iteration < 0:
-                slot = heads.here = heads.last if heads.here < 0 else heads.here
+            elif iteration < 0:
+                if slot < 0 or heads.iteration[slot] < 0:
+                    slot = heads.last
                 if slot >= 0:
                     # Numbers of outputs rise from line to line; where not, a line that says an iteration is missing.
                     if 0 <= index_of[metrics[k]] <= heads.index[slot]:
@@ -108,24 +147,29 @@ def append(
                 iteration = heads.iteration[slot]
             if kind != LR:
                 if heads.alone:
-                    since = heads.since
+                    before = count
                     first = count = count - heads.alone
-                    for j in range(first, first + heads.alone):
+                    for j in range(first, before):
                         if row_iteration[j] == iteration:
-                            heads.since -= j < since
+                            heads.without(count)
                             continue
                         row_iteration[count], row_value[count], row_rate[count] = row_iteration[j], row_value[j], row_rate[j]
                         row_metric[count], row_net[count], row_kind[count] = row_metric[j], row_net[j], row_kind[j]
                         row_offset[count], row_time[count], row_pid[count] = row_offset[j], row_time[j], row_pid[j]
                         count += 1
                     heads.alone = 0
-                heads.shown = iteration
+                heads.shown_any = iteration
+                if slot >= 0:
+                    heads.shown[slot] = iteration
             if count == room:
                 break
             row_iteration[count], row_time[count], row_net[count] = iteration, times[k], nets[k]
             if iterations[k] < 0 and kind != LOSS and kind != LR:
                 row_time[count], row_net[count] = heads.time[slot], heads.net[slot] if kind == TEST else -1
-            row_kind[count], row_value[count], row_metric[count], row_rate[count] = kind, values[k], metrics[k], heads.rate
+            row_kind[count], row_value[count], row_metric[count] = kind, values[k], metrics[k]
+            row_rate[count] = heads.rate
+            if slot >= 0 and heads.own[slot] == heads.own[slot]:
+                row_rate[count] = heads.own[slot]
             row_offset[count], row_pid[count] = starts[k] + base, pids[k]
             count += 1
     return count, bad

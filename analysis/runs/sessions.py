@@ -54,8 +54,10 @@ def config_of(session: SessionRows) -> Config:
 def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionRows:
     """``session`` with the scores that another program printed after it, as rows at its last iteration.
 
-    ``metrics`` gives ids to their names.
+    ``metrics`` gives ids to their names. A ``caffe test`` is left without the learning rate of the log's trainings.
     """
+    if session.is_test:
+        return replace(session, rows=replace(session.rows, lr=np.full(len(session.rows), np.nan)))
     scores: list[tuple[LogEvent, int]] = []
     for event in session.events:
         number = metrics.id_for(Metric(event.text)) if event.kind == "ap" else None

@@ -327,6 +327,7 @@ def test_a_test_of_the_finished_weights_in_the_log_of_the_training(write: Write,
     run, tested = read_runs([write("a.log", trained, caffe_test(500, 0.65, pid))])
     assert (run.name, run.status, run.accuracy, run.seconds, len(run.sessions)) == ("a", "done", 0.5, 59.0, 1)
     assert (tested.name, tested.status, tested.accuracy) == ("a/test", "tested", 0.65)
+    assert tested.curves["lr"].is_null().all()
 
 
 def test_a_test_of_finished_weights_in_a_file_of_glog_has_its_year(write: Write) -> None:

@@ -108,7 +108,7 @@ def check_runs(log: bytes) -> None:
 
 def made(log: bytes, block: int, workers: int = 1) -> list[Run]:
     """The runs of a log that is read in blocks of some size."""
-    with mock.patch.object(parser_module, "_BLOCK", block):
+    with mock.patch.multiple(parser_module, _BLOCK=block, _spare=[]):
         metrics = MetricRegistry()
         found = parse_bytes([log[at : at + 4096] for at in range(0, len(log), 4096)], metrics, workers)
         return make_runs(RunFiles("fuzz", (Path("fuzz.log"),)), [found], metrics)
