@@ -42,7 +42,10 @@ def voices(log: ParsedLog) -> list[ParsedLog]:
     return [
         log._replace(
             rows=rows[each == place],
-            events=tuple(one for one, of in zip(log.events, spoken, strict=True) if of == place),
+            # The batch system ends them all.
+            events=tuple(
+                one for one, of in zip(log.events, spoken, strict=True) if of == place or one.kind == "cancelled"
+            ),
         )
         for place in range(len(pids))
     ]

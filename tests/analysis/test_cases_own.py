@@ -266,6 +266,16 @@ def test_two_trainings_at_once_are_two_runs(write: Write) -> None:
     assert [(run.crashes, run.lost_iterations, run.status) for run in runs] == [(0, 0, "done")] * 2
 
 
+def test_a_batch_system_that_ends_a_job_ends_all_its_trainings(write: Write) -> None:
+    first = training(FALLING, prefix="exp/a", end="", most=900)
+    second = training(OTHER, at=5, pid=77, prefix="exp/b", end="", most=900)
+    third = training(FALLING, at=1, pid=78, prefix="exp/c", most=300)
+    said = "slurmstepd: error: *** JOB 77 ON n1 CANCELLED AT 2026-02-16T10:05:00 DUE TO TIME LIMIT ***\n"
+    runs = read_runs([write("a.log", together(first, second, third), said)])
+    assert [run.status for run in runs] == ["stopped", "stopped", "done"]
+    assert all("TIME LIMIT" in run.reason for run in runs[:2])
+
+
 # 6. Several trainings in one file
 
 
