@@ -11,6 +11,8 @@ from random import Random
 import pytest
 
 from caffebench.analysis import Run, read_runs
+from caffebench.analysis.read.columns import MetricRegistry
+from caffebench.analysis.read.parser import LogParser, parse_bytes
 from caffebench.analysis.read.wrapping import find_wrapping
 
 Line = Callable[[int, str], str]
@@ -181,3 +183,21 @@ def test_ranks_are_no_line_numbers(make_session: Callable[..., str], label: str)
     in_turn = [label.format(rank) + line for some in zip(*lines, strict=True) for rank, line in enumerate(some)]
     for text in ("\n".join(in_turn), "\n".join(sorted(in_turn, key=lambda line: line[: len(label)]))):
         assert find_wrapping(text.encode()) == ()
+
+
+@pytest.mark.parametrize("wrap", LINES.values(), ids=LINES)
+def test_a_wrapped_log_that_grows_is_read_as_a_whole_one(make_session: Callable[..., str], wrap: Line) -> None:
+    lines = log(make_session).rstrip("\n").split("\n")
+    data = ("\n".join(wrap(number, line) for number, line in enumerate(lines, 1)) + "\n").encode()
+    whole = parse_bytes([data], MetricRegistry(), 1)
+    draw, at, growing = Random(1), 0, LogParser(MetricRegistry())
+    while at < len(data):
+        step = draw.randrange(1, 900)
+        growing.feed(data[at : at + step])
+        growing.result()
+        at += step
+    found = growing.result()
+    assert whole.rows.iteration.tolist() == found.rows.iteration.tolist()
+    assert whole.rows.value.tolist() == found.rows.value.tolist()
+    assert whole.events == found.events
+    assert (whole.bad_lines, whole.is_caffe) == (found.bad_lines, found.is_caffe)
