@@ -1,15 +1,16 @@
 """What other programs put around the lines of a log, taken off again before the log is read.
 
 Line numbers (``grep -n``), times (``kubectl logs --timestamps``, ``ts``, the journal), quotes (Docker's JSON files,
-notebooks, exports of log servers), the tags of a saved web page, colours, folds at the width of a terminal, and lines
-that two handlers wrote. What tells who speaks (``[0]`` of MPI, ``train_1 |`` of Docker Compose) stays where it is.
+notebooks, exports of log servers), the tags of a saved web page, colours, signs at every line's end, lines that two
+handlers wrote, that a terminal or a mail broke, or whose ends were lost. What tells who speaks (``[0]`` of MPI,
+``train_1 |`` of Docker Compose) stays where it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from itertools import groupby, islice
+from collections.abc import Callable, Sequence
+from itertools import groupby, islice, pairwise
 
 from caffebench.analysis.read.lines import PREFIX
 
@@ -26,6 +27,9 @@ _HEADING = rb"(?m)^==> [^\n]{1,300} <==$"  # of head and tail
 _PAGE = rb"(?i)<(?:br|pre|td|div|p)\b[^<>\n]*>"
 _LINE_END = rb"(?i)(?:<br[^<>\n]*>|</(?:p|div|tr|li|pre)>)(?!\r?\n)"
 _TAG = rb"<!?/?[a-zA-Z][^<>\n]{0,500}>"
+_NUMBER_END, _NUMBER_REST = re.compile(rb"[\d.eE+-]$"), re.compile(rb"[\d.#]|[eE][-+\d]|[-+]\d")
+_RECORD = re.compile(rb"[IWEF](?:\d{4})?\d{4} \d\d:")
+
 Step = Callable[[bytes], bytes]
 """Some whole lines of a log -> the same without one kind of what was put around them."""
 
@@ -39,11 +43,12 @@ def find_wrapping(data: bytes) -> tuple[Step, ...]:
     """What is to be done, in this order, to have the lines of the log that begins with ``data`` as Caffe wrote them."""
     data = data[:SAMPLE]
     steps = list[Step]()
-    for find in (_headings, _page, _folds, _doubles):
+    for find in (_headings, _page, _joined, _folds, _doubles):
         if (step := find(data)) is not None:
             steps.append(step)
             data = step(data)
-    if said := _said(data):
+    said = _said(data)
+    if any(label for label, _ in said):
         from caffebench.analysis.read import labels  # which most logs do not need
 
         if (step := labels.quotes(data, said)) is not None:
@@ -51,6 +56,8 @@ def find_wrapping(data: bytes) -> tuple[Step, ...]:
             said = _said(step(data))
         if (step := labels.labels([label for label, _ in said])) is not None:
             steps.append(step)
+    if (step := _ends([rest for _, rest in said])) is not None:
+        steps.append(step)
     return tuple(steps)
 
 
@@ -74,29 +81,58 @@ def _page(data: bytes) -> Step | None:
     return plain
 
 
+def _joined(data: bytes) -> Step | None:
+    """Of a text that has lost its line ends: they are set before each line of Caffe again."""
+    if 300 * data.count(b"\n", 0, _FEW) > min(len(data), _FEW):
+        return None
+    starts = [prefix.start() for prefix in islice(PREFIX.finditer(data), _LINES)]
+    if sum(data[at - 1 : at] in (b" ", b"\t") for at in starts) < max(4, 0.8 * len(starts)):
+        return None
+    end = re.compile(rb"(?<=parameters:) |[ \t]+(?=" + PREFIX.pattern + rb")")
+    return lambda data: end.sub(b"\n", data)
+
+
 def _folds(data: bytes) -> Step | None:
-    """Of lines of Caffe that all end at one width, each with its rest in the next line: the line ends in them."""
-    lines = data[-_FEW:].split(b"\n")[1:]  # the first of them is cut
-    lengths = list(map(len, lines))
-    width = max(lengths, default=0)
-    if width < 40 or lengths.count(width) < 5:
+    """Of lines of Caffe that are broken at one width, as by a terminal, or between words, as by a mail: the breaks."""
+    text = data[-_FEW:]
+    if text.count(b"\nI") > 0.95 * text.count(b"\n"):
         return None
-    full = [k for k, length in enumerate(lengths[:-1]) if length == width]
-    full = [k for k in full[:: len(full) // 40 + 1] if PREFIX.search(lines[k])]
-    if len(full) < 5 or sum(PREFIX.search(lines[k + 1]) is None for k in full) < 0.8 * len(full):
+    lines = text.split(b"\n")[1:]  # the first of them is cut
+    width = max(map(len, lines), default=0)
+    broken = [pair for pair in pairwise(lines) if _RECORD.match(pair[0]) and _is_rest(*pair)]
+    if width < 40 or len(broken) < 5:
+        return None
+    full, between = sum(len(line) == width for line, _ in broken), b""
+    if full < 0.8 * len(broken):
+        full, between = sum(_has_no_room(*pair, width) for pair in broken), b" "
+    if full < 0.8 * len(broken):
         return None
 
-    def unfolded(data: bytes) -> bytes:
-        whole, is_full = list[bytes](), False
+    def whole(data: bytes) -> bytes:
+        found, last, inside = list[bytes](), b"", False
         for line in data.split(b"\n"):
-            if is_full and PREFIX.search(line) is None:
-                whole[-1] += line
+            is_full = _has_no_room(last, line, width) if between else len(last) == width
+            if inside and is_full and _is_rest(last, line):
+                found[-1] += between + line
             else:
-                whole.append(line)
-            is_full = len(line) == width
-        return b"\n".join(whole)
+                found.append(line)
+                inside = _RECORD.match(line) is not None or not between
+            last = line
+        return b"\n".join(found)
 
-    return unfolded
+    return whole
+
+
+def _is_rest(line: bytes, following: bytes) -> bool:
+    """Whether the ``following`` line begins no line of Caffe, and no configuration."""
+    return bool(following) and not _RECORD.match(following) and not line.rstrip().endswith(b"parameters:")
+
+
+def _has_no_room(line: bytes, following: bytes, width: int) -> bool:
+    """Whether the first word of the ``following`` line has no room in this one, and is not the rest of a number."""
+    if _NUMBER_END.search(line) and _NUMBER_REST.match(following):
+        return False
+    return len(line) + 1 + len((following.split(None, 1) or [b""])[0]) > width
 
 
 def _doubles(data: bytes) -> Step | None:
@@ -108,12 +144,22 @@ def _doubles(data: bytes) -> Step | None:
 
 
 def _said(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Of the first lines of Caffe what stands before the prefix, and the rest; none where nothing stands before."""
+    """Of the first lines of Caffe what stands before the prefix, and the rest; of five where nothing stands before."""
     said = list[tuple[bytes, bytes]]()
     for prefix in islice(PREFIX.finditer(data), _LINES):
         start, end = prefix.span()
         begin = max(data.rfind(b"\n", 0, start) + 1, start - _LONG)
         said.append((data[begin:start], data[start : end + _LONG].split(b"\n", 1)[0]))
         if len(said) == 5 and not any(label for label, _ in said):
-            return []
-    return said if sum(bool(label) for label, _ in said) >= max(3, 0.8 * len(said)) else []
+            break
+    labelled = sum(bool(label) for label, _ in said) >= max(3, 0.8 * len(said))
+    return said if labelled else [(b"", rest) for _, rest in said]
+
+
+def _ends(lines: Sequence[bytes]) -> Step | None:
+    """Of lines that all end in the same signs: these, as the ``\\n`` of a text that was printed with its escapes."""
+    size = next((size for size in range(9, 0, -1) if len({line[-size:] for line in lines}) == 1), 0)
+    if len(lines) < 5 or not size or re.fullmatch(rb"\s*(?:\\[nrt]|[^\w\s().:=])+", lines[0][-size:]) is None:
+        return None
+    end = re.escape(lines[0][-size:])
+    return lambda data: re.sub(rb"(?m)" + end + rb"$", b"", data)

@@ -451,9 +451,9 @@ def test_a_line_of_another_program_behind_a_number_takes_nothing_from_it(write: 
 
 
 def test_a_file_of_many_bad_lines_is_named(write: Write, tmp_path: Path) -> None:
-    text = training([(100 * k, 1.234567 + k / 10) for k in range(10)])
-    broken = "".join(line.replace("loss = 1.", "loss = 1.\n") + "\n" for line in text.splitlines())
-    path = write("wrapped.log", broken)
+    lines = training([(100 * k, 1.234567 + k / 10) for k in range(10)]).splitlines()
+    cuts = [len(line) - 1 - k % 4 if "loss = " in line else len(line) for k, line in enumerate(lines)]
+    path = write("broken.log", "".join(f"{line[:cut]}\n{line[cut:]}\n" for line, cut in zip(lines, cuts, strict=True)))
     done = merge(path, "--out", tmp_path / "out")
     assert "bad lines" in done.stdout + done.stderr
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -98,6 +99,10 @@ LINES: dict[str, Line] = {
     "a page": lambda number, line: f"<div class='line'>{html.escape(line)}<br/></div>",
     "a page of cells": lambda number, line: f'<tr><td id="L{number}"></td><td class="x">{html.escape(line)}</td></tr>',
     "hard spaces": lambda number, line: line.replace("  ", "\u00a0 "),
+    "escaped ends": lambda number, line: f"{line}\\n",
+    "cat -E": lambda number, line: f"{line}$",
+    "a table": lambda number, line: f"| {line} |",
+    "a numbered table": lambda number, line: f"| {number} | {line} |",
     "two handlers": lambda number, line: f"{line}\n{line}",
 }  # fmt: skip
 
@@ -118,6 +123,10 @@ WHOLE: dict[str, Callable[[str], str]] = {
     "one text of JSON": lambda text: json.dumps({"stdout": text, "rc": 0}),
     "a notebook in one line": lambda text: json.dumps({"cells": [{"text": text.splitlines(keepends=True)}]}),
     "a list of Python": lambda text: repr(text.splitlines(keepends=True)),
+    "broken between words": lambda text: "".join(
+        f"{part}\n" for line in text.splitlines() for part in textwrap.wrap(line, 72)
+    ),
+    "lost line ends": lambda text: " ".join(text.split()),
     "head": lambda text: f"==> /var/log/caffe.INFO <==\n{text}",
     "tail -f of two": lambda text: text.replace(
         "net_param {\n", "\n==> b.log <==\n1 file changed\n\n==> a.log <==\nnet_param {\n"
