@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice
 
 from caffebench.analysis.read.lines import PREFIX
 
@@ -29,6 +29,7 @@ _LINE_END = rb"(?i)(?:<br[^<>\n]*>|</(?:p|div|tr|li|pre)>)(?!\r?\n)"
 _TAG = rb"<!?/?[a-zA-Z][^<>\n]{0,500}>"
 _NUMBER_END, _NUMBER_REST = re.compile(rb"[\d.eE+-]$"), re.compile(rb"[\d.#]|[eE][-+\d]|[-+]\d")
 _RECORD = re.compile(rb"[IWEF](?:\d{4})?\d{4} \d\d:")
+_BROKEN = re.compile(rb"(?m)^([IWEF]\d{4}[^\n]*)\n(?![IWEF]\d{4})(?=([^\n]+))")
 
 Step = Callable[[bytes], bytes]
 """Some whole lines of a log -> the same without one kind of what was put around them."""
@@ -97,10 +98,10 @@ def _folds(data: bytes) -> Step | None:
     text = data[-_FEW:]
     if text.count(b"\nI") > 0.95 * text.count(b"\n"):
         return None
-    lines = text.split(b"\n")[1:]  # the first of them is cut
-    width = max(map(len, lines), default=0)
-    broken = [pair for pair in pairwise(lines) if _RECORD.match(pair[0]) and _is_rest(*pair)]
-    if width < 40 or len(broken) < 5:
+    pairs: list[tuple[bytes, bytes]] = _BROKEN.findall(text)
+    broken = [pair for pair in pairs if _is_rest(*pair)]
+    width = max(map(len, text.split(b"\n"))) if len(broken) >= 5 else 0
+    if width < 40:
         return None
     full, between = sum(len(line) == width for line, _ in broken), b""
     if full < 0.8 * len(broken):
@@ -137,7 +138,7 @@ def _has_no_room(line: bytes, following: bytes, width: int) -> bool:
 
 def _doubles(data: bytes) -> Step | None:
     """Of a log that says each line twice: one of both."""
-    alike = [len(list(some)) for line, some in groupby(data[: _FEW // 4].split(b"\n")) if line]
+    alike = [len(list(some)) for line, some in groupby(data[: _FEW // 16].split(b"\n")) if line]
     if len(alike) < 5 or sum(count % 2 for count in alike) > 0.05 * len(alike) + 1:
         return None
     return lambda data: re.sub(rb"(?m)^([^\n]+)\n\1$", rb"\1", data)
@@ -148,8 +149,8 @@ def _said(data: bytes) -> list[tuple[bytes, bytes]]:
     said = list[tuple[bytes, bytes]]()
     for prefix in islice(PREFIX.finditer(data), _LINES):
         start, end = prefix.span()
-        begin = max(data.rfind(b"\n", 0, start) + 1, start - _LONG)
-        said.append((data[begin:start], data[start : end + _LONG].split(b"\n", 1)[0]))
+        begin, stop = max(data.rfind(b"\n", 0, start) + 1, start - _LONG), data.find(b"\n", end, end + _LONG)
+        said.append((data[begin:start], data[start : stop if stop >= 0 else end + _LONG]))
         if len(said) == 5 and not any(label for label, _ in said):
             break
     labelled = sum(bool(label) for label, _ in said) >= max(3, 0.8 * len(said))
