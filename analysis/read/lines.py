@@ -74,7 +74,7 @@ def _format(kind: str, words: str, pattern: bytes, example: str, shell: bool = F
 
 _MORE = rb"(?:[ ,;\[(|](?:(?!Iteration )[^\n]){0,200}?)?"  # what forks put between two parts: pace, epochs, memory
 _REST = rb"(?P<rest>[\s,;|(\[{].*)?$"  # and behind the last
-_WEIGHTED = rb"(?: \(\* (?P<weight>" + VALUE + rb") = .{0,99} loss\))?"
+_WEIGHTED = rb"(?: \(\*? (?P<weight>" + VALUE + rb") = .{0,99} loss\))?"
 
 FORMATS = (
     _format(

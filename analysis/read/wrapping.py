@@ -84,10 +84,11 @@ def _page(data: bytes) -> Step | None:
 
 def _joined(data: bytes) -> Step | None:
     """Of a text that has lost its line ends: they are set before each line of Caffe again."""
-    if 300 * data.count(b"\n", 0, _FEW) > min(len(data), _FEW):
+    longest = max(data[:_FEW].split(b"\n"), key=len)
+    if len(longest) < 300:
         return None
-    starts = [prefix.start() for prefix in islice(PREFIX.finditer(data), _LINES)]
-    if sum(data[at - 1 : at] in (b" ", b"\t") for at in starts) < max(4, 0.8 * len(starts)):
+    starts = [prefix.start() for prefix in islice(PREFIX.finditer(longest), _LINES)]
+    if sum(longest[at - 1 : at] in (b" ", b"\t") for at in starts) < max(4, 0.8 * len(starts)):
         return None
     end = re.compile(rb"(?<=parameters:) |[ \t]+(?=" + PREFIX.pattern + rb")")
     return lambda data: end.sub(b"\n", data)

@@ -126,6 +126,10 @@ WHOLE: dict[str, Callable[[str], str]] = {
     "broken between words": lambda text: "".join(
         f"{part}\n" for line in text.splitlines() for part in textwrap.wrap(line, 72)
     ),
+    "eaten asterisks": lambda text: text.replace("(* ", "( "),
+    "paragraphs of a blog": lambda text: "\n\nAnd so on:\n\n".join(
+        " ".join(text.splitlines()[k : k + 60]) for k in range(0, len(text.splitlines()), 60)
+    ),
     "lost line ends": lambda text: " ".join(text.split()),
     "head": lambda text: f"==> /var/log/caffe.INFO <==\n{text}",
     "tail -f of two": lambda text: text.replace(
