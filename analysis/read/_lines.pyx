@@ -257,6 +257,8 @@ cdef inline int parse_line(
         here = number(here, value)
         if here == NULL or (here != stop and here[0] != 32 and not (here[0] == b"," and here[1] == 32)):
             return NONE
+        if here != stop and here[0] == 32 and here[1] == 32 and here[2] == 32:  # its rest may stand further on
+            return NONE
     else:
         here = number(here, value)
         if here == NULL:

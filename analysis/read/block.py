@@ -36,6 +36,7 @@ _NET_INIT_END = re.compile(rb"nitializ(?:ation done|ing (?:solver|net) from)")
 _GARBLED = re.compile(rb"Iteration \d+.{0,99}, (?:loss|lr)|Testing net|net output #")
 _CONTINUED = re.compile(rb"(?:(?:\d[\d.]*|\.\d*|#[A-Z]+\d*)(?:[eE][-+]?\d+)?|[eE][-+]?\d+)(?=\s*(?:$|[,(]))")
 _NUMBER = re.compile(VALUE)
+_FURTHER_ON = re.compile(rb"\s{8,}(?:[\d.]|e[-+])")  # the rest of a number, behind what fills a row of a console
 _TIME_IN_LABEL = re.compile(rb"\d\d:\d\d")
 _PACE = re.compile(rb"\(-?[\d.e+-]+ iter/s, ([\d.]+)s/(\d+) iters?\)")
 _LIMIT = 2**31  # Caffe counts iterations in an int
@@ -152,6 +153,8 @@ class _BlockParser:
         kind, found = form.kind, match.groupdict()
         whole = match[0].rstrip().endswith(b" loss)")
         if number >= self.open_end and not whole:
+            return False
+        if _FURTHER_ON.match(found.get("rest") or b""):
             return False
         if found.get("value") is not None and not whole:
             if (found.get("rest") or b"").startswith(b" (*"):

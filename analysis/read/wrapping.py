@@ -26,6 +26,7 @@ _LONG = 2000  # bytes before and behind its prefix that are looked at
 _HEADING = rb"(?m)^==> [^\n]{1,300} <==$"  # of head and tail
 _PAGE = rb"(?i)<(?:br|pre|td|div|p)\b[^<>\n]*>"
 _LINE_END = rb"(?i)(?:<br[^<>\n]*>|</(?:p|div|tr|li|pre)>)(?!\r?\n)"
+_PADDED = rb"(?m)^([IWEF]\d{4}[^\n]*?[^\s\]]) {8,}(?=\S)"
 _TAG = rb"<!?/?[a-zA-Z][^<>\n]{0,500}>"
 _NUMBER_END, _NUMBER_REST = re.compile(rb"[\d.eE+-]$"), re.compile(rb"[\d.#]|[eE][-+\d]|[-+]\d")
 _RECORD = re.compile(rb"[IWEF](?:\d{4})?\d{4} \d\d:")
@@ -44,7 +45,7 @@ def find_wrapping(data: bytes) -> tuple[Step, ...]:
     """What is to be done, in this order, to have the lines of the log that begins with ``data`` as Caffe wrote them."""
     data = data[:SAMPLE]
     steps = list[Step]()
-    for find in (_headings, _page, _joined, _folds, _doubles):
+    for find in (_headings, _page, _padding, _joined, _folds, _doubles):
         if (step := find(data)) is not None:
             steps.append(step)
             data = step(data)
@@ -80,6 +81,24 @@ def _page(data: bytes) -> Step | None:
         return unescape(text).encode(errors="surrogateescape").replace(b"\xc2\xa0", b" ")
 
     return plain
+
+
+def _padding(data: bytes) -> Step | None:
+    """Of lines that a console broke into rows, and whose rows stand one behind the other: what fills the rows."""
+    if data.find(b" " * 12, 0, _FEW) < 0:
+        return None
+    gaps = [(gap.end(1) - gap.start(), gap.end() - gap.start()) for gap in re.finditer(_PADDED, data)]
+    row = max({end for _, end in gaps}, key=[end for _, end in gaps].count, default=0)
+    if len(gaps) < 3 or sum(end == row for _, end in gaps) < 0.9 * len(gaps):
+        return None
+    width = max(start for start, end in gaps if end == row)
+
+    def whole(line: bytes) -> bytes:
+        if len(line) <= row or line[width:row].strip():
+            return line
+        return b"".join(line[at : at + width] for at in range(0, len(line), row))
+
+    return lambda data: b"\n".join(map(whole, data.split(b"\n")))
 
 
 def _joined(data: bytes) -> Step | None:

@@ -444,6 +444,13 @@ def test_a_number_cut_anywhere_is_not_believed(write: Write, head: str, rest: st
     assert losses(read(write("a.log", text))) == [FALLING[0], FALLING[1], FALLING[3]]
 
 
+@pytest.mark.parametrize("rest", ["375", ".5", "e-05", "375 (* 1 = 0.375 loss)"])
+def test_a_number_with_its_rest_further_on_in_the_line_is_not_believed(write: Write, rest: str) -> None:
+    """In few lines: in many of them, see ``wrapping``, it is put together."""
+    text = training(FALLING).replace("Iteration 200, loss = 0.5\n", f"Iteration 200, loss = 0{' ' * 30}{rest}\n")
+    assert losses(read(write("a.log", text))) == [FALLING[0], FALLING[1], FALLING[3]]
+
+
 @pytest.mark.parametrize("line", ["+", "-", "e", "done", "-5 files left", "%"])
 def test_a_line_of_another_program_behind_a_number_takes_nothing_from_it(write: Write, line: str) -> None:
     text = training(FALLING).replace("Iteration 200, loss = 0.5\n", f"Iteration 200, loss = 0.5\n{line}\n")

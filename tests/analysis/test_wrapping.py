@@ -119,6 +119,12 @@ def test_what_is_put_around_each_line(make_session: Callable[..., str], tmp_path
     assert run.notes == plain.notes == ()
 
 
+def in_rows(text: str, width: int, row: int) -> str:
+    """As a console of Windows gives its buffer: lines broken at the ``width``, and rows of so many columns."""
+    broken = ([line[k : k + width] for k in range(0, len(line) or 1, width)] for line in text.splitlines())
+    return "".join("".join(one.ljust(row) for one in parts[:-1]) + parts[-1] + "\n" for parts in broken)
+
+
 WHOLE: dict[str, Callable[[str], str]] = {
     "one text of JSON": lambda text: json.dumps({"stdout": text, "rc": 0}),
     "a notebook in one line": lambda text: json.dumps({"cells": [{"text": text.splitlines(keepends=True)}]}),
@@ -126,6 +132,8 @@ WHOLE: dict[str, Callable[[str], str]] = {
     "broken between words": lambda text: "".join(
         f"{part}\n" for line in text.splitlines() for part in textwrap.wrap(line, 72)
     ),
+    "rows of a console": lambda text: in_rows(text, 80, 271),
+    "rows of a narrow console": lambda text: in_rows(text, 70, 83),
     "eaten asterisks": lambda text: text.replace("(* ", "( "),
     "paragraphs of a blog": lambda text: "\n\nAnd so on:\n\n".join(
         " ".join(text.splitlines()[k : k + 60]) for k in range(0, len(text.splitlines()), 60)
