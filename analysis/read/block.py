@@ -71,7 +71,7 @@ class _BlockParser:
 
     def _as_written(self, data: bytearray, size: int) -> tuple[bytearray, int]:
         """The block as Caffe wrote it, and its size: what the log begins with tells how its lines are wrapped."""
-        plain = all(data.find(sign, 0, size) < 0 for sign in (b"\x1b", b"\r", b"\xa0"))
+        plain = data.find(b"\x1b", 0, size) < 0 and data.find(b"\r", 0, size) < 0
         if not self.base:
             head = bytes(data[: min(size, SAMPLE)])
             self.templates.wrapping = find_wrapping(head if plain else without_controls(head))

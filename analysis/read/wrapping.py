@@ -37,15 +37,15 @@ Step = Callable[[bytes], bytes]
 
 
 def without_controls(data: bytes) -> bytes:
-    """``data`` without colours and other control sequences of terminals, with plain spaces and line ends."""
-    return re.sub(_CONTROLS, b"", data).replace(b"\r", b"\n").replace(b"\xc2\xa0", b" ")
+    """``data`` without colours and other control sequences of terminals, with plain line ends."""
+    return re.sub(_CONTROLS, b"", data).replace(b"\r", b"\n")
 
 
 def find_wrapping(data: bytes) -> tuple[Step, ...]:
     """What is to be done, in this order, to have the lines of the log that begins with ``data`` as Caffe wrote them."""
     data = data[:SAMPLE]
     steps = list[Step]()
-    for find in (_headings, _page, _padding, _joined, _folds, _doubles):
+    for find in (_spaces, _headings, _page, _padding, _joined, _folds, _doubles):
         if (step := find(data)) is not None:
             steps.append(step)
             data = step(data)
@@ -61,6 +61,11 @@ def find_wrapping(data: bytes) -> tuple[Step, ...]:
     if (step := _ends([rest for _, rest in said])) is not None:
         steps.append(step)
     return tuple(steps)
+
+
+def _spaces(data: bytes) -> Step | None:
+    """Of text from a page: the spaces at which no line may be broken."""
+    return (lambda data: data.replace(b"\xc2\xa0", b" ")) if b"\xc2\xa0" in data else None
 
 
 def _headings(data: bytes) -> Step | None:
