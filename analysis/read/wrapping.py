@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import groupby, islice
 
-from caffebench.analysis.read.lines import PREFIX
+from caffebench.analysis.read.lines import PREFIX, find_format
 
 __all__ = ["SAMPLE", "Step", "find_wrapping", "without_controls"]
 
@@ -128,11 +128,12 @@ def _folds(data: bytes) -> Step | None:
     width = max(map(len, text.split(b"\n"))) if len(broken) >= 5 else 0
     if width < 40:
         return None
-    full, between = sum(len(line) == width for line, _ in broken), b""
-    if full < 0.8 * len(broken):
-        full, between = sum(_has_no_room(*pair, width) for pair in broken), b" "
-    if full < 0.8 * len(broken):
-        return None
+    between = b""
+    if sum(len(line) == width for line, _ in broken) < 0.95 * len(broken):
+        between = b" "
+        parted = sum(_says_more(*pair) for pair in broken)  # else lines of another program follow those of Caffe
+        if 4 * parted < len(broken) or sum(_has_no_room(*pair, width) for pair in broken) < 0.8 * len(broken):
+            return None
 
     def whole(data: bytes) -> bytes:
         found, last, inside = list[bytes](), b"", False
@@ -152,6 +153,13 @@ def _folds(data: bytes) -> Step | None:
 def _is_rest(line: bytes, following: bytes) -> bool:
     """Whether the ``following`` line begins no line of Caffe, and no configuration."""
     return bool(following) and not _RECORD.match(following) and not line.rstrip().endswith(b"parameters:")
+
+
+def _says_more(line: bytes, following: bytes) -> bool:
+    """Whether a line of Caffe means something only together with the ``following`` one."""
+    prefix = PREFIX.match(line)
+    said = line[prefix.end() :] if prefix is not None else b""
+    return find_format(said, True) is None and find_format(said + b" " + following, True) is not None
 
 
 def _has_no_room(line: bytes, following: bytes, width: int) -> bool:

@@ -197,6 +197,16 @@ def test_trainings_at_once_are_told_apart_behind_times(make_session: Callable[..
     assert [said(one) for one in runs] == [said(one) for one in plain]
 
 
+@pytest.mark.parametrize(
+    "said", ["loss_bbox 0.25", ">>> 2016-02-16 Iteration {} mean IU 0.27", "{} images", "speed: 3 s"]
+)
+def test_lines_of_another_program_are_not_joined(make_session: Callable[..., str], said: str) -> None:
+    """A layer in Python may print a line behind each one of Caffe, which all have nearly the same length."""
+    lines = [line for line in make_session(100, 900).split("\n") if ", loss = " in line or ", lr = " in line]
+    text = "\n".join(f"{line}\n{said.format(20 * number)}" for number, line in enumerate(lines))
+    assert find_wrapping(text.encode()) == ()
+
+
 @pytest.mark.parametrize("label", ["[{}] ", "{}: ", "train_{}  | ", "rank {} "])
 def test_ranks_are_no_line_numbers(make_session: Callable[..., str], label: str) -> None:
     """Not in turn, and not one behind the other, as ``sort`` puts them."""
