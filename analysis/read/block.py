@@ -224,8 +224,7 @@ class _BlockParser:
 
     def _labelled(self, begin: int, label: bytes, rank: int) -> tuple[str, int]:
         """A configuration whose every line has a label in front, and where it ends."""
-        exact = re.escape(label.rstrip())
-        form = re.compile((exact if rank >= 0 else re.sub(rb"\d+", rb"\\d+", exact)) + rb"[ \t]?")
+        form = re.compile(re.escape(label.rstrip()) + rb"[ \t]?")
         at, taken = begin + 1, list[bytes]()
         while at < min(self.size, begin + _LONGEST):
             end = self.data.find(b"\n", at, self.size)

@@ -27,6 +27,7 @@ _DOUBLED = re.compile(rb'"()()(")')  # in CSV
 _NAMED = {b"n": b"\n", b"t": b"\t", b"r": b"\n"}
 
 Step = Callable[[bytes], bytes]
+"""Some whole lines of a log -> the same without one kind of what was put around them."""
 
 
 def quotes(data: bytes, said: Sequence[tuple[bytes, bytes]]) -> Step | None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from caffebench.analysis.read import _lines
 from caffebench.analysis.read.columns import LOSS, LR, TEST, TESTING, TRAIN, ColumnTable, Metric, MetricRegistry
 from caffebench.analysis.read.lines import PREFIX, WORDS, LineFormat, find_format, midnight, to_number
-from caffebench.analysis.read.wrapping import Step
+
+if TYPE_CHECKING:
+    from caffebench.analysis.read.labels import Step
 
 Array = npt.NDArray[Any]
 

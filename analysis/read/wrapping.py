@@ -9,12 +9,17 @@ handlers wrote, that a terminal or a mail broke, or whose ends were lost. What t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from itertools import groupby, islice
+from typing import TYPE_CHECKING
 
 from caffebench.analysis.read.lines import PREFIX, find_format
 
-__all__ = ["SAMPLE", "Step", "find_wrapping", "without_controls"]
+if TYPE_CHECKING:
+    from caffebench.analysis.read.labels import Step
+
+__all__ = ["SAMPLE", "find_wrapping", "without_controls"]
 
 # Patterns are compiled where they are needed: most logs need none.
 _CONTROLS = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)|[()][0AB]|[=>78])|\x0f|\r(?=\n)"
@@ -32,9 +37,6 @@ _NUMBER_END, _NUMBER_REST = re.compile(rb"[\d.eE+-]$"), re.compile(rb"[\d.#]|[eE
 _RECORD = re.compile(rb"[IWEF](?:\d{4})?\d{4} \d\d:")
 _BROKEN = re.compile(rb"(?m)^([IWEF]\d{4}[^\n]*)\n(?![IWEF]\d{4})(?=([^\n]+))")
 
-Step = Callable[[bytes], bytes]
-"""Some whole lines of a log -> the same without one kind of what was put around them."""
-
 
 def without_controls(data: bytes) -> bytes:
     """``data`` without colours and other control sequences of terminals, with plain line ends."""
@@ -44,8 +46,8 @@ def without_controls(data: bytes) -> bytes:
 def find_wrapping(data: bytes) -> tuple[Step, ...]:
     """What is to be done, in this order, to have the lines of the log that begins with ``data`` as Caffe wrote them."""
     data = data[:SAMPLE]
-    steps = list[Step]()
-    for find in (_spaces, _headings, _page, _padding, _joined, _folds, _doubles):
+    steps: list[Step] = []
+    for find in (_page, _spaces, _headings, _padding, _joined, _folds, _doubles):
         if (step := find(data)) is not None:
             steps.append(step)
             data = step(data)
@@ -83,7 +85,7 @@ def _page(data: bytes) -> Step | None:
 
     def plain(data: bytes) -> bytes:
         text = re.sub(_TAG, b"", re.sub(_LINE_END, b"\n", data)).decode(errors="surrogateescape")
-        return unescape(text).encode(errors="surrogateescape").replace(b"\xc2\xa0", b" ")
+        return unescape(text).encode(errors="surrogateescape")
 
     return plain
 
@@ -93,8 +95,8 @@ def _padding(data: bytes) -> Step | None:
     if data.find(b" " * 12, 0, _FEW) < 0:
         return None
     gaps = [(gap.end(1) - gap.start(), gap.end() - gap.start()) for gap in re.finditer(_PADDED, data)]
-    row = max({end for _, end in gaps}, key=[end for _, end in gaps].count, default=0)
-    if len(gaps) < 3 or sum(end == row for _, end in gaps) < 0.9 * len(gaps):
+    row, count = max(Counter(end for _, end in gaps).items(), key=lambda one: one[1], default=(0, 0))
+    if count < max(3, 0.9 * len(gaps)):
         return None
     width = max(start for start, end in gaps if end == row)
 
