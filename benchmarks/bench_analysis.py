@@ -39,6 +39,8 @@ from typing import NamedTuple
 from caffebench.engine.build import source_package
 
 BIN = Path(sys.executable).parent
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+"""Users have their modules compiled once, not in each call."""
 LOGS = Path(__file__).resolve().parents[2] / "shared" / "caffenet-benchmark" / "logs"
 HEADER = """\
 I0406 04:34:53.454311  8382 caffe.cpp:184] Using GPUs 0
@@ -143,7 +145,7 @@ def run(*command: str | Path) -> Took:
     """A whole command, its children's CPU seconds and memory with it; memory is at least what this process has."""
     with tempfile.TemporaryFile() as said:
         began = time.monotonic()
-        child = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=said)
+        child = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=said, env=ENVIRONMENT)
         _, status, used = os.wait4(child.pid, 0)
         wall = time.monotonic() - began
         child.returncode = os.waitstatus_to_exitcode(status)

@@ -25,6 +25,8 @@ def _count(number: int | None) -> str:
 def _began(session: Session) -> str:
     if session.resumed_from is not None:
         return f"resumed at {session.resumed_from:,}"
+    if session.headless:
+        return "its beginning is missing"
     return f"began with {session.weights}" if session.weights else "began anew"
 
 

@@ -39,10 +39,14 @@ class Session:
     finished: datetime | None = None
     resumed_from: int | None = None
     """Iteration of the snapshot that it resumed; None where it began anew."""
+    resumed_file: str | None = None
+    """That snapshot, as the log names it."""
     weights: str | None = None
     """File of the weights that it was started with (``Finetuning from``)."""
     first_iteration: int | None = None
     last_iteration: int | None = None
+    headless: bool = False
+    """The log begins in the middle of it: neither a start nor a resume is told."""
     ended: str = "cut"
     """``done``, ``stopped`` on request, ``crashed``, ``not_converged`` (seen by the launcher), ``cut``: not a word."""
     reason: str = ""

@@ -91,8 +91,9 @@ def describe(session: SessionRows, number: int, config: Config, lost_iterations:
     seen, facts = session.rows.iteration, session.rows.facts
     ends = session.ends()
     weights = session.event("finetune")
-    resume = next((one for one in session.events if one.kind == "event" and one.text == "resume"), None)
-    resumed = resume.content if resume is not None else {}
+    told = next((one for one in session.events if one.kind == "event" and one.text == "resume"), None)
+    resumed = told.content if told is not None else {}
+    resume = session.event("resume")
     return Session(
         number=number,
         source=session.source,
@@ -100,9 +101,11 @@ def describe(session: SessionRows, number: int, config: Config, lost_iterations:
         began=to_datetime(ends[0]) if ends else None,
         finished=to_datetime(ends[1]) if ends else None,
         resumed_from=session.resumed_from,
+        resumed_file=resume.text if resume is not None else None,
         weights=weights.text if weights else None,
         first_iteration=int(seen[0]) if len(seen) else None,
         last_iteration=(facts.last_loss if facts.losses else facts.last) if len(seen) else None,
+        headless=not session.fresh and session.resumed_from is None and len(seen) > 0 and facts.first > 0,
         ended=ended,
         reason=reason,
         lost_iterations=lost_iterations,

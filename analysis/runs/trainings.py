@@ -34,7 +34,7 @@ class _Start(NamedTuple):
     @classmethod
     def of(cls, session: SessionRows) -> _Start:
         solver, net = session.event("solver"), session.event("net")
-        resumed = next((one for one in session.events if one.kind == "resume"), None)
+        resumed = session.event("resume")
         weights = session.event("finetune")
         prefix = _PREFIX.search(solver.text) if solver else None
         # The name of a net stands before its layers, not after the first of them.

@@ -5,7 +5,7 @@ A resume from iteration R throws away what came after R: ``survivors`` drops tho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -185,37 +185,58 @@ def _goes_on(before: SessionRows, later: SessionRows) -> bool:
     return bool(reached) and not paths[0].isdisjoint(paths[1])
 
 
-def order_sessions(sessions: Sequence[SessionRows]) -> Iterator[SessionRows]:
-    """``sessions`` of one run in true order: of the part files; within a file, of the clock.
+def order_sessions(sessions: Sequence[SessionRows]) -> list[SessionRows]:
+    """``sessions`` of one run in true order: of the part files; within a file, of the clock; with years that rise."""
+    if len(sessions) < 2:
+        return list(sessions)
+    sessions = _in_known_years(sessions)
+    parts = sorted({one.part for one in sessions})
+    return _with_years([one for part in parts for one in _by_clock([one for one in sessions if one.part == part])])
+
+
+def _by_clock(sessions: Sequence[SessionRows]) -> Sequence[SessionRows]:
+    """The sessions of one file in the order of their times, where all have some.
 
     Where a clock is behind by little, what resumes the session above it comes after it.
     A log without years says only month and day. Its sessions lie on a circle; the longest stretch without any is
     the one before the first session, so that a turn of the year and pieces in the wrong order are told apart.
     """
-    for part in sorted({one.part for one in sessions}):
-        mine = [one for one in sessions if one.part == part]
-        times = [one.times() for one in mine] if len(mine) > 1 else []
-        if len(mine) < 2 or any(not len(one) for one in times):
-            yield from mine
-            continue
-        known = [int(np.median(one)) for one in times if to_datetime(int(one.min())).year > UNKNOWN_YEAR + 1]
-        if known and len(known) < len(mine):
-            year = to_datetime(known[0]).year
-            mine = [into_year(one, [year - 1, year, year + 1], known[0]) for one in mine]
-            times = [one.times() for one in mine]
-        middle = [int(np.median(one)) for one in times]
-        for number in range(1, len(mine)):
-            late = middle[number - 1] - middle[number]
-            if 0 < late < _CLOCKS_DIFFER and _goes_on(mine[number - 1], mine[number]):
-                middle[number] = middle[number - 1] + 1
-        order = sorted(range(len(mine)), key=lambda index: middle[index])
-        if all(to_datetime(one).year <= UNKNOWN_YEAR + 1 for one in middle):
-            order.sort(key=lambda index: middle[index] % YEAR)
-            gaps = [(middle[order[(k + 1) % len(order)]] - middle[index]) % YEAR for k, index in enumerate(order)]
-            cut = max(range(len(gaps)), key=lambda k: (gaps[k], k)) + 1
-            order = order[cut:] + order[:cut]
-            for before, here in pairwise(order):
-                if middle[here] < middle[before]:
-                    middle[here] += YEAR
-                    mine[here] = shifted(mine[here], YEAR)
-        yield from (mine[index] for index in order)
+    times = [one.times() for one in sessions] if len(sessions) > 1 else []
+    if len(sessions) < 2 or any(not len(one) for one in times):
+        return sessions
+    middle = [int(np.median(one)) for one in times]
+    for number in range(1, len(sessions)):
+        late = middle[number - 1] - middle[number]
+        if 0 < late < _CLOCKS_DIFFER and _goes_on(sessions[number - 1], sessions[number]):
+            middle[number] = middle[number - 1] + 1
+    order = sorted(range(len(sessions)), key=lambda index: middle[index])
+    if all(to_datetime(one).year <= UNKNOWN_YEAR + 1 for one in middle):
+        order.sort(key=lambda index: middle[index] % YEAR)
+        gaps = [(middle[order[(k + 1) % len(order)]] - middle[index]) % YEAR for k, index in enumerate(order)]
+        cut = max(range(len(gaps)), key=lambda k: (gaps[k], k)) + 1
+        order = order[cut:] + order[:cut]
+    return [sessions[index] for index in order]
+
+
+def _in_known_years(sessions: Sequence[SessionRows]) -> Sequence[SessionRows]:
+    """``sessions``; where one tells its year, the others in the year in which they are nearest to it."""
+    ends = [one.ends() for one in sessions]
+    known = [end[0] for end in ends if end is not None and to_datetime(end[0]).year > UNKNOWN_YEAR + 1]
+    if not known or len(known) == len(ends):
+        return sessions
+    year = to_datetime(known[0]).year
+    return [into_year(one, [year - 1, year, year + 1], known[0]) for one in sessions]
+
+
+def _with_years(sessions: Sequence[SessionRows]) -> list[SessionRows]:
+    """``sessions``, given in true order; those without a year are moved by as many as their clock is behind."""
+    found, last = list[SessionRows](), None
+    for one in sessions:
+        ends = one.ends()
+        if ends is not None:
+            untold = to_datetime(ends[0]).year <= UNKNOWN_YEAR + 1
+            years = (last - ends[0] + YEAR // 2) // YEAR if last is not None and untold else 0
+            one = shifted(one, years * YEAR) if years > 0 else one
+            last = ends[1] + max(years, 0) * YEAR
+        found.append(one)
+    return found

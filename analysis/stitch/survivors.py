@@ -71,6 +71,7 @@ def join_sessions(
     reached: tuple[int, int] | None = None
     traces: list[Trace] = []
     highest = 0.0
+    part: Survivors | None = None
     for number, (session, own, start, limit) in enumerate(zip(sessions, rows, starts, limits, strict=True)):
         if not len(own):
             continue
@@ -83,8 +84,12 @@ def join_sessions(
         seconds_before, images_before = 0.0, _images_at_start(traces, rolled_back, start, batch_sizes[number], header)
         if not session.anew:
             seconds_before = between(traces, rolled_back, start if session.event("start") is not None else first)[0]
+        began = since = _began(session)
+        if part is not None and _is_rest(session, sessions[number - 1]):  # its clock has run on
+            began, seconds_before = part.clock.began, part.clock.seconds_before
+            since = rows[number - 1].facts.ended
         clock = SessionClock(
-            began=_began(session),
+            began=began,
             seconds_before=seconds_before,
             # A row at the iteration of the resume may be of a test that ended after the snapshot was written.
             least=highest,
@@ -96,7 +101,7 @@ def join_sessions(
         )
         seconds = clock.seconds(own)
         if own.facts.ended != NO_TIME:
-            spent[number] = (own.facts.ended - clock.began) / 1e6
+            spent[number] = (own.facts.ended - since) / 1e6
             total = float(seconds[-1] if own.facts.timed else np.nanmax(seconds))
         part = _surviving(number + 1, own, seconds, clock, limit)
         if len(part.rows):
@@ -163,6 +168,13 @@ def _surviving(number: int, rows: ParsedRows, seconds: Floats, clock: SessionClo
     for at in np.flatnonzero(rows.iteration == limit.iteration):
         keep[at] = (int(rows.kind[at]), int(rows.metric[at]), int(rows.net[at])) not in limit.again
     return Survivors(number, kept[keep], seconds[keep], clock)
+
+
+def _is_rest(session: SessionRows, before: SessionRows) -> bool:
+    """Whether ``session`` is what one process wrote on, in another file."""
+    if session.fresh or session.resumed_from is not None or not session.pid or before.rows.facts.ended == NO_TIME:
+        return False
+    return session.pid == before.pid and session.rows.facts.first >= before.rows.facts.last
 
 
 def _began(session: SessionRows) -> int:
