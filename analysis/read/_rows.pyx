@@ -107,6 +107,10 @@ def append(
             slot = heads.here
             iteration = iterations[k]
             if kind == LOSS or kind == TESTING:
+                if iteration < 0:  # a test of Caffe of 2013
+                    iteration = heads.iteration[slot]
+                    if iteration < 0:
+                        continue
                 if iteration < heads.iteration[slot] and heads.rate == heads.rate:
                     heads.own[slot], heads.since[slot] = NAN, count
                 heads.last = slot

@@ -165,7 +165,7 @@ class _BlockParser:
         iteration = int(found["iteration"][:20]) if found.get("iteration") else -1
         value, net = np.nan, 0 if kind in ("class_ap", "fcn", "average") else -1
         if kind == "testing":
-            net = int((found["net"] or b"0")[:6])
+            net = int((found.get("net") or b"0")[:6])
         else:
             value = to_number(found["value"])
         code, metric = meaning(form, match)

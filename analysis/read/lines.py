@@ -96,6 +96,8 @@ FORMATS = (
         rb"Iteration (?P<iteration>\d+)" + _MORE + rb", Testing net(?: \(#(?P<net>\d+)\))?" + _REST,
         "Iteration 1000, Testing net (#0)",
     ),
+    # Caffe of 2013: at the iteration that was shown last.
+    _format("testing", "Testing net", rb"(?:^|\] )Testing net\s*$", "Testing net"),
     _format(
         "output",
         " net output #",

@@ -76,7 +76,7 @@ class LineTemplates:
             return False
         match, kind, metric = found[1], *meaning(*found)
         number = -1 if metric is None else self.metrics.id_for(metric)
-        if number is None or b"rank" in match.string[: match.start()]:
+        if number is None or not match.re.groups or b"rank" in match.string[: match.start()]:
             return False
         begin = prefix.end() + match.start("value" if found[0].kind == "output" else "iteration")
         weighted = found[0].kind == "output" and match["weight"] is not None

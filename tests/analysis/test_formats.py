@@ -92,6 +92,20 @@ def test_ssd_and_early_2014(write: Write) -> None:
     assert rows(old) == [("test", 0, 9, "score0", 0.41)]
 
 
+@pytest.mark.parametrize("prefix", [P, "I1203 solver.cpp:84] ", "    " + P])
+def test_2013_says_no_iteration_with_its_tests(write: Write, prefix: str) -> None:
+    tests = [f"{prefix}Testing net", f"{prefix}Test score #0: 0.9785", f"{prefix}Test score #1: 0.06"]
+    lost = [*tests[1:], f"{prefix}Snapshotting to lenet_iter_500"]
+    shown = [f"{prefix}Iteration 600, lr = 0.01", f"{prefix}Iteration 600, loss = 0.26"]
+    run = log(write, *tests, *lost, *shown, *tests)
+    assert run.bad_lines == 4, "of what comes before an iteration is told"
+    assert rows(run) == [
+        ("train", None, 600, "loss", 0.26),
+        ("test", 0, 600, "score0", 0.9785),
+        ("test", 0, 600, "score1", 0.06),
+    ]
+
+
 def test_what_several_gpus_say_twice_counts_once(write: Write) -> None:
     other = P.replace("10647", "10650")
     run = log(
