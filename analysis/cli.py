@@ -80,6 +80,7 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     merge-logs logs/ --html                     # one interactive page, results/report.html
     merge-logs logs/ --html --watch             # the same, updated during training
     merge-logs logs/ --json | jq '.[].accuracy' # the summary for other programs
+    merge-logs --run net=monday.log,tuesday.log # one training, a night in each file
     merge-logs old/*.log.gz --x epoch --plot --format pdf --resumes --train-size 1281167
     """,
 )

@@ -9,7 +9,7 @@ from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.scores import Choice, find_output
 
-__all__ = ["choice_remarks", "with_names"]
+__all__ = ["choice_remarks", "shortened", "with_names"]
 
 USUAL = {"accuracy": ("accuracy", "acc"), "loss": ("loss",)}
 """Names of which nothing needs to be said."""
@@ -53,15 +53,16 @@ def _remarks(
         if missing or (choice is not None and name_of(run) is None and not usual):
             alike.setdefault(choice, []).append(run.name)
     for choice, names in alike.items():
-        who = f" of {_some(names)}" if len(names) < len(runs) else ""
+        who = f" of {shortened(names)}" if len(names) < len(runs) else ""
         if choice is None:
             yield f"{what}{who}: no test output of that name"
             continue
         net = f" of test net {choice.net}" if choice.net else ""
-        equal = f"; {_some(choice.others)} could be meant as well" if choice.others else ""
+        equal = f"; {shortened(choice.others)} could be meant as well" if choice.others else ""
         yield f"{what}{who} is {choice.name}{net}{equal} (--{what} NAME chooses)"
 
 
-def _some(names: Sequence[str]) -> str:
+def shortened(names: Sequence[str]) -> str:
+    """The first of ``names``, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -10,11 +10,12 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from caffebench.analysis.output.choices import shortened
 from caffebench.analysis.output.csv_files import summary_rows, with_lines
 from caffebench.analysis.output.table.figures import clock, rounded_accuracy, rounded_loss
-from caffebench.analysis.runs.continued import continued
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
+from caffebench.analysis.runs.related import continued, copies
 from caffebench.common.messages import announce
 from caffebench.common.printable import printable
 from caffebench.common.terminal import Column, progress_bars, table
@@ -92,8 +93,10 @@ def remarks(runs: Sequence[Run]) -> Iterator[str]:
         if run.bad_lines >= max(MANY_BAD, BAD_SHARE * (len(run.stitched) + run.bad_lines)):
             where = ", ".join(run.sources[:3]) + (", ..." if len(run.sources) > 3 else "")
             yield f"{run.name}: {run.bad_lines:,} bad lines, cut or garbled, were skipped in {where}"
-    for chain in continued(runs):
-        first, *others = (run.name for run in chain)
-        files = shlex.quote(f"{first}={','.join(source for run in chain for source in run.sources)}")
-        what = "continues" if len(others) == 1 else "continue"
-        yield f"{', '.join(others)} {what} {first}: --run {files} makes one run of them"
+    for one, *copied in copies(runs):
+        who = shortened([run.name for run in copied])
+        yield f"{who} {'says' if len(copied) == 1 else 'say'} the same as {one.name}: leave out all but one"
+    for first, *later in continued(runs):
+        files = shlex.quote(f"{first.name}={','.join(source for run in (first, *later) for source in run.sources)}")
+        what = "continues" if len(later) == 1 else "continue"
+        yield f"{', '.join(run.name for run in later)} {what} {first.name}: --run {files} makes one run of them"

@@ -13,6 +13,7 @@ from itertools import takewhile
 import numpy as np
 
 from caffebench.analysis.runs.model import Run
+from caffebench.analysis.runs.related import copies
 
 __all__ = ["Group", "Spread", "group_runs"]
 
@@ -101,10 +102,17 @@ def _kind(run: Run) -> str | None:
     return f"{run.sessions[0].weights} {config.but_for_seed}"
 
 
+def _is_part(run: Run) -> bool:
+    """The beginning of its training is not in its log: it may be in that of another run."""
+    first = run.sessions[0]
+    return first.headless or first.resumed_from not in (None, 0)
+
+
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Group ``runs`` that differ in their seed at most; groups come in the order of their first runs.
 
-    Of runs that have the same seed, too, only one is of a group.
+    Of runs that have the same seed, too, only one is of a group, as of those that are copies of one another. One whose
+    log begins in the middle of its training is of none.
 
     Runs with a header are of one variant; others must have the same solver, net and first weights in their logs, but
     for seed and snapshot prefix. Where no seed is given, Caffe takes one from the clock.
@@ -113,8 +121,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         return [Group((runs[0],))]
     together: dict[str, list[Run]] = {}
     seeds: dict[str, set[int]] = {}
+    again = {run.name for _, *others in copies(runs) for run in others}
     for run in runs:
-        key = _kind(run)
+        key = None if run.name in again or _is_part(run) else _kind(run)
         if key is None or run.seed in seeds.get(key, ()):
             key = f"alone {run.name}"
         together.setdefault(key, []).append(run)

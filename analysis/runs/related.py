@@ -1,13 +1,45 @@
-"""Which runs, each of a log of its own, seem to be one training: a night each, or a log that was rotated."""
+"""Which runs, each of a log of its own, seem to be one training: a night each, a log that was rotated, or a copy."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from caffebench.analysis.runs.model import Run
+import numpy as np
 
-__all__ = ["continued"]
+from caffebench.analysis.read.lines import UNKNOWN_YEAR
+
+if TYPE_CHECKING:
+    from caffebench.analysis.runs.model import Run
+
+__all__ = ["continued", "copies"]
+
+
+def copies(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that say the same, as what Caffe writes to the terminal and to a file of its own: two or more in a group.
+
+    They began at one time, in one process, with one solver, and their values are the same; one may be longer.
+    """
+    alike: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        first = run.sessions[0]
+        if first.began is None or not run.stitched.parts:
+            continue
+        began = first.began.replace(year=UNKNOWN_YEAR)  # one of them may tell it
+        config = run.config
+        key = (first.pid, began, config.snapshot_prefix, run.seed, config.but_for_seed)
+        some = alike.setdefault(key, [])
+        if not some or _same_values(some[0], run):
+            some.append(run)
+    return [some for some in alike.values() if len(some) > 1]
+
+
+def _same_values(one: Run, other: Run) -> bool:
+    here, there = (run.stitched.parts[0].rows.value for run in (one, other))
+    count = min(len(here), len(there))
+    return np.array_equal(here[:count], there[:count], equal_nan=True)
 
 
 def continued(runs: Sequence[Run]) -> Iterator[list[Run]]:
@@ -31,7 +63,8 @@ def continued(runs: Sequence[Run]) -> Iterator[list[Run]]:
             known = places.get((first.resumed_file or "").rpartition("_iter_")[0] or "none", [])
         reached = [one for one in known if _reaches(one, run)]
         if reached:
-            before[run.name] = max(reached, key=lambda one: one.iteration or 0)
+            began = _began(run)  # over New Year the one before may seem to be later
+            before[run.name] = max(reached, key=lambda one: (_began(one) < began, _began(one)))
     last = {run.name: run for run in before.values()}
     for run in alone:
         if run.name in before and run.name not in last:
@@ -39,6 +72,10 @@ def continued(runs: Sequence[Run]) -> Iterator[list[Run]]:
             while chain[0].name in before:
                 chain.insert(0, before[chain[0].name])
             yield chain
+
+
+def _began(run: Run) -> datetime:
+    return run.sessions[0].began or datetime.min
 
 
 def _begin(run: Run) -> int:

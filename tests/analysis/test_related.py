@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -14,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from caffebench.analysis import read, read_runs
 from caffebench.analysis.cli import main
+from caffebench.analysis.runs.groups import group_runs
 
 Session = Callable[..., str]
 Write = Callable[..., Path]
@@ -45,6 +47,43 @@ def test_nights_in_files_of_their_own_are_named_with_what_joins_them(
     CliRunner().invoke(main, [str(together), "--out", str(tmp_path / "whole")])
     joined, whole = ((tmp_path / one / "curves.csv").read_text() for one in ("joined", "whole"))
     assert joined == whole.replace("monday_", "monday")
+
+
+def test_of_several_the_one_before_is_continued(make_session: Session, write: Write, tmp_path: Path) -> None:
+    days = {"a": 3, "b": 5, "d": 9}  # each anew, with the snapshots of the one before overwritten
+    logs = [
+        write(f"{name}.log", make_session(0, 500, pid=day, at=datetime(2016, 4, day))) for name, day in days.items()
+    ]
+    logs.append(write("c.log", make_session(300, 600, pid=7, at=datetime(2016, 4, 7), resume=True)))
+    (said,) = hints(logs, tmp_path / "out")
+    assert said.startswith("c continues b: ")
+
+
+def test_copies_are_named_and_no_group(make_session: Session, write: Write, tmp_path: Path) -> None:
+    text = make_session(0, 500)
+    created = "Log file created at: 2016/04/06 04:34:53\n"
+    write("net.log", text)
+    write("net (copy).log", text[: len(text) * 2 // 3])
+    write(
+        "caffe.host.me.log.INFO.20160406-043453.100", created + text
+    )  # what glog keeps beside what the terminal shows
+    write("seed2.log", make_session(0, 500, pid=101, loss=lambda iteration: 2.2 / (1 + iteration / 100)))
+    folder = write("seed3.log", make_session(0, 500, pid=102, at=datetime(2016, 4, 8))).parent
+    result = CliRunner().invoke(main, [str(folder), "--out", str(tmp_path)])
+    (said,) = [line for line in result.stderr.splitlines() if " the same as " in line]
+    assert said == "logs/net~2, net (copy) say the same as logs/net: leave out all but one"
+    with (tmp_path / "groups.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(int(row["runs"]) for row in rows) == [1, 1, 3]
+
+
+def test_nights_of_one_training_are_no_seeds(make_session: Session, write: Write, tmp_path: Path) -> None:
+    nights = [
+        write("monday.log", make_session(0, 340)),
+        write("tuesday.log", make_session(300, 690, pid=200, at=datetime(2016, 4, 7), resume=True)),
+        write("later.log", make_session(700, 900, pid=200, at=datetime(2016, 4, 8), header=False)),
+    ]
+    assert [len(group.runs) for group in group_runs(read_runs(nights))] == [1, 1, 1]
 
 
 def test_what_branches_off_is_named_apart(make_session: Session, write: Write, tmp_path: Path) -> None:
