@@ -137,7 +137,7 @@ def with_lines(run: Run) -> Run:
     if len(run.stitched) > FEW:
         return run
     done = replace(run, csv_lines=b"".join([job() for job in _jobs([run])]))
-    _ = done.accuracy, done.loss, done.best, done.iteration, done.epochs, done.config.but_for_seed
+    _ = done.accuracy, done.loss, done.best, done.iteration, done.epochs, done.config.solver_key
     return done
 
 

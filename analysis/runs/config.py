@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from caffebench.analysis.runs.text_format import Message, first, parse, parts
+from caffebench.analysis.runs.text_format import Message, first, is_whole, parse, parts
 from caffebench.common.caffe_facts import IMAGENET_CLASSES, IMAGENET_TRAIN
 
 __all__ = ["TRAIN_SIZES", "Config", "read_config"]
@@ -17,8 +17,12 @@ TRAIN_SIZES = {IMAGENET_CLASSES: IMAGENET_TRAIN}
 """Number of classes -> training images, where the number of classes says it: ILSVRC 2012 only."""
 
 
-_OF_ONE_RUN = ("random_seed", "snapshot_prefix", "net_param")
-"""Fields of the solver that differ between runs of one group, and the net, which is looked at apart."""
+_OF_ONE_RUN = (
+    *("random_seed", "device_id", "solver_mode", "debug_info", "display", "net_param"),
+    *("snapshot", "snapshot_after_train", "snapshot_diff", "snapshot_format", "snapshot_prefix"),
+)
+"""Fields of the solver in which runs of one group may differ, and the net, which is looked at apart."""
+_MOST = 29_000  # characters of a message from which on glog may have cut it
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,13 @@ class Config:
     """The net: ``net_param``, or the block after ``Initializing net from parameters``."""
     net_key: str = "{}"
     """A text that is the same of equal nets."""
+    cut: bool = False
+    """The log has only the beginning of solver or net."""
 
     @cached_property
-    def but_for_seed(self) -> str:
-        """Solver and net as one text, without the fields in which runs with different seeds differ."""
-        solver = {key: some for key, some in self.solver.items() if key not in _OF_ONE_RUN}
-        return f"{sorted(solver.items())}{self.net_key}"
+    def solver_key(self) -> str:
+        """A text that is the same of solvers that differ in their seed at most, and in what changes no weights."""
+        return str(sorted((key, some) for key, some in self.solver.items() if key not in _OF_ONE_RUN))
 
     @property
     def test_images(self) -> int | None:
@@ -232,4 +237,5 @@ def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
         solver=solver,
         net=net.message,
         net_key=net.key,
+        cut=any(len(text) > _MOST and not is_whole(text) for text in (solver_text, net_text)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -91,21 +90,16 @@ def _common(runs: Sequence[Run]) -> str:
     return _SEED.sub("", "".join(one[0] for one in takewhile(lambda one: len(set(one)) == 1, letters))) or runs[0].name
 
 
-def _kind(run: Run) -> str | None:
+def _kind(run: Run) -> tuple[object, ...] | None:
     """What runs of one group have in common; None where too little is known of a run to say."""
-    config = run.config
+    config, first = run.config, run.sessions[0]
     if run.variant:
-        asked = [run.sweep, run.variant, run.header.get("profile"), config.max_iter, config.base_lr, config.batch_size]
-        return json.dumps(asked, default=str)
-    if not config.solver or not config.net:
-        return None
-    return f"{run.sessions[0].weights} {config.but_for_seed}"
-
-
-def _is_part(run: Run) -> bool:
-    """The beginning of its training is not in its log: it may be in that of another run."""
-    first = run.sessions[0]
-    return first.headless or first.resumed_from not in (None, 0)
+        net, options = run.identity.get("net", config.net_key), run.identity.get("options", run.header.get("init"))
+        return run.sweep, run.variant, run.header.get("profile"), str(net), str(options), config.solver_key, config.gpus
+    if not config.solver or not config.net or config.cut or first.headless or first.resumed_from:
+        return None  # what is cut may differ; what began in the middle may have begun in the log of another run
+    trained = (one.config for one in run.sessions if one.trained)
+    return first.weights, *dict.fromkeys((one.solver_key, one.net_key, one.gpus) for one in trained)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -114,18 +108,18 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     Of runs that have the same seed, too, only one is of a group, as of those that are copies of one another. One whose
     log begins in the middle of its training is of none.
 
-    Runs with a header are of one variant; others must have the same solver, net and first weights in their logs, but
-    for seed and snapshot prefix. Where no seed is given, Caffe takes one from the clock.
+    Runs with a header are of one variant, too; all must have the same solver and net, as many GPUs, and the same first
+    weights. Where no seed is given, Caffe takes one from the clock.
     """
     if len(runs) == 1:
         return [Group((runs[0],))]
-    together: dict[str, list[Run]] = {}
-    seeds: dict[str, set[int]] = {}
+    together: dict[tuple[object, ...], list[Run]] = {}
+    seeds: dict[tuple[object, ...], set[int]] = {}
     again = {run.name for _, *others in copies(runs) for run in others}
     for run in runs:
-        key = None if run.name in again or _is_part(run) else _kind(run)
+        key = None if run.name in again else _kind(run)
         if key is None or run.seed in seeds.get(key, ()):
-            key = f"alone {run.name}"
+            key = ("alone", run.name)
         together.setdefault(key, []).append(run)
         if run.seed is not None:
             seeds.setdefault(key, set()).add(run.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -81,6 +82,8 @@ class Run:
     """Of the last session that trained; of the first session where none did."""
     header: dict[str, Any]
     """Header of the generated file (``caffebench: run`` line); empty for logs that are not ours."""
+    identity: Mapping[str, Any]
+    """What ``run-caffe`` says it is of (``launcher.solver.identity``); empty for logs that are not ours."""
     status: str
     """``done``, ``stopped``, ``crashed``, ``not_converged``, ``empty``, or ``tested``: a test of finished weights."""
     reason: str

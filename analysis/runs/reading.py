@@ -112,9 +112,13 @@ def _make_run(
 ) -> Run:
     rows = [with_later_scores(one, metrics) for one in training.sessions]
     header: Mapping[str, Any] = {}
+    identity: Mapping[str, Any] = {}
     for event in (event for one in rows for event in one.events):
         if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
-            header = event.content["header"]
+            header, said = event.content["header"], event.content.get("identity")
+            if isinstance(said, dict) and isinstance(said.get("options"), dict):
+                identity, init = said, said["options"].get("init", "none")
+                header = header if header.get("init", "none") == init else {**header, "init": init}
     configs = [config_of(one) for one in rows]
     told = [(len(one.rows) > 0, number) for number, one in enumerate(rows) if configs[number].solver]
     config = configs[max(told)[1]] if told else Config()
@@ -147,6 +151,7 @@ def _make_run(
         sessions=sessions,
         config=config,
         header=dict(header),
+        identity=identity,
         status=status,
         reason=reason,
         stitched=curves,

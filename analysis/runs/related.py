@@ -29,7 +29,7 @@ def copies(runs: Sequence[Run]) -> list[list[Run]]:
             continue
         began = first.began.replace(year=UNKNOWN_YEAR)  # one of them may tell it
         config = run.config
-        key = (first.pid, began, config.snapshot_prefix, run.seed, config.but_for_seed)
+        key = (first.pid, began, config.snapshot_prefix, run.seed, config.solver_key, config.net_key)
         some = alike.setdefault(key, [])
         if not some or _same_values(some[0], run):
             some.append(run)

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["Message", "first", "parse", "parts"]
+__all__ = ["Message", "first", "is_whole", "parse", "parts"]
 
 Message = dict[str, list[Any]]
 """Field name -> its values in order; a value is str, int, float, bool or another ``Message``."""
@@ -44,7 +44,7 @@ def parse(text: str) -> Message:
     """
     root: Message = {}
     before, net, after = parts(text)
-    if net and _fill(root, before) and _is_whole(net):
+    if net and _fill(root, before) and is_whole(net):
         root.setdefault("net_param", []).append(parse(net))
         _fill(root, after)
         return root
@@ -61,7 +61,8 @@ def parts(text: str) -> tuple[str, str, str]:
 
 
 @lru_cache(maxsize=64)
-def _is_whole(text: str) -> bool:
+def is_whole(text: str) -> bool:
+    """Whether each message in ``text`` ends there, and none that began before."""
     return _fill({}, text)
 
 

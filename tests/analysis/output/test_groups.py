@@ -7,6 +7,7 @@ import json
 import statistics
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import in_process
@@ -102,6 +103,78 @@ def test_strangers_runs_that_differ_only_in_their_seed(run: Callable[..., Path],
         ["wide_s1"],
     ]
     assert [group.label for group in groups if len(group.runs) > 1] == ["net_s"]
+
+
+NET_OF_40_KB = "".join(
+    f'  layer {{ name: "conv{n}" type: "Convolution" bottom: "data" top: "x{n}" }}\n' for n in range(600)
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "together"),
+    [
+        ("Using GPUs 0", "Using GPUs 0, 1", False),  # twice the batch
+        ("base_lr: 0.01", "base_lr: 0.02", False),
+        ("display: 20", "device_id: 1\ndisplay: 40", True),
+        ("Starting", "Finetuning from other.caffemodel\nStarting", False),
+        ("batch_size: 32", "batch_size: 64", False),
+    ],
+)
+def test_strangers_runs_are_seeds_where_nothing_else_differs(
+    run: Callable[..., Path], old: str, new: str, together: bool
+) -> None:
+    run("net_s1", 0.8, 1)
+    path = run("net_s2", 0.7, 2)
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert len(group_runs(read_runs([path.parent]))) == (1 if together else 2)
+
+
+def test_a_rate_that_was_changed_by_hand_at_a_resume_makes_another_training(
+    run: Callable[..., Path], make_session: Session
+) -> None:
+    run("net_s1", 0.8, 1)
+    path = run("net_s2", 0.7, 2)
+    later = make_session(300, 500, pid=7, at=datetime(2016, 4, 7), resume=True)
+    later = later.replace("snapshots/net", "snapshots/net_s2").replace("base_lr", "random_seed: 2\nbase_lr")
+    path.write_text(path.read_text().replace("base_lr: 0.01", "base_lr: 0.1") + later)
+    runs = read_runs([path.parent])
+    assert [one.config.base_lr for one in runs] == [0.01, 0.01]
+    assert len(group_runs(runs)) == 2
+    path.write_text(path.read_text().replace("base_lr: 0.1\n", "base_lr: 0.01\n"))
+    assert len(group_runs(read_runs([path.parent]))) == 1
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_nets_that_glog_cut_may_differ_in_what_is_missing(run: Callable[..., Path], cut: bool) -> None:
+    for seed in (1, 2):
+        path = run(f"net_s{seed}", 0.8, seed)
+        text = path.read_text().replace("net_param {\n", f"net_param {{\n{NET_OF_40_KB}")
+        begin, end = text.index("test_iter"), text.index("I0406 04:34:55")
+        assert end - begin > 30_000
+        path.write_text(text[: begin + 30_000] + "\n" + text[end:] if cut else text)
+    assert len(group_runs(read_runs([path.parent]))) == (2 if cut else 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("options", {"init": "lsuv"}), ("net", "fedcba"), ("weight_decay", "0.001"), ("", "")]
+)
+def test_own_runs_of_one_variant_that_differ_in_more_than_their_seed(
+    run: Callable[..., Path], key: str, value: object
+) -> None:
+    identity: dict[str, object] = {"net": "abcdef", "options": {}}
+    header = {"sweep": "s", "variant": "v", "label": "V"}
+    for seed in (1, 2):
+        path = run(f"v_seed{seed}", 0.8, seed, header)
+        said = identity | ({key: value} if seed == 2 else {})
+        text = path.read_text().replace('"pid": 100}', f'"pid": 100, "identity": {json.dumps(said)}}}')
+        if seed == 2:
+            text = text.replace("data_param { ", 'data_param { source: "/elsewhere/train" ')  # on another machine
+            text = text.replace("base_lr", f"{key}: {value}\nbase_lr") if key == "weight_decay" else text
+        path.write_text(text)
+    runs = read_runs([path.parent])
+    assert len(group_runs(runs)) == (2 if key else 1)
+    assert [one.header.get("init") for one in runs] == [None, "lsuv" if key == "options" else None]
 
 
 def test_runs_of_which_too_little_is_known_stay_apart(write: Write, tmp_path: Path) -> None:
