@@ -134,7 +134,7 @@ def save_plots(
     view = view._replace(x=view.x or usual_x(runs))
     shown: list[Run | Group] = list(runs)
     if not each:
-        shown = [group if len(group.runs) > 1 else group.runs[0] for group in group_runs(runs)]
+        shown = [group if len(group.runs) > 1 or group.apart else group.runs[0] for group in group_runs(runs)]
     missing: dict[str, list[str]] = {}
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 
@@ -34,6 +35,8 @@ class Group:
     """Runs that differ in their seed at most; a run without its like is a group of one."""
 
     runs: tuple[Run, ...]
+    apart: str = ""
+    """What tells it from another one that is called the same."""
 
     @cached_property
     def converged(self) -> tuple[Run, ...]:
@@ -60,9 +63,8 @@ class Group:
     def label(self) -> str:
         """How it is called in tables and legends."""
         first = self.runs[0]
-        if len(self.runs) == 1 or first.header.get("label"):
-            return first.label
-        return self.variant
+        label = first.label if len(self.runs) == 1 or first.header.get("label") else self.variant
+        return f"{label} ({self.apart})" if self.apart else label
 
     def accuracy(self) -> Spread | None:
         """Over the last tests of the runs that converged; None where none was tested."""
@@ -123,4 +125,6 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         together.setdefault(key, []).append(run)
         if run.seed is not None:
             seeds.setdefault(key, set()).add(run.seed)
-    return [Group(tuple(some)) for some in together.values()]
+    groups = [Group(tuple(some)) for some in together.values()]
+    count = Counter(one.label for one in groups)
+    return [replace(one, apart=_common(one.runs)) if count[one.label] > 1 else one for one in groups]

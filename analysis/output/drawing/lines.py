@@ -252,7 +252,7 @@ def draw(
 def _label(line: Line, value: str) -> str:
     """Last value and name; of a group the spread too, and of how many of its runs the curve is."""
     label = legend_label(line.run.label)
-    if isinstance(line.run, Run):
+    if isinstance(line.run, Run) or len(line.run.runs) == 1:
         return f"{value}  {label}"
     decimals, runs = len(value.partition(".")[2]), len(line.run.runs)
     spread = f" ± {float(line.spread[-1]):.{decimals}f}" if line.spread is not None and value != "n/c" else ""

@@ -177,6 +177,21 @@ def test_own_runs_of_one_variant_that_differ_in_more_than_their_seed(
     assert [one.header.get("init") for one in runs] == [None, "lsuv" if key == "options" else None]
 
 
+def test_groups_that_are_called_the_same_are_told_apart(run: Callable[..., Path], tmp_path: Path) -> None:
+    header = {"sweep": "s", "variant": "v", "label": "V"}
+    for rate in ("0.01", "0.1"):
+        for seed in (1, 2):
+            path = run(f"lr{rate}_v_seed{seed}", 0.8, seed, header)
+            path.write_text(path.read_text().replace("base_lr: 0.01", f"base_lr: {rate}"))
+    alone = run("other", 0.9, 1, {**header, "variant": "w"})
+    done = merge(path.parent, "--out", tmp_path / "out", "--table")
+    names = [line.split(" | ")[0] for line in done.stdout.splitlines() if line.startswith("| V")]
+    assert names == ["| V (lr0.01_v)", "| V (lr0.1_v)", "| V (other)"]
+    ax = draw_test_accuracy(Figure().add_subplot(), group_runs(read_runs([path.parent])))
+    assert {one.get_text().partition("V ")[2] for one in ax.get_legend().get_texts()} >= {"(lr0.01_v) (2)", "(other)"}
+    assert [one.label for one in group_runs(read_runs([alone, path]))] == ["V (lr0.1_v_seed2)", "V (other)"]
+
+
 def test_runs_of_which_too_little_is_known_stay_apart(write: Write, tmp_path: Path) -> None:
     line = "I0406 04:34:53.000000   100 solver.cpp:237] Iteration {}, loss = 1\n"
     for name in ("a", "b"):
