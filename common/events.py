@@ -50,6 +50,9 @@ class RunEvent(Event):
     seed: int
     layers: str = "caffe"
     identity: Mapping[str, Any] = field(default_factory=dict)
+    solver: str = ""
+    """The solver's settings in text format, without its nets: glog cuts what Caffe prints of them all at 30,000
+    characters, and what stands behind the net, as ``iter_size``, is lost."""
     notes: tuple[str, ...] = ()
     pid: int = 0
     host: str = ""

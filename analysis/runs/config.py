@@ -53,6 +53,8 @@ class Config:
     """A text that is the same of equal nets."""
     cut: bool = False
     """The log has only the beginning of solver or net."""
+    iter_size_lost: bool = False
+    """Where the log should tell ``iter_size`` it is cut."""
 
     @cached_property
     def solver_key(self) -> str:
@@ -165,14 +167,15 @@ def _wired(wiring: bytes) -> tuple[int | None, int | None]:
     return None, None
 
 
-def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus: int = 1) -> Config:
+def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus: int = 1, settings: str = "") -> Config:
     """Recover the configuration from the solver block of a log, and from its net block where that is apart.
 
     ``solver_text`` and ``net_text`` are protobuf text, whole or cut; ``gpus`` is the number of GPUs of the session.
     ``wiring`` are the lines that Caffe writes while it sets up the training net: they tell the number of classes
-    where the printed net is cut (glog cuts a message at 30,000 characters). Any text is taken.
+    where the printed net is cut (glog cuts a message at 30,000 characters). ``settings`` is the solver without its
+    net, as our launcher tells it: it has what stands behind a net that is cut. Any text is taken.
     """
-    config = _printed(solver_text, net_text, gpus)
+    config = _printed(solver_text, net_text, gpus, settings)
     if config.batch_size is not None and config.classes is not None:
         return config
     classes, images = _wired(wiring)
@@ -208,10 +211,16 @@ def _net_facts(net: Message) -> _Net:
     return _Net(net, key, images, source, test_images, _fed_classes(layers))
 
 
+def _is_cut(text: str) -> bool:
+    return len(text) > _MOST and not is_whole(text)
+
+
 @lru_cache(maxsize=16)
-def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
+def _printed(solver_text: str, net_text: str, gpus: int, settings: str) -> Config:
     """What the texts say; what several sessions or runs have in common is read once."""
-    solver = parse(solver_text)
+    solver, cut = parse(solver_text), _is_cut(solver_text)
+    if cut and settings:
+        solver = {**parse(settings), **solver}
     inside = first(solver, "net_param") or first(solver, "train_net_param")
     if isinstance(inside, dict) and _layers(inside):
         apart = parts(solver_text)[1]
@@ -237,5 +246,6 @@ def _printed(solver_text: str, net_text: str, gpus: int) -> Config:
         solver=solver,
         net=net.message,
         net_key=net.key,
-        cut=any(len(text) > _MOST and not is_whole(text) for text in (solver_text, net_text)),
+        cut=cut or _is_cut(net_text),
+        iter_size_lost=cut and not settings,
     )

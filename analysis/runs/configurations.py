@@ -59,7 +59,8 @@ def settings(run: Run) -> FlatConfig:
 def _layers(run: Run) -> dict[str, FlatConfig]:
     """Name of each layer -> its fields; layers of one name (train and test data) are told apart by their phase."""
     found: dict[str, FlatConfig] = {}
-    for layer in [one for name in ("layer", "layers") for one in run.config.net.get(name, []) if isinstance(one, dict)]:
+    layers = [one for name in ("layer", "layers") for one in run.config.net.get(name, []) if isinstance(one, dict)]
+    for layer in layers[:-1] if run.config.cut else layers:
         name = str(first(layer, "name"))
         phase = first(layer, "include", "phase")
         name += f" ({phase})" if phase else ""
@@ -73,14 +74,15 @@ def differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Each setting in which the runs are not all alike: ``{"group": "solver" | "net", "name", "values"}``.
 
     ``values`` has one of each run, None where the run lacks the setting. Of a layer that some runs lack only the type
-    is listed, not its every field. Nets that a log does not tell are compared with none.
+    is listed, not its every field. What a log does not tell, as a net or the part of it that glog cut, is compared with
+    nothing.
     """
     rows = [{"group": "solver", **row} for row in _unlike([settings(run) for run in runs])]
     nets = [_layers(run) for run in runs]
     told = [net for net in nets if net]
     names = list(dict.fromkeys(name for net in told for name in net))
     for name in names:
-        if all(name in net for net in told):
+        if all(name in net or not net or run.config.cut for net, run in zip(nets, runs, strict=True)):
             inner = _unlike([net.get(name) for net in nets])
             rows += [{"group": "net", "name": f"{name}: {row['name']}", "values": row["values"]} for row in inner]
         else:

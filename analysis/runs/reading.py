@@ -90,7 +90,7 @@ def make_runs(
         if names.count(name) > 1:
             name = f"{name}~{seen[name]}"
             runs[at] = replace(runs[at], name=name, stitched=replace(runs[at].stitched, name=name))
-    return [replace(runs[0], notes=notes), *runs[1:]] if notes and runs else runs
+    return [replace(runs[0], notes=(*notes, *runs[0].notes)), *runs[1:]] if notes and runs else runs
 
 
 def _believed(log: ParsedLog) -> ParsedLog:
@@ -145,6 +145,7 @@ def _make_run(
     status, reason = verdict(sessions, curves, config, classes)
     if any(one.is_test for one in rows) and not any(one.event("solver") for one in rows):
         status, reason = "tested", "caffe test: a test of finished weights, no training"
+    lost = "glog cut the solver in the log: if it has an iter_size, batch size and epochs are too small"
     return Run(
         name=name,
         sources=tuple(printable(str(source.files[part])) for part in sorted({one.part for one in rows})),
@@ -158,6 +159,7 @@ def _make_run(
         train_size=size,
         seconds=joined.seconds,
         bad_lines=bad_lines,
+        notes=(f"{name}: {lost}",) if config.iter_size_lost and config.batch_size else (),
     )
 
 

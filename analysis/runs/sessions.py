@@ -48,7 +48,8 @@ def config_of(session: SessionRows) -> Config:
     gpus = session.event("gpus")
     count = len(gpus.text.split(",")) if gpus is not None else 1
     wiring = net.content["wiring"] if net is not None else b""
-    return read_config(solver.text if solver else "", net.text if net else "", wiring, count)
+    texts = (solver.text if solver else "", net.text if net else "")
+    return read_config(*texts, wiring, count, str(session.told("run").get("solver") or ""))
 
 
 def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionRows:
@@ -91,9 +92,7 @@ def describe(session: SessionRows, number: int, config: Config, lost_iterations:
     seen, facts = session.rows.iteration, session.rows.facts
     ends = session.ends()
     weights = session.event("finetune")
-    told = next((one for one in session.events if one.kind == "event" and one.text == "resume"), None)
-    resumed = told.content if told is not None else {}
-    resume = session.event("resume")
+    resumed, resume = session.told("resume"), session.event("resume")
     return Session(
         number=number,
         source=session.source,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +43,10 @@ class SessionRows:
         if self._kinds.isdisjoint(kinds):
             return None
         return next(one for one in self.events if one.kind in kinds)
+
+    def told(self, name: str) -> Mapping[str, Any]:
+        """What our launcher's event ``name`` says, the first of them; empty without one."""
+        return next((one.content for one in self.events if one.kind == "event" and one.text == name), {})
 
     def times(self) -> npt.NDArray[np.int64]:
         """Times in it: of all events, and of a thousand rows from the first to the last."""

@@ -30,6 +30,7 @@ from caffebench.launcher.run.stopping import TIME_IS_UP, StopReason, StopTrainin
 from caffebench.launcher.run.tasks import WorkerTask
 from caffebench.launcher.run.training import Training
 from caffebench.launcher.solver.schedule import Phase, parse_phases
+from caffebench.launcher.solver.solverfile import solver_settings
 
 __all__ = ["main"]
 
@@ -142,6 +143,7 @@ class Session:
                 seed=self.task.seed,
                 layers=plan.layers or "caffe",
                 identity=asdict(plan.identity),
+                solver=solver_settings(plan.solver, plan.prototxt),
                 notes=plan.notes,
                 pid=os.getpid(),
                 host=socket.gethostname(),

@@ -20,6 +20,7 @@ __all__ = [
     "data_layers",
     "parse_solver",
     "read_solver",
+    "solver_settings",
     "solver_type",
     "watch_interval",
 ]
@@ -131,6 +132,16 @@ def parse_solver(text: str, path: Path | str) -> Any:
         found = " and ".join(named) or "none of them"
         raise InputError(f"{path} must name its training net in exactly one of {', '.join(nets)}; it has {found}")
     return solver
+
+
+def solver_settings(text: str, path: Path | str) -> str:
+    """The solver without its nets, of and as text; ``path`` and errors are those of ``parse_solver``."""
+    from google.protobuf import text_format
+
+    solver = parse_solver(text, path)
+    for field in ("net_param", "train_net_param", "test_net_param"):
+        solver.ClearField(field)
+    return str(text_format.MessageToString(solver))
 
 
 def _parses(text: str, message: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from caffebench.analysis import read_runs
 from caffebench.engine.blas import blas_environment
 from caffebench.engine.locate import caffe_tool
 from caffebench.launcher.state.record import read_record, write_record
@@ -69,6 +70,24 @@ def test_the_log_says_what_caffe_train_says(bench: Any) -> None:
 
     # Without dropout and mirroring nothing is drawn after the start, so that even the figures must agree.
     assert said(bench.log()) == said(plain.stderr)
+
+
+def test_a_net_that_glog_cuts_hides_no_setting(bench: Any) -> None:
+    solver = bench.solver(max_iter=40)
+    text = (bench.folder / solver).read_text()
+    long = "".join(
+        f'layer {{ name: "{"silent" * 30}{n}" type: "Silence" bottom: "label" include {{ stage: "never" }} }}\n'
+        for n in range(200)
+    )
+    text = text.replace("net_param {\n", f"net_param {{\n{long}", 1).replace("max_iter", "iter_size: 3\nmax_iter", 1)
+    (bench.folder / solver).write_text(text)
+    bench.run(solver)
+    log = bench.log()
+    assert "iter_size: 3" not in log.replace("\\niter_size: 3", ""), "glog cut it"
+    (run,) = read_runs([bench.folder / "logs"], train_size=1437)
+    assert (run.config.iter_size, run.config.batch_size) == (3, 3 * 32)
+    assert run.epochs == pytest.approx(40 * 96 / 1437, abs=1e-6)
+    assert not run.notes
 
 
 def test_killed_in_the_middle_and_resumed(bench: Any, alive: Callable[[int], bool]) -> None:

@@ -92,6 +92,23 @@ def test_where_configurations_differ(make_session: Session, write: Write) -> Non
     assert "phase: TRAIN" in net_text(runs[0])
 
 
+def test_what_glog_cut_is_no_difference(make_session: Session, write: Write) -> None:
+    long = "".join(f'  layer {{ name: "long{n}" type: "ReLU" bottom: "data" top: "data" }}\n' for n in range(600))
+    for name, wide in (("a", "10"), ("b", "12")):
+        text = make_session(0, 200).replace('  layer { name: "ip"', f'{long}  layer {{ name: "ip"')
+        text = text.replace("base_lr: 0.01", f"base_lr: 0.{'0' * (name == 'b')}1").replace(
+            "num_output: 10", f"num_output: {wide}"
+        )
+        begin, end = text.index("test_iter"), text.index("I0406 04:34:55")
+        path = write(f"{name}.log", text[: begin + 30_000] + "\n" + text[end:])
+    write("whole.log", text)
+    runs = read_runs([path.parent])
+    assert [one.config.cut for one in runs] == [True, True, False]
+    rows = {(row["group"], row["name"]) for row in differences(runs)}
+    assert rows == {("solver", "base_lr"), ("solver", "classes")}, "these are told by one log only"
+    assert [bool(one.notes) for one in runs] == [True, True, False], "it may have an iter_size"
+
+
 def test_without_plotly_it_says_what_to_install(
     make_session: Session, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
