@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from caffebench.analysis.runs.text_format import Message, first, is_whole, parse, parts
 from caffebench.common.caffe_facts import IMAGENET_CLASSES, IMAGENET_TRAIN
 
-__all__ = ["TRAIN_SIZES", "Config", "read_config"]
+__all__ = ["TRAIN_SIZES", "BuiltNet", "Config", "read_config"]
 
 TRAIN_SIZES = {IMAGENET_CLASSES: IMAGENET_TRAIN}
 """Number of classes -> training images, where the number of classes says it: ILSVRC 2012 only."""
@@ -85,8 +85,11 @@ def _layers(net: Message) -> list[Message]:
 
 
 def _in_phase(layer: Message, phase: str) -> bool:
-    phases = [first(rule, "phase") for rule in layer.get("include", []) if isinstance(rule, dict)]
-    return not phases or phase in phases
+    included, excluded = (
+        [first(rule, "phase") for rule in layer.get(name, []) if isinstance(rule, dict)]
+        for name in ("include", "exclude")
+    )
+    return phase in included if included else phase not in excluded
 
 
 def _batch_and_source(layers: list[Message], phase: str) -> tuple[int | None, str | None]:
@@ -167,22 +170,38 @@ def _wired(wiring: bytes) -> tuple[int | None, int | None]:
     return None, None
 
 
-def read_config(solver_text: str, net_text: str = "", wiring: bytes = b"", gpus: int = 1, settings: str = "") -> Config:
-    """Recover the configuration from the solver block of a log, and from its net block where that is apart.
+class BuiltNet(NamedTuple):
+    """A net that Caffe says it built."""
 
-    ``solver_text`` and ``net_text`` are protobuf text, whole or cut; ``gpus`` is the number of GPUs of the session.
-    ``wiring`` are the lines that Caffe writes while it sets up the training net: they tell the number of classes
-    where the printed net is cut (glog cuts a message at 30,000 characters). ``settings`` is the solver without its
-    net, as our launcher tells it: it has what stands behind a net that is cut. Any text is taken.
+    text: str = ""
+    """The net without the layers of other phases, in text format, whole or cut."""
+    wiring: bytes = b""
+    """The lines that Caffe writes while it sets the net up."""
+
+
+def read_config(
+    solver_text: str,
+    train: BuiltNet = BuiltNet(),  # noqa: B008 - a tuple
+    test: BuiltNet = BuiltNet(),  # noqa: B008
+    gpus: int = 1,
+    settings: str = "",
+) -> Config:
+    """Recover the configuration from the solver block of a log, and from the training net and first test net as built.
+
+    ``solver_text`` is protobuf text, whole or cut; ``gpus`` is the number of GPUs of the session. What is printed of a
+    net counts before what the solver has of it, and the lines of its setting up count where both are cut (glog cuts a
+    message at 30,000 characters). ``settings`` is the solver without its net, as our launcher tells it: it has what
+    stands behind a net that is cut. Any text is taken.
     """
-    config = _printed(solver_text, net_text, gpus, settings)
-    if config.batch_size is not None and config.classes is not None:
-        return config
-    classes, images = _wired(wiring)
-    if classes is None or images is None:
-        return config
-    batch_size = config.batch_size or images * config.iter_size * gpus or None
-    return replace(config, batch_size=batch_size, classes=config.classes or classes)
+    config = _printed(solver_text, train.text, test.text, gpus, settings)
+    if config.batch_size is None or config.classes is None:
+        classes, images = _wired(train.wiring)
+        if classes is not None and images is not None:
+            batch_size = config.batch_size or images * config.iter_size * gpus or None
+            config = replace(config, batch_size=batch_size, classes=config.classes or classes)
+    if config.test_batch_size is None and config.test_iter:
+        config = replace(config, test_batch_size=_wired(test.wiring)[1])
+    return config
 
 
 class _Net(NamedTuple):
@@ -204,9 +223,7 @@ def _net(text: str) -> _Net:
 def _net_facts(net: Message) -> _Net:
     layers = _layers(net)
     images, source = _batch_and_source(layers, "TRAIN")
-    test_images, _ = _batch_and_source([one for one in layers if one.get("include")], "TEST")
-    if test_images is None:
-        test_images, _ = _batch_and_source(layers, "TEST")
+    test_images, _ = _batch_and_source(layers, "TEST")
     key = json.dumps(net, sort_keys=True, default=str)
     return _Net(net, key, images, source, test_images, _fed_classes(layers))
 
@@ -216,21 +233,21 @@ def _is_cut(text: str) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _printed(solver_text: str, net_text: str, gpus: int, settings: str) -> Config:
+def _printed(solver_text: str, train_text: str, test_text: str, gpus: int, settings: str) -> Config:
     """What the texts say; what several sessions or runs have in common is read once."""
     solver, cut = parse(solver_text), _is_cut(solver_text)
     if cut and settings:
         solver = {**parse(settings), **solver}
+    net = built = _net(train_text)
     inside = first(solver, "net_param") or first(solver, "train_net_param")
     if isinstance(inside, dict) and _layers(inside):
         apart = parts(solver_text)[1]
         net = _net(apart) if apart and parse(apart) is inside else _net_facts(inside)
-    else:
-        net = _net(net_text)
+    images = built.images or net.images
     iter_size = max(1, _integer(first(solver, "iter_size")) or 1)
     prefix = first(solver, "snapshot_prefix")
     return Config(
-        batch_size=net.images * iter_size * gpus if net.images is not None and net.images > 0 else None,
+        batch_size=images * iter_size * gpus if images is not None and images > 0 else None,
         iter_size=iter_size,
         gpus=gpus,
         max_iter=_integer(first(solver, "max_iter")),
@@ -239,13 +256,13 @@ def _printed(solver_text: str, net_text: str, gpus: int, settings: str) -> Confi
         average_loss=_integer(first(solver, "average_loss")) or 1,
         test_iter=tuple(n for n in map(_integer, solver.get("test_iter", [])) if n is not None),
         test_interval=_integer(first(solver, "test_interval")),
-        test_batch_size=net.test_images,
+        test_batch_size=_net(test_text).test_images or net.test_images,
         snapshot_prefix=prefix if isinstance(prefix, str) else None,
-        classes=net.classes,
-        train_source=net.source,
+        classes=built.classes or net.classes,
+        train_source=built.source or net.source,
         solver=solver,
         net=net.message,
         net_key=net.key,
-        cut=cut or _is_cut(net_text),
+        cut=cut or _is_cut(train_text),
         iter_size_lost=cut and not settings,
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 
 from caffebench.analysis.read.columns import NO_TIME, TEST, LogEvent, Metric, MetricRegistry, ParsedRows
 from caffebench.analysis.read.lines import to_datetime
-from caffebench.analysis.runs.config import Config, read_config
+from caffebench.analysis.runs.config import BuiltNet, Config, read_config
 from caffebench.analysis.runs.model import Session
 from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
 __all__ = ["config_of", "describe", "with_later_scores"]
 
+_PHASE = re.compile(r"\s*state \{\s*phase: (\w+)")
 _STOP_SIGNALS = {"SIGTERM", "SIGINT", "SIGHUP"}
 
 
@@ -44,12 +46,21 @@ def _ending(session: SessionRows) -> tuple[str, str]:
 def config_of(session: SessionRows) -> Config:
     """What it was configured to do, as far as it says it."""
     solver = session.event("solver") or session.event("head")
-    net = session.event("net")
     gpus = session.event("gpus")
     count = len(gpus.text.split(",")) if gpus is not None else 1
-    wiring = net.content["wiring"] if net is not None else b""
-    texts = (solver.text if solver else "", net.text if net else "")
-    return read_config(*texts, wiring, count, str(session.told("run").get("solver") or ""))
+    settings = str(session.told("run").get("solver") or "")
+    return read_config(solver.text if solver else "", *_built_nets(session), count, settings)
+
+
+def _built_nets(session: SessionRows) -> tuple[BuiltNet, BuiltNet]:
+    """The training net and the first test net that were built; empty where the log has none."""
+    train, test = list[BuiltNet](), list[BuiltNet]()
+    for event in (one for one in session.events if one.kind == "net"):
+        phase = _PHASE.match(event.text)
+        # Before mid 2014 a net did not say its phase: the first was that for training.
+        is_test = phase[1] == "TEST" if phase is not None else bool(train)
+        (test if is_test else train).append(BuiltNet(event.text, event.content["wiring"]))
+    return (train or [BuiltNet()])[0], (test or [BuiltNet()])[0]
 
 
 def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionRows:
