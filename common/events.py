@@ -53,6 +53,8 @@ class RunEvent(Event):
     solver: str = ""
     """The solver's settings in text format, without its nets: glog cuts what Caffe prints of them all at 30,000
     characters, and what stands behind the net, as ``iter_size``, is lost."""
+    train_size: int | None = None
+    """Images of an epoch, as counted in the data; None where these do not tell."""
     notes: tuple[str, ...] = ()
     pid: int = 0
     host: str = ""

@@ -113,9 +113,11 @@ def _make_run(
     rows = [with_later_scores(one, metrics) for one in training.sessions]
     header: Mapping[str, Any] = {}
     identity: Mapping[str, Any] = {}
+    counted: Any = None
     for event in (event for one in rows for event in one.events):
         if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
-            header, said = event.content["header"], event.content.get("identity")
+            header, counted = event.content["header"], event.content.get("train_size")
+            said = event.content.get("identity")
             if isinstance(said, dict) and isinstance(said.get("options"), dict):
                 identity, init = said, said["options"].get("init", "none")
                 header = header if header.get("init", "none") == init else {**header, "init": init}
@@ -125,12 +127,8 @@ def _make_run(
     configs = [one if one.solver else config for one in configs]
     classes = header.get("classes") or config.classes
     classes = classes if isinstance(classes, int) and classes > 1 else None
-    header_size = header.get("train_size")
-    size = (
-        train_size
-        or (header_size if isinstance(header_size, int) and header_size > 0 else None)
-        or TRAIN_SIZES.get(classes or 0)
-    )
+    sizes = [one for one in (train_size, counted, header.get("train_size")) if isinstance(one, int) and one > 0]
+    size = sizes[0] if sizes else TRAIN_SIZES.get(classes or 0)
     joined = join_sessions(rows, [one.batch_size for one in configs], header, size)
     sessions = tuple(
         describe(one, number, own, lost, seconds)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.common.messages import Announce
-from caffebench.launcher.data.records import count_records
 from caffebench.launcher.estimate.measured import Measured, measure
 from caffebench.launcher.plan.plan import Batch, Plan
 from caffebench.launcher.run.finished import finished_before
 from caffebench.launcher.run.resources import child_environment, choose_layers, share_out
 from caffebench.launcher.show.row import duration
-from caffebench.launcher.solver.solverfile import data_layers, parse_solver
+from caffebench.launcher.solver.solverfile import parse_solver
+from caffebench.launcher.state.datastate import training_images
 from caffebench.launcher.state.record import read_record
 from caffebench.launcher.state.snapshots import newest_whole
 
@@ -115,7 +114,7 @@ def _reckon(plan: Plan, begin: int, phases: Sequence[Measured]) -> Estimate:
         at = max(at, phase.until)
     if solver.test_iter:
         tests += phases[-1].test_seconds  # that of the final weights
-    records = _records(plan, solver)
+    records = training_images(solver) or int(plan.header.get("train_size") or 0)
     return Estimate(
         plan.run,
         begin,
@@ -130,15 +129,6 @@ def _reckon(plan: Plan, begin: int, phases: Sequence[Measured]) -> Estimate:
         synthetic=any(phase.synthetic for phase in phases),
         on_gpu=bool(plan.gpus),
     )
-
-
-def _records(plan: Plan, solver: Any) -> int:
-    """Training images in the data, else those that the header speaks of; 0 where neither is known."""
-    for layer in data_layers(solver, "TRAIN"):
-        source = Path(layer.data_param.source)
-        if source.exists():
-            return count_records(source)
-    return int(plan.header.get("train_size") or 0)
 
 
 def _snapshots(plan: Plan, solver: Any, begin: int) -> int:

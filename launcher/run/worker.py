@@ -30,7 +30,8 @@ from caffebench.launcher.run.stopping import TIME_IS_UP, StopReason, StopTrainin
 from caffebench.launcher.run.tasks import WorkerTask
 from caffebench.launcher.run.training import Training
 from caffebench.launcher.solver.schedule import Phase, parse_phases
-from caffebench.launcher.solver.solverfile import solver_settings
+from caffebench.launcher.solver.solverfile import parse_solver, solver_settings
+from caffebench.launcher.state.datastate import training_images
 
 __all__ = ["main"]
 
@@ -133,6 +134,7 @@ class Session:
     def _train(self) -> bool:
         """Train all phases that are left: False after a stop."""
         plan = self.plan
+        solver = parse_solver(plan.solver, plan.prototxt)
         self.log(
             RunEvent(
                 run=plan.run,
@@ -143,7 +145,8 @@ class Session:
                 seed=self.task.seed,
                 layers=plan.layers or "caffe",
                 identity=asdict(plan.identity),
-                solver=solver_settings(plan.solver, plan.prototxt),
+                solver=solver_settings(solver),
+                train_size=training_images(solver),
                 notes=plan.notes,
                 pid=os.getpid(),
                 host=socket.gethostname(),

@@ -134,14 +134,15 @@ def parse_solver(text: str, path: Path | str) -> Any:
     return solver
 
 
-def solver_settings(text: str, path: Path | str) -> str:
-    """The solver without its nets, of and as text; ``path`` and errors are those of ``parse_solver``."""
+def solver_settings(solver: Any) -> str:
+    """The text of a ``SolverParameter`` without its nets."""
     from google.protobuf import text_format
 
-    solver = parse_solver(text, path)
+    settings = type(solver)()
+    settings.CopyFrom(solver)
     for field in ("net_param", "train_net_param", "test_net_param"):
-        solver.ClearField(field)
-    return str(text_format.MessageToString(solver))
+        settings.ClearField(field)
+    return str(text_format.MessageToString(settings))
 
 
 def _parses(text: str, message: Any) -> bool:

@@ -12,7 +12,7 @@ from caffebench.launcher.data.records import read_records
 from caffebench.launcher.solver.nets import built_layers
 from caffebench.launcher.state.record import DataState
 
-__all__ = ["data_states", "in_batches_of", "what_changed"]
+__all__ = ["data_states", "in_batches_of", "training_images", "what_changed"]
 
 
 def data_states(solver: Any, test_nets: int) -> tuple[DataState, ...]:
@@ -26,6 +26,14 @@ def data_states(solver: Any, test_nets: int) -> tuple[DataState, ...]:
         for layer in layers.values()
         for source, batch_size in _sources(layer)
     )
+
+
+def training_images(solver: Any) -> int | None:
+    """Images that the training net of a ``SolverParameter`` reads in an epoch; None where its data do not tell."""
+    for layer in built_layers(solver).values():
+        for source, _ in _sources(layer):
+            return (_fingerprint(layer, Path(source))[0] or None) if layer.type in ("Data", "ImageData") else None
+    return None
 
 
 def _sources(layer: Any) -> list[tuple[str, int]]:

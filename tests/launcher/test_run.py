@@ -84,10 +84,24 @@ def test_a_net_that_glog_cuts_hides_no_setting(bench: Any) -> None:
     bench.run(solver)
     log = bench.log()
     assert "iter_size: 3" not in log.replace("\\niter_size: 3", ""), "glog cut it"
-    (run,) = read_runs([bench.folder / "logs"], train_size=1437)
-    assert (run.config.iter_size, run.config.batch_size) == (3, 3 * 32)
+    (run,) = read_runs([bench.folder / "logs"])
+    assert (run.config.iter_size, run.config.batch_size, run.train_size) == (3, 3 * 32, 1437)
     assert run.epochs == pytest.approx(40 * 96 / 1437, abs=1e-6)
     assert not run.notes
+
+
+def test_epochs_are_of_the_data_that_are_there(bench: Any) -> None:
+    solver = bench.solver(max_iter=40)
+    path = bench.folder / solver
+    path.write_text(
+        path.read_text().replace("# caffebench: init", "# caffebench: train_size: 60000\n# caffebench: init", 1)
+    )
+    assert "made for 60,000 training images and the LMDB has 1,437" in bench.run(solver)
+    (run,) = read_runs([bench.folder / "logs"])
+    assert run.train_size == 1437
+    assert run.epochs == pytest.approx(40 * 32 / 1437, abs=1e-6)
+    (told,) = read_runs([bench.folder / "logs"], train_size=1000)
+    assert told.epochs == pytest.approx(40 * 32 / 1000), "what the user says counts"
 
 
 def test_killed_in_the_middle_and_resumed(bench: Any, alive: Callable[[int], bool]) -> None:
