@@ -55,6 +55,8 @@ class RunEvent(Event):
     characters, and what stands behind the net, as ``iter_size``, is lost."""
     train_size: int | None = None
     """Images of an epoch, as counted in the data; None where these do not tell."""
+    phases: tuple[tuple[int, int], ...] = ()
+    """Of a run in phases: the iteration up to which each goes, and the images of an iteration in it, on all GPUs."""
     notes: tuple[str, ...] = ()
     pid: int = 0
     host: str = ""

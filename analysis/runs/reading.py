@@ -21,6 +21,7 @@ from caffebench.analysis.runs.convergence import verdict
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.sessions import config_of, describe, with_later_scores
 from caffebench.analysis.runs.trainings import Training, split_trainings, without_echoes
+from caffebench.analysis.stitch.clock import Phases, read_phases
 from caffebench.analysis.stitch.curves import RunCurves
 from caffebench.analysis.stitch.sessions import order_sessions, split_sessions
 from caffebench.analysis.stitch.survivors import join_sessions
@@ -113,11 +114,12 @@ def _make_run(
     rows = [with_later_scores(one, metrics) for one in training.sessions]
     header: Mapping[str, Any] = {}
     identity: Mapping[str, Any] = {}
+    phases: Phases = ()
     counted: Any = None
     for event in (event for one in rows for event in one.events):
         if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
             header, counted = event.content["header"], event.content.get("train_size")
-            said = event.content.get("identity")
+            said, phases = event.content.get("identity"), read_phases(event.content)
             if isinstance(said, dict) and isinstance(said.get("options"), dict):
                 identity, init = said, said["options"].get("init", "none")
                 header = header if header.get("init", "none") == init else {**header, "init": init}
@@ -129,7 +131,7 @@ def _make_run(
     classes = classes if isinstance(classes, int) and classes > 1 else None
     sizes = [one for one in (train_size, counted, header.get("train_size")) if isinstance(one, int) and one > 0]
     size = sizes[0] if sizes else TRAIN_SIZES.get(classes or 0)
-    joined = join_sessions(rows, [one.batch_size for one in configs], header, size)
+    joined = join_sessions(rows, [one.batch_size for one in configs], phases, size)
     sessions = tuple(
         describe(one, number, own, lost, seconds)
         for number, one, own, lost, seconds in zip(

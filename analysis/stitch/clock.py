@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from caffebench.analysis.read.columns import NO_TIME, ParsedRows
 
-__all__ = ["SessionClock", "Trace", "between", "images_between"]
+__all__ = ["Phases", "SessionClock", "Trace", "between", "images_between", "read_phases"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Phases = tuple[tuple[int, float], ...]
+"""Of a run in phases, the iteration up to which each goes, and the images of an iteration in it."""
 
 
 class SessionClock(NamedTuple):
@@ -29,8 +31,8 @@ class SessionClock(NamedTuple):
     """The iteration at which it started."""
     images_before: float
     batch_size: int | None
-    """Images of an iteration where the header's ``phases`` do not say it."""
-    header: Mapping[str, Any]
+    """Images of an iteration where no phases say it."""
+    phases: Phases
     train_size: int | None
 
     def seconds(self, rows: ParsedRows) -> Floats:
@@ -47,29 +49,37 @@ class SessionClock(NamedTuple):
 
     def images(self, iterations: Ints) -> Floats:
         """Images seen up to each iteration; NaN where the batch size is not known."""
-        return self.images_before + images_between(self.batch_size, self.header, iterations, self.start)
+        return self.images_before + images_between(self.batch_size, self.phases, iterations, self.start)
 
     def epochs(self, iterations: Ints) -> Floats:
         """Epochs up to each iteration; NaN if not known."""
         return self.images(iterations) / (self.train_size or np.nan)
 
 
-def images_between(batch_size: int | None, header: Mapping[str, Any], iterations: Ints, start: int) -> Floats:
-    """Images seen between iteration ``start`` and each of ``iterations`` (n): float64 (n), NaN if not known.
-
-    ``batch_size`` is that of an iteration, None if not known; a ``header`` with ``phases`` overrules it.
-    """
-    phases = header.get("phases")
-    edges, sizes = list[int](), list[float]()
-    for phase in phases if isinstance(phases, list) else ():
+def read_phases(run: Mapping[str, Any]) -> Phases:
+    """The phases of a run, as our launcher's event ``run`` tells them, or, in an older version, the file's header."""
+    found: list[tuple[int, float]] = []
+    header = run.get("header")
+    told = run.get("phases") or (header.get("phases") if isinstance(header, dict) else None)
+    for phase in told if isinstance(told, list) else ():
         if isinstance(phase, dict):
             until, size, times = (phase.get(one) for one in ("until", "batch_size", "iter_size"))
-            if isinstance(until, int) and isinstance(size, int) and isinstance(times, int | None):
-                edges.append(min(max(until, 0), 10**15))
-                sizes.append(float(size) * float(times or 1))
-    if not edges:
+        else:
+            until, size, times = (*phase, None) if isinstance(phase, list) and len(phase) == 2 else (None, None, None)
+        if isinstance(until, int) and isinstance(size, int) and isinstance(times, int | None):
+            found.append((min(max(until, 0), 10**15), float(size) * float(times or 1)))
+    return tuple(found)
+
+
+def images_between(batch_size: int | None, phases: Phases, iterations: Ints, start: int) -> Floats:
+    """Images seen between iteration ``start`` and each of ``iterations`` (n): float64 (n), NaN if not known.
+
+    ``batch_size`` is that of an iteration, None if not known; ``phases`` overrule it.
+    """
+    if not phases:
         trained: Floats = (iterations - start).astype("f8")
         return trained * (np.nan if batch_size is None else float(batch_size))
+    edges, sizes = map(list, zip(*phases, strict=True))
     points = np.concatenate([[0], np.array(edges, "f8"), [1e15]])
     images = np.concatenate([[0.0], np.cumsum(np.diff(points) * np.array([*sizes, sizes[-1]], "f8"))])
     seen: Floats = np.interp(iterations, points, images) - float(np.interp(start, points, images))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from caffebench.analysis.read.columns import NO_TIME, CurveRows, ParsedRows
-from caffebench.analysis.stitch.clock import SessionClock, Trace, between, images_between
+from caffebench.analysis.stitch.clock import Phases, SessionClock, Trace, between, images_between
 from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
 __all__ = ["Joined", "Survivors", "join_sessions"]
@@ -54,13 +54,13 @@ class _Limit(NamedTuple):
 def join_sessions(
     sessions: Sequence[SessionRows],
     batch_sizes: Sequence[int | None],
-    header: Mapping[str, Any],
+    phases: Phases,
     train_size: int | None,
 ) -> Joined:
     """Join ``sessions``, given in true order, to the rows that survive. Time is linear in their rows.
 
-    ``batch_sizes`` has one for each session: images of an iteration, None if not known. ``header`` is that of the
-    run, whose ``phases`` overrule them. ``train_size`` is the number of images of an epoch, None if not known.
+    ``batch_sizes`` has one for each session: images of an iteration, None if not known; ``phases`` of the run
+    overrule them. ``train_size`` is the number of images of an epoch, None if not known.
     """
     rows = [_last_of_duplicates(one.rows) for one in sessions]
     starts = [_start(session, own) for session, own in zip(sessions, rows, strict=True)]
@@ -81,7 +81,7 @@ def join_sessions(
         while traces and (session.anew or traces[-1].iterations[0] >= start):
             rolled_back = traces.pop()
         first = own.facts.first
-        seconds_before, images_before = 0.0, _images_at_start(traces, rolled_back, start, batch_sizes[number], header)
+        seconds_before, images_before = 0.0, _images_at_start(traces, rolled_back, start, batch_sizes[number], phases)
         if not session.anew:
             seconds_before = between(traces, rolled_back, start if session.event("start") is not None else first)[0]
         began = since = _began(session)
@@ -96,7 +96,7 @@ def join_sessions(
             start=start,
             images_before=images_before,
             batch_size=batch_sizes[number],
-            header=header,
+            phases=phases,
             train_size=train_size,
         )
         seconds = clock.seconds(own)
@@ -187,14 +187,14 @@ def _began(session: SessionRows) -> int:
 
 
 def _images_at_start(
-    traces: list[Trace], rolled_back: Trace | None, start: int, batch_size: int | None, header: Mapping[str, Any]
+    traces: list[Trace], rolled_back: Trace | None, start: int, batch_size: int | None, phases: Phases
 ) -> float:
     """Images seen up to ``start``; what a log lacks is taken to have been trained with ``batch_size``."""
     top = rolled_back if rolled_back is not None else traces[-1] if traces else None
     last = int(top.iterations[-1]) if top is not None else 0
     if start > last:
         seen = float(top.images[-1]) if top is not None else 0.0
-        return seen + float(images_between(batch_size, header, np.array([start]), last)[0])
+        return seen + float(images_between(batch_size, phases, np.array([start]), last)[0])
     return between(traces, rolled_back, start)[1] if top is not None else 0.0
 
 

@@ -31,7 +31,7 @@ from caffebench.launcher.run.tasks import WorkerTask
 from caffebench.launcher.run.training import Training
 from caffebench.launcher.solver.schedule import Phase, parse_phases
 from caffebench.launcher.solver.solverfile import parse_solver, solver_settings
-from caffebench.launcher.state.datastate import training_images
+from caffebench.launcher.state.datastate import batch_images, training_images
 
 __all__ = ["main"]
 
@@ -135,6 +135,7 @@ class Session:
         """Train all phases that are left: False after a stop."""
         plan = self.plan
         solver = parse_solver(plan.solver, plan.prototxt)
+        phases = parse_phases(plan.header, plan.max_iter)
         self.log(
             RunEvent(
                 run=plan.run,
@@ -147,13 +148,13 @@ class Session:
                 identity=asdict(plan.identity),
                 solver=solver_settings(solver),
                 train_size=training_images(solver),
+                phases=tuple((one.until, self._images(one)) for one in phases) if len(phases) > 1 else (),
                 notes=plan.notes,
                 pid=os.getpid(),
                 host=socket.gethostname(),
             )
         )
         self._choose_device()
-        phases = parse_phases(plan.header, plan.max_iter)
         at = self.resume_from
         for phase in phases:
             if at is not None and at >= phase.until and phase is not phases[-1]:
@@ -166,6 +167,12 @@ class Session:
                 return False
             at = self.iteration
         return True
+
+    def _images(self, phase: Phase) -> int:
+        """Images of an iteration in ``phase``."""
+        parameter = parse_solver(self.plan.solver, self.plan.prototxt)
+        phase.apply(parameter)
+        return batch_images(parameter) * int(parameter.iter_size) * max(len(self.plan.gpus), 1)
 
     def _choose_device(self) -> None:
         gpus = self.plan.gpus

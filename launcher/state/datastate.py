@@ -12,7 +12,7 @@ from caffebench.launcher.data.records import read_records
 from caffebench.launcher.solver.nets import built_layers
 from caffebench.launcher.state.record import DataState
 
-__all__ = ["data_states", "in_batches_of", "training_images", "what_changed"]
+__all__ = ["batch_images", "data_states", "in_batches_of", "training_images", "what_changed"]
 
 
 def data_states(solver: Any, test_nets: int) -> tuple[DataState, ...]:
@@ -34,6 +34,11 @@ def training_images(solver: Any) -> int | None:
         for source, _ in _sources(layer):
             return (_fingerprint(layer, Path(source))[0] or None) if layer.type in ("Data", "ImageData") else None
     return None
+
+
+def batch_images(solver: Any) -> int:
+    """Images that the training net of a ``SolverParameter`` reads at once; 0 where no data layer says it."""
+    return next((count for layer in built_layers(solver).values() for _, count in _sources(layer)), 0)
 
 
 def _sources(layer: Any) -> list[tuple[str, int]]:

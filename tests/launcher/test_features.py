@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from caffebench.analysis import read_runs
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.batches import BatchMaker, BatchRecipe
@@ -124,6 +125,18 @@ def test_phases_hand_weights_and_momentum_on(bench: Any) -> None:
     launcher.wait()
     bench.run(solver)
     assert bench.weights(2000) == bench.weights(2000, snapshots="whole")
+
+
+def test_epochs_of_phases_are_of_what_each_leaves_as_it_was(bench: Any) -> None:
+    phases = "[{until: 20, batch_size: 16}, {until: 40, iter_size: 1}, {until: 60, base_lr: 0.001}]"
+    solver = with_header(bench, f"phases: {phases}", max_iter=80)
+    path = bench.folder / solver
+    path.write_text(path.read_text().replace("max_iter", "iter_size: 2\nmax_iter", 1))
+    bench.run(solver)
+    (run,) = read_runs([bench.folder / "logs"])
+    seen = {at: epochs * 1437 for at, epochs in run.curve("loss", "train").select("iteration", "epoch").rows()}
+    assert {at: round(seen[at]) for at in (20, 40, 60)} == {20: 640, 40: 1280, 60: 2560}
+    assert run.epochs == pytest.approx((2560 + 20 * 64) / 1437, abs=1e-6)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
