@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ __all__ = [
     "DEAD_SOFTMAX",
     "FILLERS",
     "IMAGENET_CLASSES",
+    "IMAGENET_NAME",
     "IMAGENET_TEST",
     "IMAGENET_TRAIN",
     "LR_POLICIES",
@@ -42,6 +44,8 @@ DEAD_SOFTMAX = round(-math.log(2.0**-126), 4)
 
 IMAGENET_CLASSES, IMAGENET_TRAIN, IMAGENET_TEST = 1000, 1_281_167, 50_000
 """ILSVRC 2012: classes, training images, validation images."""
+IMAGENET_NAME = re.compile(r"imagenet|ilsvrc", re.IGNORECASE)
+"""What its data are called, somewhere in their path."""
 
 InitMethod = Literal["lsuv", "ortho", "ortho-lsuv", "none"]
 """Initialisations that ``run-caffe`` adds to Caffe's own."""

@@ -26,6 +26,7 @@ from caffebench.analysis.stitch.curves import RunCurves
 from caffebench.analysis.stitch.sessions import order_sessions, split_sessions
 from caffebench.analysis.stitch.survivors import join_sessions
 from caffebench.analysis.stitch.voices import voices
+from caffebench.common.caffe_facts import IMAGENET_NAME
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.printable import printable
 
@@ -145,7 +146,6 @@ def _make_run(
     status, reason = verdict(sessions, curves, config, classes)
     if any(one.is_test for one in rows) and not any(one.event("solver") for one in rows):
         status, reason = "tested", "caffe test: a test of finished weights, no training"
-    lost = "glog cut the solver in the log: if it has an iter_size, batch size and epochs are too small"
     return Run(
         name=name,
         sources=tuple(printable(str(source.files[part])) for part in sorted({one.part for one in rows})),
@@ -159,8 +159,17 @@ def _make_run(
         train_size=size,
         seconds=joined.seconds,
         bad_lines=bad_lines,
-        notes=(f"{name}: {lost}",) if config.iter_size_lost and config.batch_size else (),
+        notes=tuple(f"{name}: {doubt}" for doubt in _doubts(config, size if not sizes else None)),
     )
+
+
+def _doubts(config: Config, assumed: int | None) -> Iterator[str]:
+    """What is taken to be so and need not be; ``assumed`` are the images of an epoch if only the classes tell them."""
+    if config.iter_size_lost and config.batch_size:
+        yield "glog cut the solver in the log: if it has an iter_size, batch size and epochs are too small"
+    if assumed and config.train_source and not IMAGENET_NAME.search(config.train_source):
+        called = f"but the data are called {printable(config.train_source)}: --train-size says otherwise"
+        yield f"an epoch is taken to be ImageNet's {assumed:,} images, as the net has its 1,000 classes, {called}"
 
 
 def read_runs(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from caffebench.common.caffe_facts import IMAGENET_TEST, IMAGENET_TRAIN
+from caffebench.common.caffe_facts import IMAGENET_NAME, IMAGENET_TEST, IMAGENET_TRAIN
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.roles import is_deploy
 from caffebench.generator.meaning import LAYER_TYPES, Graph, Layer, PhaseNet, Prototxt, build_graph
@@ -39,7 +38,6 @@ __all__ = [
 ]
 
 _DATA_PARAMS = ("data_param", "image_data_param", "hdf5_data_param", "window_data_param", "memory_data_param")
-_IMAGENET_NAME = re.compile(r"imagenet|ilsvrc", re.IGNORECASE)
 _LABELS_READ = 4000
 _IMAGENET = {"TRAIN": IMAGENET_TRAIN, "TEST": IMAGENET_TEST}
 
@@ -128,7 +126,7 @@ def data_size(file: Prototxt, net: PhaseNet | None) -> int | None:
         count = _entries(place) if place is not None else None
         if count is not None:
             return count
-        imagenet |= bool(_IMAGENET_NAME.search(source))
+        imagenet |= bool(IMAGENET_NAME.search(source))
     return _IMAGENET[net.phase] if imagenet and classes(net) == 1000 else None
 
 

@@ -152,6 +152,24 @@ def test_a_rate_whose_loss_is_lost_is_kept(write: Write) -> None:
     assert [row[2:] for row in rows(run)] == [(0, "loss", 3.0), (20, "lr", 0.005)]
 
 
+@pytest.mark.parametrize(
+    ("source", "option", "said"),
+    [
+        ("/data/ilsvrc12_train_lmdb", None, False),
+        ("/data/ImageNet/train", None, False),
+        ("/data/celebrities/train_lmdb", None, True),
+        ("/data/celebrities/train_lmdb", 5000, False),
+    ],
+)
+def test_a_thousand_classes_of_other_data_are_taken_for_imagenet_aloud(
+    make_session: Callable[..., str], write: Write, source: str, option: int | None, said: bool
+) -> None:
+    text = make_session(0, 100).replace("num_output: 10", "num_output: 1000")
+    (run,) = read_runs([write("net.log", text.replace("batch_size: 32", f'source: "{source}" batch_size: 32'))], option)
+    assert run.epochs == pytest.approx(100 * 32 / (option or 1_281_167), abs=1e-6)
+    assert [source in one and "--train-size" in one for one in run.notes] == [True] * said
+
+
 def test_leap_days(write: Write) -> None:
     lines = [
         f"I{day} 12:00:00.000000 7 solver.cpp:1] Iteration {n}, loss = 1" for n, day in enumerate(["0228", "0301"])
