@@ -17,6 +17,7 @@ __all__ = [
     "IMAGENET_TRAIN",
     "LR_POLICIES",
     "PREFETCHING_LAYERS",
+    "SOFTMAX_LOSSES",
     "SOLVER_HISTORIES",
     "SOLVER_TYPES",
     "InitMethod",
@@ -39,6 +40,8 @@ DATA_LAYERS = ("Data", "ImageData", "WindowData", "MemoryData", "HDF5Data")
 PREFETCHING_LAYERS = ("Data", "ImageData", "WindowData")
 """Those whose thread reads batches ahead (``base_data_layer.cpp``)."""
 
+SOFTMAX_LOSSES = ("SoftmaxWithLoss", "MultinomialLogisticLoss")
+"""Those that are ln(classes) for a net that guesses."""
 DEAD_SOFTMAX = round(-math.log(2.0**-126), 4)
 """87.3365, -log(FLT_MIN): the loss of a softmax that is certain and wrong for every image."""
 

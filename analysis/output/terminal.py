@@ -88,8 +88,11 @@ MANY_BAD, BAD_SHARE = 5, 0.02
 
 def remarks(runs: Sequence[Run]) -> Iterator[str]:
     """What was left out of the logs of ``runs``, and logs of which much could not be read: a line of text each."""
+    alike: dict[str, list[str]] = {}
+    for who, _, what in (note.partition(": ") for run in runs for note in run.notes):
+        alike.setdefault(what, []).append(who)
+    yield from (f"{shortened(who)}: {what}" for what, who in alike.items())
     for run in runs:
-        yield from run.notes
         if run.bad_lines >= max(MANY_BAD, BAD_SHARE * (len(run.stitched) + run.bad_lines)):
             where = ", ".join(run.sources[:3]) + (", ..." if len(run.sources) > 3 else "")
             yield f"{run.name}: {run.bad_lines:,} bad lines, cut or garbled, were skipped in {where}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from caffebench.analysis.read.block import Block, parse_block
 from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
-from caffebench.analysis.read.files import pieces
+from caffebench.analysis.read.files import COMPRESSED, pieces
 from caffebench.analysis.read.growing import GrowingRows
 from caffebench.analysis.read.templates import PAD, LineTemplates
 
@@ -72,6 +72,9 @@ class LogParser:
             cut = data.rfind(b"\n", 0, max(data.rfind(b", Testing net (#", 0, size), 0)) + 1
         if cut < size // 2:
             cut = data.rfind(b"\n", 0, size) + 1
+            begun = data.rfind(b" from parameters:", 0, cut)
+            if begun >= 0 and data.find(b"nitialization done", begun, cut) < 0:  # a net, not all of which is there
+                cut = data.rfind(b"\n", 0, begun) + 1
         if not cut and size < 16 * _BLOCK:
             self._buffer = data[:size] + bytes(size) + PAD
             return
@@ -148,8 +151,8 @@ def parse_bytes(
     """Parse a log from the pieces that are ``given``, of any size, in order.
 
     ``metrics`` gives the ids of metrics, and is the same for all files of a run; ``workers`` is the number of threads,
-    all processors without it; ``size`` are the bytes of a file that is being read. Any bytes at all are taken; what is
-    no line of Caffe is passed over.
+    all processors without it; ``size`` are the bytes of a file that is being read, if known. Any bytes at all are
+    taken; what is no line of Caffe is passed over.
     """
     parser = LogParser(metrics, workers or os.cpu_count() or 1, size)
     for piece in given:
@@ -162,7 +165,8 @@ def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) 
 
     Raises ``OSError`` where it cannot be read.
     """
-    return parse_bytes(pieces(path), metrics, workers, os.stat(path).st_size)
+    size = _BLOCK if path.suffix in COMPRESSED else os.stat(path).st_size
+    return parse_bytes(pieces(path), metrics, workers, size)
 
 
 def _decoder(head: bytes) -> Callable[[bytes | memoryview], bytes | memoryview]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from caffebench.analysis.runs.losses import Losses, printed_losses, wired_losses
 from caffebench.analysis.runs.text_format import Message, first, is_whole, parse, parts
 from caffebench.common.caffe_facts import IMAGENET_CLASSES, IMAGENET_TRAIN
 
@@ -22,7 +22,7 @@ _OF_ONE_RUN = (
     *("snapshot", "snapshot_after_train", "snapshot_diff", "snapshot_format", "snapshot_prefix"),
 )
 """Fields of the solver in which runs of one group may differ, and the net, which is looked at apart."""
-_MOST = 29_000  # characters of a message from which on glog may have cut it
+_LONGEST = 30_000  # characters at which glog cuts a message, with what stands before this text
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Config:
     test_batch_size: int | None = None
     snapshot_prefix: str | None = None
     classes: int | None = None
+    guessing: float | None = None
+    """The training loss of a net that guesses (``losses.Losses``)."""
+    losses_told: bool = False
+    """The log tells the losses of the net, ``guessing`` or that it cannot be compared."""
     train_source: str | None = None
     solver: Message = field(default_factory=dict)
     """Every field of the solver block (``net_param`` included where the log has it)."""
@@ -65,9 +69,6 @@ class Config:
     def test_images(self) -> int | None:
         """Images of one test of the first test net."""
         return self.test_iter[0] * self.test_batch_size if self.test_iter and self.test_batch_size else None
-
-
-_LIMIT = 10_000_000  # more classes than that are noise
 
 
 def _number(value: Any) -> float | None:
@@ -105,71 +106,6 @@ def _batch_and_source(layers: list[Message], phase: str) -> tuple[int | None, st
     return None, None
 
 
-def _fed_classes(layers: list[Message]) -> int | None:
-    """``num_output`` of the layer that feeds the last softmax loss, through layers that keep the channels."""
-    makers: dict[Any, Message] = {}
-    found = None
-    for layer in layers:
-        kind = str(first(layer, "type")).upper().replace("_", "")
-        if kind in {"SOFTMAXWITHLOSS", "SOFTMAXLOSS", "HINGELOSS", "MULTINOMIALLOGISTICLOSS", "INFOGAINLOSS"}:
-            maker, seen = makers.get(first(layer, "bottom")), 0
-            while maker is not None and seen < len(layers):
-                for param in ("inner_product_param", "convolution_param"):
-                    count = _integer(first(maker, param, "num_output"))
-                    if count is not None and count > 1:
-                        found = count
-                        break
-                else:
-                    maker, seen = makers.get(first(maker, "bottom")), seen + 1
-                    continue
-                break
-        makers.update({top: layer for top in layer.get("top", []) if top not in layer.get("bottom", [])})
-    return found
-
-
-_WIRING = re.compile(
-    rb"net\.cpp:\d+\] (\S+ (?:<-|->) [^\n]*|Setting up [^\n]*|Top shape: [^\n]*| *with loss weight[^\n]*)"
-)
-_SHAPE = re.compile(r"Top shape: ((?:\d+ )*)\(")
-
-
-def _wired(wiring: bytes) -> tuple[int | None, int | None]:
-    """Channels and images of the blob that goes into the last loss layer, as Caffe told while setting up.
-
-    That is the last layer with a loss weight, or, where none is told, the last one that joins two blobs.
-    """
-    bottoms: dict[str, list[str]] = {}
-    tops: dict[str, list[str]] = {}
-    shapes: dict[str, list[int]] = {}
-    layer, place = "", 0
-    losses: list[str] = []
-    for found_line in _WIRING.finditer(wiring):
-        line = found_line[1].decode(errors="replace").rstrip()
-        if " <- " in line:
-            name, blob = line.split(" <- ", 1)
-            bottoms.setdefault(name, []).append(blob)
-        elif " -> " in line:
-            name, blob = line.split(" -> ", 1)
-            tops.setdefault(name, []).append(blob.removesuffix(" (in-place)"))
-        elif line.startswith("Setting up "):
-            layer, place = line[11:].strip(), 0
-        elif shape := _SHAPE.match(line):
-            made = tops.get(layer) or [layer]
-            if place < len(made):
-                shapes[made[place]] = [int(one) for one in shape[1].split()]
-            place += 1
-        elif "with loss weight" in line:
-            losses.append(layer)
-    joining = [name for name in losses or bottoms if len(bottoms.get(name, ())) == 2]
-    for name in reversed(joining):
-        scores, labels = (shapes.get(one, []) for one in bottoms[name])
-        # Labels have one channel; where both have as many (a regression), there are no classes.
-        one_channel = len(labels) == 1 or (len(labels) > 1 and labels[1] == 1) or (not labels and not losses)
-        if len(scores) > 1 and 1 < scores[1] < _LIMIT and one_channel:
-            return scores[1], scores[0]
-    return None, None
-
-
 class BuiltNet(NamedTuple):
     """A net that Caffe says it built."""
 
@@ -194,13 +130,14 @@ def read_config(
     stands behind a net that is cut. Any text is taken.
     """
     config = _printed(solver_text, train.text, test.text, gpus, settings)
-    if config.batch_size is None or config.classes is None:
-        classes, images = _wired(train.wiring)
-        if classes is not None and images is not None:
-            batch_size = config.batch_size or images * config.iter_size * gpus or None
-            config = replace(config, batch_size=batch_size, classes=config.classes or classes)
+    if config.batch_size is None or not config.losses_told:
+        wired = wired_losses(train.wiring)
+        batch_size = config.batch_size or (wired.images or 0) * config.iter_size * gpus or None
+        config = replace(config, batch_size=batch_size, classes=config.classes or wired.classes)
+        if not config.losses_told:
+            config = replace(config, guessing=wired.guessing, losses_told=wired.told)
     if config.test_batch_size is None and config.test_iter:
-        config = replace(config, test_batch_size=_wired(test.wiring)[1])
+        config = replace(config, test_batch_size=wired_losses(test.wiring).images)
     return config
 
 
@@ -212,7 +149,7 @@ class _Net(NamedTuple):
     images: int | None
     source: str | None
     test_images: int | None
-    classes: int | None
+    losses: Losses
 
 
 @lru_cache(maxsize=64)
@@ -225,11 +162,13 @@ def _net_facts(net: Message) -> _Net:
     images, source = _batch_and_source(layers, "TRAIN")
     test_images, _ = _batch_and_source(layers, "TEST")
     key = json.dumps(net, sort_keys=True, default=str)
-    return _Net(net, key, images, source, test_images, _fed_classes(layers))
+    trained = [one for one in layers if _in_phase(one, "TRAIN")]
+    return _Net(net, key, images, source, test_images, printed_losses(trained))
 
 
 def _is_cut(text: str) -> bool:
-    return len(text) > _MOST and not is_whole(text)
+    """Whether there was more: a message has no end, or it is as long as glog lets one be."""
+    return not is_whole(text) or _LONGEST - 300 < len(text) <= _LONGEST
 
 
 @lru_cache(maxsize=16)
@@ -244,6 +183,8 @@ def _printed(solver_text: str, train_text: str, test_text: str, gpus: int, setti
         apart = parts(solver_text)[1]
         net = _net(apart) if apart and parse(apart) is inside else _net_facts(inside)
     images = built.images or net.images
+    built_cut = _is_cut(train_text)
+    losses = built.losses if built.losses.told else net.losses
     iter_size = max(1, _integer(first(solver, "iter_size")) or 1)
     prefix = first(solver, "snapshot_prefix")
     return Config(
@@ -258,11 +199,13 @@ def _printed(solver_text: str, train_text: str, test_text: str, gpus: int, setti
         test_interval=_integer(first(solver, "test_interval")),
         test_batch_size=_net(test_text).test_images or net.test_images,
         snapshot_prefix=prefix if isinstance(prefix, str) else None,
-        classes=built.classes or net.classes,
+        classes=losses.classes,
+        guessing=losses.guessing,
+        losses_told=losses.told and not (built_cut if built.losses.told else cut),
         train_source=built.source or net.source,
         solver=solver,
         net=net.message,
         net_key=net.key,
-        cut=cut or _is_cut(train_text),
+        cut=cut or built_cut,
         iter_size_lost=cut and not settings,
     )

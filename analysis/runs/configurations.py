@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.text_format import Message, first
+
+if TYPE_CHECKING:
+    from caffebench.analysis.runs.model import Run
 
 __all__ = ["FlatConfig", "differences", "net_text", "settings"]
 

@@ -15,8 +15,6 @@ from caffebench.common.caffe_facts import DEAD_SOFTMAX
 
 __all__ = ["verdict"]
 
-"""-log(FLT_MIN): what SoftmaxWithLoss gives for a probability of zero (Caffe's softmax_loss_layer.cpp)."""
-
 LAST = 25
 """Displayed losses whose median is called the loss at a place: single ones are noisy."""
 MARGIN = 0.03
@@ -49,7 +47,7 @@ def verdict(sessions: Sequence[Session], stitched: RunCurves, config: Config, cl
     last = trained[-1] if trained and trained[-1].ended == "done" else sessions[-1]
     if last.ended == "not_converged":
         return last.ended, last.reason
-    failed = _not_converged(stitched, classes, last.ended == "stopped", config.max_iter)
+    failed = _not_converged(stitched, config, classes, last.ended == "stopped")
     if failed:
         return "not_converged", failed
     iteration = stitched.iteration or 0
@@ -63,7 +61,7 @@ def verdict(sessions: Sequence[Session], stitched: RunCurves, config: Config, cl
     return "stopped", f"the log ends without a word ({reached})"
 
 
-def _not_converged(stitched: RunCurves, classes: int | None, stopped: bool, max_iter: int | None) -> str:
+def _not_converged(stitched: RunCurves, config: Config, classes: int | None, stopped: bool) -> str:
     """Why a run is called not converged; empty where it is not."""
     shown, losses = stitched.points("loss", "train")
     if not len(losses):
@@ -75,11 +73,14 @@ def _not_converged(stitched: RunCurves, classes: int | None, stopped: bool, max_
     scale = sum(metric.weight or 0.0 for _, metric in stitched.named("train") if metric.index >= 0) or 1.0
     if not any(map(math.isnan, end)) and abs(_median(end) - DEAD_SOFTMAX * scale) < 0.01:
         return f"the loss stayed at {DEAD_SOFTMAX * scale:g}, a dead softmax"
-    if classes is None:
-        return ""
     # With several losses (GoogLeNet) Caffe shows their weighted sum.
-    chance = math.log(classes) * scale
-    guessing = f"guessing ({'' if scale == 1 else f'{scale:g} x '}ln {classes} = {chance:.3g})"
+    each = math.log(classes) * scale if classes is not None else None
+    chance = config.guessing if config.losses_told else each
+    if chance is None:
+        return ""
+    guessing = f"guessing ({chance:.3g})"
+    if each is not None and math.isclose(chance, each):
+        guessing = f"guessing ({'' if scale == 1 else f'{scale:g} x '}ln {classes} = {chance:.3g})"
     final = _median(finite)
     iterations = int(shown[-1] - shown[0])
     if final > chance * FAR and iterations >= FAR_PATIENCE:
@@ -90,7 +91,7 @@ def _not_converged(stitched: RunCurves, classes: int | None, stopped: bool, max_
         return ""
     medians, middles = _medians(losses)
     learning = np.flatnonzero(medians < chance - MARGIN * scale)
-    early = stopped and max_iter is not None and iterations < max_iter * STOPPED_SHARE
+    early = stopped and config.max_iter is not None and iterations < config.max_iter * STOPPED_SHARE
     if not len(learning):
         if iterations < (STOPPED_PATIENCE if early else PATIENCE):
             return ""

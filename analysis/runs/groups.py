@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.related import copies
+
+if TYPE_CHECKING:
+    from caffebench.analysis.runs.model import Run
 
 __all__ = ["Group", "Spread", "group_runs"]
 

@@ -35,22 +35,29 @@ def _scalar(word: str) -> Any:
         return word
 
 
-@lru_cache(maxsize=64)
 def parse(text: str) -> Message:
     """Read ``text`` into nested lists by field name; any text is taken, and what is no field is passed over.
 
     What it returns is not to be changed: sessions and runs that were configured alike get the same, and solvers that
     differ in little else have the same net in them.
     """
+    return _read(text)[0]
+
+
+def is_whole(text: str) -> bool:
+    """Whether each message in ``text`` ends there, and none that began before."""
+    return _read(text)[1]
+
+
+@lru_cache(maxsize=64)
+def _read(text: str) -> tuple[Message, bool]:
     root: Message = {}
     before, net, after = parts(text)
     if net and _fill(root, before) and is_whole(net):
         root.setdefault("net_param", []).append(parse(net))
-        _fill(root, after)
-        return root
+        return root, _fill(root, after)
     root.clear()
-    _fill(root, text)
-    return root
+    return root, _fill(root, text)
 
 
 def parts(text: str) -> tuple[str, str, str]:
@@ -58,12 +65,6 @@ def parts(text: str) -> tuple[str, str, str]:
     before, _, rest = text.partition("\nnet_param {\n")
     inner, end, after = rest.partition("\n}\n")
     return (before, inner, after) if end and not before.rstrip().endswith(":") else (text, "", "")
-
-
-@lru_cache(maxsize=64)
-def is_whole(text: str) -> bool:
-    """Whether each message in ``text`` ends there, and none that began before."""
-    return _fill({}, text)
 
 
 def _fill(root: Message, text: str) -> bool:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from caffebench.common.caffe_facts import DEAD_SOFTMAX
+from caffebench.common.caffe_facts import DEAD_SOFTMAX, SOFTMAX_LOSSES
+from caffebench.launcher.solver.nets import built_layers, channels
 
 __all__ = ["Divergence", "LossReader", "TestLoss", "chance_loss", "layer_not_finite"]
 
@@ -58,23 +59,26 @@ def layer_not_finite(net: Any) -> str | None:
 def chance_loss(parameter: Any) -> float | None:
     """The loss of guessing, from a ``SolverParameter``: ln(classes), times the weight, of each softmax loss.
 
-    None where there is no softmax loss or its number of classes cannot be told.
+    None where the training net has another loss, whose size nobody knows; one that is a sum, not a mean, over labels
+    (FCN's ``normalize: false``); or one whose number of classes cannot be told.
     """
-    net = parameter.train_net_param if parameter.HasField("train_net_param") else parameter.net_param
-    outputs = {}
-    for layer in net.layer:
-        if layer.type == "InnerProduct":
-            outputs[layer.top[0]] = layer.inner_product_param.num_output
-        elif layer.type == "Convolution":
-            outputs[layer.top[0]] = layer.convolution_param.num_output
-        elif layer.bottom and layer.top and layer.bottom[0] in outputs:
-            outputs[layer.top[0]] = outputs[layer.bottom[0]]
-    losses = [
-        (layer.loss_weight[0] if layer.loss_weight else 1.0) * math.log(outputs[layer.bottom[0]])
-        for layer in net.layer
-        if layer.type == "SoftmaxWithLoss" and outputs.get(layer.bottom[0], 0) > 1
-    ]
-    return sum(losses) or None
+    layers, total = tuple(built_layers(parameter).values()), 0.0
+    for layer, count in zip(layers, channels(layers), strict=True):
+        weights = list(layer.loss_weight) or ([1.0] if layer.type.endswith("Loss") else [])
+        if not any(weights):
+            continue
+        classes = count.get(layer.bottom[0], 0) if layer.bottom else 0
+        if layer.type not in SOFTMAX_LOSSES or classes < 2 or not _is_mean(layer.loss_param):
+            return None
+        total += weights[0] * math.log(classes)
+    return total or None
+
+
+def _is_mean(loss_param: Any) -> bool:
+    """Whether a softmax loss is divided by the number of labels (``softmax_loss_layer.cpp``)."""
+    if loss_param.HasField("normalization") or not loss_param.HasField("normalize"):
+        return loss_param.normalization in (loss_param.VALID, loss_param.FULL)
+    return bool(loss_param.normalize)
 
 
 class Divergence:

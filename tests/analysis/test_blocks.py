@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from caffebench.analysis import read_runs
 from caffebench.analysis.read import parser as scanning
 from caffebench.analysis.read.columns import MetricRegistry
 from caffebench.analysis.read.files import RunFiles
@@ -194,3 +196,25 @@ def test_hundreds_of_resumes_are_stitched_in_one_go(make_session: Callable[..., 
     run = run_of("".join(texts).encode(), 1 << 16)
     assert (len(run.sessions), run.lost_iterations, run.iteration) == (500, 499 * 100, 50_100)
     assert run.curve("loss", "train")["iteration"].to_list() == list(range(0, 50_101, 20))
+
+
+@pytest.mark.parametrize("layers", [100, 1000])
+def test_a_configuration_is_of_one_block_however_small_they_are(
+    make_session: Callable[..., str], write: Callable[..., Path], layers: int
+) -> None:
+    wiring = "".join(f"I0406 04:34:54.000000   100 net.cpp:150] l{number} <- data\n" for number in range(layers))
+    net = "".join(f'layer {{ name: "l{number}" type: "Silence" bottom: "data" }}\n' for number in range(layers))
+    said = f"I0406 04:34:53.000000   100 net.cpp:58] Initializing net from parameters: \n{net}"
+    done = "I0406 04:34:54.500000   100 net.cpp:270] Network initialization done.\n"
+    text = make_session(0, 500).replace('  layer { name: "ip"', f'  {net.rstrip()}\n  layer {{ name: "ip"')
+    text = text.replace("I0406 04:34:55", f"{said}{wiring}{done}I0406 04:34:55", 1) * 3
+    whole = parse_bytes([text.encode()], MetricRegistry(), 1, len(text))
+    for size in (1 << 14, 50_000, 100_000):
+        parted = parse_bytes([text.encode()], MetricRegistry(), 1, size)
+        assert [(one.kind, one.text, one.content) for one in parted.events if one.kind != "head"] == [
+            (one.kind, one.text, one.content) for one in whole.events
+        ]
+    packed = read_runs([write("packed.log.gz", gzip.compress(text.encode()))])
+    plain = read_runs([write("plain.log", text)])
+    assert [one.config for one in packed] == [one.config for one in plain]
+    assert not any(one.config.cut for one in packed)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from caffebench.analysis import read_runs
+from caffebench.analysis.runs.losses import wired_losses
 from caffebench.analysis.runs.model import Run
 
 Session = Callable[..., str]
@@ -67,6 +68,66 @@ def test_every_rule_gives_its_reason(
     run = only(write("net.log", make_session(0, 1000, loss=loss, end="Optimization Done.")))
     assert run.status == "not_converged"
     assert reason in run.reason
+
+
+LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }'
+REGRESSION = '  layer { name: "box" type: "EuclideanLoss" bottom: "ip" bottom: "label" top: "box" }'
+
+
+@pytest.mark.parametrize(
+    ("loss", "compared"),
+    [
+        (LOSS, True),
+        (LOSS.replace('"loss" }', '"loss" loss_param { normalize: true } }'), True),
+        (LOSS.replace('"loss" }', '"loss" loss_param { normalize: false } }'), False),  # FCN: the sum over all pixels
+        (LOSS.replace('"loss" }', '"loss" loss_param { normalization: NONE } }'), False),
+        (LOSS.replace('"loss" }', '"loss" loss_param { normalization: VALID normalize: false } }'), True),
+        (LOSS.replace("SoftmaxWithLoss", "HingeLoss"), False),
+        (f"{LOSS}\n{REGRESSION}", False),
+        (f"{REGRESSION}\n{LOSS}", False),
+        (f"{LOSS}\n{REGRESSION.replace('top:', 'include { phase: TEST } top:')}", True),
+        (f"{LOSS}\n{REGRESSION.replace('top:', 'loss_weight: 0 top:')}", True),
+        (f"{LOSS}\n{REGRESSION.replace('EuclideanLoss', 'My').replace('top:', 'loss_weight: 2 top:')}", False),
+    ],
+)
+def test_losses_are_compared_with_guessing_where_that_can_be_told(
+    make_session: Session, write: Write, loss: str, compared: bool
+) -> None:
+    text = make_session(0, 1000, loss=lambda _: 50.0, end="Optimization Done.")
+    assert LOSS in text
+    run = only(write("net.log", text.replace(LOSS, loss)))
+    assert run.config.classes == 10
+    assert run.status == ("not_converged" if compared else "done")
+
+
+@pytest.mark.parametrize(
+    ("scores", "weights", "chance"),
+    [
+        ("32 21", [1.0], math.log(21)),
+        ("32 21 1 1", [1.0], math.log(21)),
+        ("1 21 500 500", [1.0], None),  # how FCN's loss is divided stands in the part of the net that is cut
+        ("32 21", [0.3, 1.0], 1.3 * math.log(21)),
+        ("32 21", [0.3, 1.0, 1.0], None),
+    ],
+)
+def test_losses_as_caffe_wires_them(scores: str, weights: list[float], chance: float | None) -> None:
+    said = ["Setting up data", "Top shape: 32 3 8 8 (1)", "Top shape: 32 (32)"]
+    said = [
+        "data -> data",
+        "data -> label",
+        *said,
+        "ip <- data",
+        "ip -> ip",
+        "Setting up ip",
+        f"Top shape: {scores} (9)",
+    ]
+    for number, weight in enumerate(weights):
+        second = "ip" if number == 2 else "label"  # a regression
+        said += [f"l{number} <- ip", f"l{number} <- {second}", f"l{number} -> l{number}", f"Setting up l{number}"]
+        said += ["Top shape: (1)", f"    with loss weight {weight:g}"]
+    found = wired_losses("\n".join(f"I0411 08:54:06.202049 10647 net.cpp:150] {one}" for one in said).encode())
+    assert (found.classes, found.images, found.told) == (21, int(scores.split()[0]), True)
+    assert found.guessing == (None if chance is None else pytest.approx(chance))
 
 
 def test_a_plateau_counts_sooner_where_somebody_stopped_it(make_session: Session, write: Write) -> None:

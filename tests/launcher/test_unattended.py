@@ -10,6 +10,7 @@ from typing import Any
 import lmdb
 import pytest
 
+from caffebench.analysis import read_runs
 from caffebench.common.errors import InputError
 from caffebench.common.glog import glog_line
 from caffebench.engine.locate import caffe_pb2
@@ -73,6 +74,52 @@ def test_the_loss_of_guessing(bench: Any) -> None:
     half = text.replace('top: "loss" }', 'top: "loss" loss_weight: 0.5 }')
     assert half != text
     assert chance_loss(parse_solver(half, "x")) == pytest.approx(math.log(10) / 2)
+
+
+EUCLIDEAN = (
+    'layer { name: "eu" type: "EuclideanLoss" bottom: "fc1" bottom: "fc1" top: "eu" include { phase: TRAIN } }\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "known"),
+    [
+        ('top: "loss" }', 'top: "loss" loss_param { normalization: VALID } }', True),
+        ('top: "loss" }', 'top: "loss" loss_param { normalize: true } }', True),
+        ('top: "loss" }', 'top: "loss" loss_param { normalize: false } }', False),
+        ('top: "loss" }', 'top: "loss" loss_param { normalization: NONE } }', False),
+        ('top: "loss" }', 'top: "loss" loss_param { normalization: FULL normalize: false } }', True),
+        ('"SoftmaxWithLoss"', '"HingeLoss"', False),
+        ('layer { name: "loss"', EUCLIDEAN + 'layer { name: "loss"', False),
+        ('layer { name: "loss"', EUCLIDEAN.replace("TRAIN", "TEST") + 'layer { name: "loss"', True),
+        (
+            'layer { name: "loss"',
+            EUCLIDEAN.replace('top: "eu"', 'top: "eu" loss_weight: 0') + 'layer { name: "loss"',
+            True,
+        ),
+        ('bottom: "fc1" top: "fc1" }', 'bottom: "fc1" top: "fc1" loss_weight: 0.1 }', False),
+    ],
+)
+def test_the_loss_of_guessing_is_known_where_all_losses_are_means_of_a_softmax(
+    bench: Any, old: str, new: str, known: bool
+) -> None:
+    text = (bench.folder / bench.solver()).read_text()
+    assert old in text
+    found = chance_loss(parse_solver(text.replace(old, new, 1), "x"))
+    assert found == (pytest.approx(math.log(10)) if known else None)
+
+
+def test_a_second_task_with_a_large_loss_is_trained_to_its_end(bench: Any) -> None:
+    solver = bench.solver(max_iter=200, base_lr="1e-9")
+    path = bench.folder / solver
+    far = 'layer { name: "far" type: "Power" bottom: "fc2" top: "far" power_param { shift: 100 } }'
+    loss = 'layer { name: "eu" type: "EuclideanLoss" bottom: "far" bottom: "fc2" top: "eu" }'
+    text = path.read_text().replace('top: "loss" }', f'top: "loss" }}\n{far}\n{loss}')
+    path.write_text(text)
+    assert "small: done at iteration 200" in bench.run(solver)
+    (run,) = read_runs([bench.folder / "logs"])
+    assert run.stitched.points("loss", "train")[1].min() > 1000
+    assert run.status == "done"
 
 
 CHECK = "F20261121 03:50:02.245851 10633 io.cpp:36] Check failed: fd != -1 (-1 vs. -1) File not found: x\n"

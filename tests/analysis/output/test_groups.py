@@ -145,6 +145,18 @@ def test_a_rate_that_was_changed_by_hand_at_a_resume_makes_another_training(
     assert len(group_runs(read_runs([path.parent]))) == 1
 
 
+def test_a_net_that_is_cut_between_two_layers_is_cut(make_session: Session, write: Write) -> None:
+    layer = '  layer { name: "l" type: "ReLU" bottom: "data" top: "data" }\n'
+    text = make_session(0, 200)
+    said = "I0406 04:34:54.000000   100 net.cpp:58] Initializing net from parameters: \n"
+    net = layer.replace('"l"', f'"{"l" * (29_921 % len(layer) + 1)}"') + layer * (29_921 // len(layer) - 1)
+    for length, cut in ((29_921, True), (29_921 - 30 * len(layer), False)):
+        shown = net[29_921 - length :] if length < 29_921 else net
+        shown = shown[shown.index("  layer") :]
+        (one,) = read_runs([write("net.log", text.replace("I0406 04:34:55", f"{said}{shown}I0406 04:34:55", 1))])
+        assert one.config.cut == cut, len(shown)
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_nets_that_glog_cut_may_differ_in_what_is_missing(run: Callable[..., Path], cut: bool) -> None:
     for seed in (1, 2):
