@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from caffebench.analysis import read_runs
+from caffebench.analysis.runs.config import read_config
 from caffebench.engine.locate import caffe_tool
+from caffebench.launcher.run.divergence import chance_loss
+from caffebench.launcher.solver.solverfile import read_solver
 
 pytestmark = pytest.mark.caffe
 
@@ -91,3 +94,15 @@ def test_batches_are_those_that_caffe_read(digits_root: Path, tmp_path: Path, ki
     assert run.epochs == pytest.approx((7 if lost else batch) * 40 / 1000)
     assert bool(run.notes) == lost
     assert run.config.classes == 10
+
+
+def test_the_log_tells_the_same_loss_of_guessing_as_the_file(shared: Path) -> None:
+    """``run-caffe`` reckons it from the file, ``merge-logs`` from what Caffe printed of it."""
+    root = Path(__file__).parents[2]
+    originals = shared.rglob("caffenet-benchmark/prototxt/batch_size/*.prototxt")
+    solvers = [read_solver(path).solver for path in (*root.glob("prototxt/*.prototxt"), *originals)]
+    found = [(chance_loss(solver), read_config(str(solver)).guessing) for solver in solvers]
+    assert len(found) > 120
+    for ours, printed in found:
+        assert printed == pytest.approx(ours)
+    assert {round(ours, 3) for ours, _ in found if ours} == {6.908, 11.052}, "one softmax, and GoogLeNet's three"
