@@ -25,7 +25,7 @@ from caffebench.analysis.stitch.clock import Phases, read_phases
 from caffebench.analysis.stitch.curves import RunCurves
 from caffebench.analysis.stitch.sessions import order_sessions, split_sessions
 from caffebench.analysis.stitch.survivors import join_sessions
-from caffebench.analysis.stitch.voices import voices
+from caffebench.analysis.stitch.voices import OF_ONE, voices
 from caffebench.common.caffe_facts import IMAGENET_NAME
 from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.printable import printable
@@ -79,7 +79,7 @@ def make_runs(
     ordered = order_sessions(known)
     at_once = any(len(several) > 1 for several in spoken)
     if at_once and len(single := without_echoes(ordered)) < len(ordered):
-        notes = (*notes, f"{source.name}: several processes say the same training: only the first is read")
+        notes = (*notes, f"{source.name}: several processes say the same training: only the first is read; {OF_ONE}")
         ordered = single
     runs: list[Run] = []
     for training in [Training("", tuple(ordered))] if source.together else split_trainings(ordered, at_once=at_once):

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from caffebench.analysis.read.columns import LOSS, ParsedLog, ParsedRows
 
-__all__ = ["voices"]
+__all__ = ["OF_ONE", "voices"]
 
+OF_ONE = "batch size and epochs are of one rank"
 _UNNAMED = 10_000  # numbers of labels from there on tell no rank
 _FIELD = re.compile(r"^(?!device_id|random_seed)(\w+): (.+)$", re.MULTILINE)  # of a solver, alike in all ranks
 
@@ -81,7 +82,7 @@ def _first_rank(log: ParsedLog) -> ParsedLog:
         tuple(one for one in log.events if one.rank in (-1, first)),
         log.bad_lines,
         log.is_caffe,
-        (*log.notes, f"{len(found)} ranks speak in one log: only the first is read, left out: {who}"),
+        (*log.notes, f"{len(found)} ranks speak in one log: only the first is read, left out: {who}; {OF_ONE}"),
     )
 
 
