@@ -27,6 +27,9 @@ def _began(session: Session) -> str:
         return f"resumed at {session.resumed_from:,}"
     if session.headless:
         return "its beginning is missing"
+    first = session.first_iteration or 0
+    if first > (session.config.display or 1000):  # before mid 2014 iteration 0 was not shown
+        return f"began at {first:,}"  # pycaffe restores without a word
     return f"began with {session.weights}" if session.weights else "began anew"
 
 

@@ -69,6 +69,12 @@ def _overlap(one: SessionRows, other: SessionRows) -> bool:
     return here.began < there.ended and there.began < here.ended
 
 
+def _same_process(one: SessionRows, later: SessionRows) -> bool:
+    """Whether one process began both, with solvers that differ; in a container the same number comes again."""
+    texts = [some.text for some in (one.event("solver"), later.event("solver")) if some is not None]
+    return bool(one.pid) and one.pid == later.pid and len(texts) == 2 and texts[0] != texts[1]
+
+
 def split_trainings(sessions: Sequence[SessionRows], *, at_once: bool = False) -> list[Training]:
     """Group ``sessions``, given in true order, by the training that they are of; in the order in which these began.
 
@@ -76,7 +82,8 @@ def split_trainings(sessions: Sequence[SessionRows], *, at_once: bool = False) -
 
     A session that resumes is of the training whose snapshot it names, else of the one before. One that begins anew is
     of a new training where it has another snapshot prefix or another net, where it begins with the weights of the one
-    before, or where that was finished; else of the one before, which crashed. Each ``caffe test`` stands alone.
+    before, where that was finished, or where it is of the same process, with another solver; else of the one before,
+    which crashed. Each ``caffe test`` stands alone.
     """
     if len(sessions) == 1:
         return [Training("", tuple(sessions))]
@@ -133,6 +140,8 @@ def _place(
         return None
     if start.weights and before.prefix and start.weights.startswith(f"{before.prefix}_iter_"):
         return None
+    if _same_process(groups[last][-1], session):
+        return None  # a script that trains one after the other; the one before has not crashed
     trained = [one for one in groups[last] if len(one.rows)]
     finished = bool(trained) and trained[-1].event("done") is not None and trained[-1].event("stopped") is None
     return None if finished and len(session.rows) else last

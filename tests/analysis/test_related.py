@@ -145,3 +145,22 @@ def test_nights_over_new_year_in_several_files(make_session: Session, write: Wri
     assert run.wall_seconds == pytest.approx((datetime(2017, 1, 2, 8, 5, 32, 500000) - eve).total_seconds(), abs=1)
     assert [one.began.year for one in run.sessions if one.began] == ([2016, 2017, 2017] if told else [1600, 1601, 1601])
     assert len(read(last)) < len(run.curves)
+
+
+@pytest.mark.parametrize(("rate", "runs", "crashes"), [("0.01", 1, [1]), ("0.02", 2, [0, 0])])
+def test_one_process_trains_one_after_the_other_where_the_solvers_differ(
+    make_session: Session, write: Write, rate: str, runs: int, crashes: list[int]
+) -> None:
+    later = make_session(0, 500, at=datetime(2016, 4, 7)).replace("base_lr: 0.01", f"base_lr: {rate}")
+    found = read_runs([write("script.log", make_session(0, 300), later)])
+    assert len(found) == runs, "a container that starts again gives the same number, and the same solver"
+    assert [run.crashes for run in found] == crashes
+
+
+def test_what_pycaffe_restores_without_a_word_did_not_begin_anew(
+    make_session: Session, write: Write, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(
+        main, [str(write("net.log", make_session(300, 500))), "--sessions", "--out", str(tmp_path)]
+    )
+    assert "began at 300, 300 to 500" in result.output
