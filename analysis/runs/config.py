@@ -11,7 +11,7 @@ from caffebench.analysis.runs.losses import Losses, printed_losses, wired_losses
 from caffebench.analysis.runs.text_format import Message, first, is_whole, parse, parts
 from caffebench.common.caffe_facts import IMAGENET_CLASSES, IMAGENET_TRAIN
 
-__all__ = ["TRAIN_SIZES", "BuiltNet", "Config", "read_config"]
+__all__ = ["NO_NET", "TRAIN_SIZES", "BuiltNet", "Config", "read_config"]
 
 TRAIN_SIZES = {IMAGENET_CLASSES: IMAGENET_TRAIN}
 """Number of classes -> training images, where the number of classes says it: ILSVRC 2012 only."""
@@ -115,10 +115,13 @@ class BuiltNet(NamedTuple):
     """The lines that Caffe writes while it sets the net up."""
 
 
+NO_NET = BuiltNet()
+
+
 def read_config(
     solver_text: str,
-    train: BuiltNet = BuiltNet(),  # noqa: B008 - a tuple
-    test: BuiltNet = BuiltNet(),  # noqa: B008
+    train: BuiltNet = NO_NET,
+    test: BuiltNet = NO_NET,
     gpus: int = 1,
     settings: str = "",
 ) -> Config:

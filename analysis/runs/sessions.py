@@ -9,7 +9,7 @@ import numpy as np
 
 from caffebench.analysis.read.columns import NO_TIME, TEST, LogEvent, Metric, MetricRegistry, ParsedRows
 from caffebench.analysis.read.lines import to_datetime
-from caffebench.analysis.runs.config import BuiltNet, Config, read_config
+from caffebench.analysis.runs.config import NO_NET, BuiltNet, Config, read_config
 from caffebench.analysis.runs.model import Session
 from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
@@ -60,7 +60,7 @@ def _built_nets(session: SessionRows) -> tuple[BuiltNet, BuiltNet]:
         # Before mid 2014 a net did not say its phase: the first was that for training.
         is_test = phase[1] == "TEST" if phase is not None else bool(train)
         (test if is_test else train).append(BuiltNet(event.text, event.content["wiring"]))
-    return (train or [BuiltNet()])[0], (test or [BuiltNet()])[0]
+    return (train or [NO_NET])[0], (test or [NO_NET])[0]
 
 
 def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionRows:

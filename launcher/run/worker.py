@@ -37,6 +37,8 @@ __all__ = ["main"]
 
 LOG_PATIENCE = 10.0
 """Seconds that the launcher may take to write what was logged."""
+LONGEST_SETTINGS = 8000
+"""Characters of a solver's settings that may stand in a line, which glog cuts at 30,000."""
 
 
 def main() -> NoReturn:
@@ -135,6 +137,7 @@ class Session:
         """Train all phases that are left: False after a stop."""
         plan = self.plan
         solver = parse_solver(plan.solver, plan.prototxt)
+        settings = solver_settings(solver)
         phases = parse_phases(plan.header, plan.max_iter)
         self.log(
             RunEvent(
@@ -146,7 +149,7 @@ class Session:
                 seed=self.task.seed,
                 layers=plan.layers or "caffe",
                 identity=asdict(plan.identity),
-                solver=solver_settings(solver),
+                solver=settings if len(settings) < LONGEST_SETTINGS else "",
                 train_size=training_images(solver),
                 phases=tuple((one.until, self._images(one)) for one in phases) if len(phases) > 1 else (),
                 notes=plan.notes,
