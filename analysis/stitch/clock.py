@@ -56,6 +56,9 @@ class SessionClock(NamedTuple):
         return self.images(iterations) / (self.train_size or np.nan)
 
 
+_MOST = 2**31  # of what Caffe counts in an int
+
+
 def read_phases(run: Mapping[str, Any]) -> Phases:
     """The phases of a run, as our launcher's event ``run`` tells them, or, in an older version, the file's header."""
     found: list[tuple[int, float]] = []
@@ -67,7 +70,7 @@ def read_phases(run: Mapping[str, Any]) -> Phases:
         else:
             until, size, times = (*phase, None) if isinstance(phase, list) and len(phase) == 2 else (None, None, None)
         if isinstance(until, int) and isinstance(size, int) and isinstance(times, int | None):
-            found.append((min(max(until, 0), 10**15), float(size) * float(times or 1)))
+            found.append((min(max(until, 0), 10**15), float(min(size, _MOST)) * min(times or 1, _MOST)))
     return tuple(found)
 
 

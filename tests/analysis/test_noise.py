@@ -28,6 +28,9 @@ FRAGMENTS = st.sampled_from(
         b"Resuming from x_iter_12.solverstate",
         b'caffebench: end {"status": "done"}',
         b'caffebench: run {"header": {"classes": "x", "phases": [1]}}',
+        b'caffebench: run {"header": {}, "train_size": 1%s, "phases": [[9, 1%s]], "solver": 5}'
+        % (b"0" * 400, b"0" * 400),
+        b'caffebench: run {"header": {}, "identity": {"options": {"init": [1]}}, "solver": "}{ iter_size: -4"}',
         b"max_iter: 1e400\nnet_param { layer { type: 3 top: 4 data_param { batch_size: -1 } } }",
         b"\n",
         b"\r",
