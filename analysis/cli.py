@@ -175,7 +175,7 @@ def main(
 ) -> None:
     """Merge Caffe logs, of resumed runs too, into one curve per run.
 
-    PATH is a log or a folder of logs, plain or compressed (.gz, .xz, .zst).
+    PATH is a log or a folder of logs, plain or compressed (.gz, .bz2, .xz, .zst).
     """
     files = _run_files(named)
     if not paths and not files:

@@ -22,7 +22,8 @@ _GLOG = re.compile(r"\.log\.INFO\.(?P<when>\d{8}-\d{6}\.\d+)$")
 DUPLICATE_SEVERITIES = re.compile(
     r"(?:^|\.)(?:WARNING|ERROR|FATAL)(?:\.|$)"
 )  # what glog writes there is in its INFO file too
-COMPRESSED = (".gz", ".xz", ".zst")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".zip", ".7z", ".rar")  # of which one file may be of many runs
 _EXPANDED = 200  # times its size that a compressed log is believed to expand to
 _PIECE = 1 << 16  # bytes that are read at once: they stay in the processor's cache
 _HEAD = 1 << 18  # bytes in which a log tells its snapshot prefix
@@ -75,7 +76,7 @@ def _looks_like_log(path: str) -> bool:
         return False
     if ".log" in plain or plain.startswith("caffe.") or plain.endswith((".txt", ".out", ".err")):
         return True
-    if plain.endswith(_NO_LOGS):
+    if plain.endswith((*_NO_LOGS, *_ARCHIVES)):
         return False
     try:
         head = _beginning(path, _SNIFFED)
@@ -90,7 +91,7 @@ def _looks_like_log(path: str) -> bool:
 _SNIFFED = 1 << 16  # bytes of a file with another name that are looked at
 _NO_LOGS = (
     *(".caffemodel", ".solverstate", ".prototxt", ".h5", ".mdb", ".npy", ".npz", ".binaryproto", ".py", ".sh", ".md"),
-    *(".csv", ".json", ".parquet", ".html", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".tar", ".zip", ".so"),
+    *(".csv", ".json", ".parquet", ".html", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".so"),
 )
 
 
@@ -101,8 +102,8 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
     once where links lead to them again. ``named`` gives runs by name whose files the user knows. Returns the runs in
     the natural order of names, ``bs32`` before ``bs128``.
 
-    Raises ``InputError`` for a path that does not exist, a folder that cannot be read, and what is neither a file nor
-    a folder.
+    Raises ``InputError`` for a path that does not exist, a folder that cannot be read, an archive, and what is neither
+    a file nor a folder.
     """
     files: dict[str, str] = {}
     known = {name: tuple(some) for name, some in (named or {}).items()}
@@ -111,6 +112,8 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
             for real, one in _walk(str(path)):
                 if _looks_like_log(one):
                     files.setdefault(real, one)
+        elif path.is_file() and _plain(path.name).lower().endswith(_ARCHIVES):
+            raise InputError(f"{printable(str(path))} is an archive: unpack it, and give the folder with the logs")
         elif path.is_file():
             files.setdefault(os.path.realpath(path), str(path))
         elif path.exists():
@@ -194,6 +197,10 @@ def _opened(path: Path) -> tuple[BufferedReader, tuple[type[Exception], ...]]:
         import zlib
 
         return cast(BufferedReader, gzip.open(path, "rb")), (EOFError, ValueError, gzip.BadGzipFile, zlib.error)
+    if path.suffix == ".bz2":
+        import bz2
+
+        return cast(BufferedReader, bz2.open(path, "rb")), (EOFError, ValueError, OSError)
     if path.suffix == ".xz":
         import lzma
 
