@@ -40,6 +40,8 @@ class Base:
     header: Mapping[str, Any]
     recipe: Mapping[str, Any]
     settings: Settings
+    says_batch: bool
+    """A layer says how many pictures are read at once; else one is reckoned with, and that cannot be varied."""
 
 
 def load_base(path: Path) -> Base:
@@ -59,11 +61,11 @@ def load_base(path: Path) -> Base:
         raise InputError(f"{path} says no max_iter, from which the iterations of the variants are worked out")
     batch = _batch_size(path, nets)
     recipe = {
-        "batch_size": batch * solver.iter_size,
+        "batch_size": (batch or 1) * solver.iter_size,
         "base_lr": Fraction(written(solver.base_lr)),
         "max_iter": solver.max_iter,
     }
-    return Base(path, solver, file.header, recipe, _settings(solver, batch))
+    return Base(path, solver, file.header, recipe, _settings(solver, batch or 1), batch is not None)
 
 
 def nets_of(solver: Any) -> list[tuple[Any, frozenset[str]]]:
@@ -114,8 +116,11 @@ def _take_in(net: Any, file: Prototxt, name: str, pb: Any) -> None:
     text_format.Parse(path.read_text(encoding="utf-8", errors="replace"), net, allow_unknown_field=True)
 
 
-def _batch_size(path: Path, nets: list[tuple[Any, frozenset[str]]]) -> int:
-    """The batch size in training. Raises ``InputError`` where no layer, or two different ones, say it."""
+def _batch_size(path: Path, nets: list[tuple[Any, frozenset[str]]]) -> int | None:
+    """The batch size in training; None where no layer says it, as of a Python layer that reads the data.
+
+    Raises ``InputError`` where two layers say different ones.
+    """
     train = frozenset({"TRAIN"})
     sizes = {
         (layer.name, int(message.batch_size))
@@ -130,12 +135,10 @@ def _batch_size(path: Path, nets: list[tuple[Any, frozenset[str]]]) -> int:
             for layer in net.layer
             if train & phases and layer.type == "Input" and layer.input_param.shape
         }
-    if not sizes:
-        raise InputError(f"{path}: no layer of its training net reads data and says a batch_size")
     if len({size for _, size in sizes}) > 1:
         said = ", ".join(f"{name} {size}" for name, size in sorted(sizes))
         raise InputError(f"{path}: its training net reads batches of different sizes ({said}): make them equal")
-    return next(iter(sizes))[1]
+    return next(iter(sizes))[1] if sizes else None
 
 
 def _settings(solver: Any, batch: int) -> Settings:

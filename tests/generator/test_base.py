@@ -448,6 +448,41 @@ def test_a_base_of_no_use_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+PYTHON = """
+base_lr: 1e-8 lr_policy: "fixed" max_iter: 300 display: 20 iter_size: 2 test_iter: 2 test_interval: 100
+net_param {
+  layer { name: "data" type: "Python" top: "data" top: "label" python_param { module: "voc" layer: "Segments" } }
+  layer {
+    name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+    convolution_param { num_output: 8 kernel_size: 3 }
+  }
+  layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+  layer {
+    name: "score" type: "Convolution" bottom: "conv1" top: "score"
+    convolution_param { num_output: 21 kernel_size: 1 }
+  }
+  layer {
+    name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss"
+    loss_param { ignore_label: 255 normalization: NONE }
+  }
+}
+"""
+
+
+def test_a_net_whose_data_say_no_batch_size_is_varied_in_all_else(tmp_path: Path) -> None:
+    base = written(tmp_path, "fcn", PYTHON)
+    made = on(base, {"activation": "elu"}, {"base_lr": "recipe.base_lr * 2"}, {"max_iter": 600}, {"iter_size": 4})
+    assert made.refused == {}
+    told = [differences(tmp_path, base, text) for text in made.texts.values()]
+    assert told[0] == ["relu1 (ReLU): type ReLU -> ELU"]
+    assert told[1] == ["solver: base_lr 1e-08 -> 2e-08"]
+    assert "solver: max_iter 300 -> 600" in told[2]
+    assert {"solver: iter_size 2 -> 4", "solver: max_iter 300 -> 150"} <= set(told[3]), "as many pictures"
+    for unknown in ({"batch": 512}, {"batch_size": 4}, {"epochs": 3}, {"phases": [{"until": 100, "batch_size": 2}]}):
+        with pytest.raises(InputError, match=f"says a batch_size, for {next(iter(unknown))}"):
+            on(base, unknown)
+
+
 def test_the_header_of_the_user_is_kept_and_the_sweep_adds_its_own(tmp_path: Path) -> None:
     head = (
         "# caffebench: label: old\n# caffebench: init: lsuv\n# caffebench: train_size: 60000\n# caffebench: seed: 4\n"
