@@ -115,6 +115,8 @@ def _tops(layer: Any, bottoms: list[Shape | None], record: Sequence[int] | None)
         return [shape, *([(shape[0],)] * (len(layer.top) - 1) if shape else [])]
     if kind in ("Input", "DummyData"):
         return list(_given(layer))
+    if kind == "Parameter":
+        return [tuple(layer.parameter_param.shape.dim)]
     if kind in _LOSSES:
         return [()]
     if not bottoms or any(shape is None for shape in bottoms):
@@ -159,6 +161,18 @@ def _of_known(layer: Any, bottoms: list[Shape]) -> list[Shape | None]:
         return [_reshape(layer, first)]
     if kind == "Reduction":
         return [first[: _axis(layer.reduction_param.axis, first)]]
+    if kind == "Crop":
+        axis = _axis(layer.crop_param.axis, first)
+        return [(*first[:axis], *bottoms[1][axis:])]
+    if kind == "Tile":
+        axis = _axis(layer.tile_param.axis, first)
+        return [(*first[:axis], first[axis] * layer.tile_param.tiles, *first[axis + 1 :])]
+    if kind == "Embed":
+        return [(*first, layer.embed_param.num_output)]
+    if kind in ("LSTM", "RNN") and not layer.recurrent_param.expose_hidden:
+        return [(*first[:2], layer.recurrent_param.num_output)]
+    if kind == "ArgMax":
+        return [_argmax(layer.argmax_param, first)]
     if kind in ("Silence", "HDF5Output"):
         return []
     if kind in ("ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "Exp", "Log", "Swish", "Clip",
@@ -169,6 +183,13 @@ def _of_known(layer: Any, bottoms: list[Shape]) -> list[Shape | None]:
 
 def _axis(axis: int, shape: Shape) -> int:
     return axis if axis >= 0 else len(shape) + axis
+
+
+def _argmax(p: Any, shape: Shape) -> Shape:
+    if p.HasField("axis"):
+        axis = _axis(p.axis, shape)
+        return (*shape[:axis], p.top_k, *shape[axis + 1 :])
+    return (shape[0], 2 if p.out_max_val else 1, p.top_k, *(1,) * (len(shape) - 3))
 
 
 def _convolution(layer: Any, shape: Shape, transposed: bool) -> Shape:

@@ -159,8 +159,10 @@ def _blob_sizes(one: LayerShapes) -> list[int] | None:
     """The sizes of a layer's parameter blobs, None where they depend on a shape that is not known."""
     layer, bottom = one.layer, one.bottoms[0] if one.bottoms else None
     kind = layer.type
-    if kind in ("LSTM", "RNN", "Python"):
+    if kind == "Python":
         return None
+    if kind in ("LSTM", "RNN"):
+        return _recurrent_sizes(one)
     if kind == "Embed":
         p = layer.embed_param
         return [p.input_dim * p.num_output, *([p.num_output] if p.bias_term else [])]
@@ -188,6 +190,18 @@ def _blob_sizes(one: LayerShapes) -> list[int] | None:
     return _scale_sizes(layer, bottom)
 
 
+def _recurrent_sizes(one: LayerShapes) -> list[int] | None:
+    """Of an LSTM its four gates, of an RNN its hidden state and output: from input, state and what all steps get."""
+    outputs = one.layer.recurrent_param.num_output
+    gates = 4 * outputs if one.layer.type == "LSTM" else outputs
+    sizes = [gates, gates * outputs]
+    for shape, axes in zip((*one.bottoms[:1], *one.bottoms[2:3]), (2, 1), strict=False):
+        if shape is None:
+            return None
+        sizes.append(gates * prod(shape[axes:]))
+    return sizes if one.layer.type == "LSTM" else [*sizes, outputs * outputs, outputs]
+
+
 def _scale_sizes(layer: Any, bottom: Shape) -> list[int]:
     if len(layer.bottom) > 1:
         return [prod(bottom[1:2])] if layer.type == "Scale" and layer.scale_param.bias_term else []
@@ -198,6 +212,8 @@ def _scale_sizes(layer: Any, bottom: Shape) -> list[int]:
 
 
 def _multiply_adds(one: LayerShapes, sizes: list[int] | None) -> int | None:
+    if one.layer.type in ("LSTM", "RNN"):
+        return None  # nobody counts them a picture
     if one.layer.type not in ("Convolution", "Deconvolution", "InnerProduct"):
         return 0
     moved = one.bottoms[0] if one.layer.type == "Deconvolution" else one.tops[0]

@@ -115,6 +115,65 @@ def test_shapes_and_parameters_are_those_that_caffe_builds(digits_root: Path, tm
         assert count(shapes).parameters == built["learned"], name
 
 
+FILLED = 'weight_filler { type: "uniform" min: -0.1 max: 0.1 }'
+GIVEN = 'layer {{ name: "in" type: "DummyData" {tops} dummy_data_param {{ {shapes} }} }}'
+
+
+def given(**shapes: str) -> str:
+    """A layer that gives out blobs of these sizes."""
+    tops = " ".join(f'top: "{name}"' for name in shapes)
+    dims = " ".join(f"shape {{ {' '.join(f'dim: {one}' for one in sizes.split())} }}" for sizes in shapes.values())
+    return GIVEN.format(tops=tops, shapes=dims) + "\n"
+
+
+RECURRENT = f"recurrent_param {{ num_output: 6 {FILLED} }}"
+STRANGERS = {
+    "segments": given(data="1 3 40 50", label="1 1 40 50")
+    + f"""
+    layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+      convolution_param {{ num_output: 8 kernel_size: 3 pad: 20 {FILLED} }} }}
+    layer {{ name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param {{ kernel_size: 2 stride: 2 }} }}
+    layer {{ name: "score" type: "Convolution" bottom: "pool" top: "score"
+      convolution_param {{ num_output: 5 kernel_size: 1 {FILLED} }} }}
+    layer {{ name: "up" type: "Deconvolution" bottom: "score" top: "up"
+      convolution_param {{ num_output: 5 group: 5 bias_term: false kernel_size: 4 stride: 2 {FILLED} }} }}
+    layer {{ name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" crop_param {{ axis: 2 offset: 19 }} }}
+    layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "crop" bottom: "label" top: "loss" }}
+    layer {{ name: "best" type: "ArgMax" bottom: "crop" top: "best" argmax_param {{ axis: 1 }} }}
+    layer {{ name: "two" type: "ArgMax" bottom: "pool" top: "two" argmax_param {{ top_k: 2 out_max_val: true }} }}
+    """,
+    "words": given(words="7 4", cont="7 4", target="7 4", image="4 9")
+    + f"""
+    layer {{ name: "embed" type: "Embed" bottom: "words" top: "embed"
+      embed_param {{ input_dim: 30 num_output: 16 {FILLED} }} }}
+    layer {{ name: "lstm" type: "LSTM" bottom: "embed" bottom: "cont" bottom: "image" top: "lstm" {RECURRENT} }}
+    layer {{ name: "lstm2" type: "LSTM" bottom: "lstm" bottom: "cont" top: "lstm2" {RECURRENT} }}
+    layer {{ name: "rnn" type: "RNN" bottom: "lstm2" bottom: "cont" bottom: "image" top: "rnn" {RECURRENT} }}
+    layer {{ name: "rnn2" type: "RNN" bottom: "rnn" bottom: "cont" top: "rnn2" {RECURRENT} }}
+    layer {{ name: "predict" type: "InnerProduct" bottom: "rnn2" top: "predict"
+      inner_product_param {{ num_output: 30 axis: 2 {FILLED} }} }}
+    layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "predict" bottom: "target" top: "loss"
+      softmax_param {{ axis: 2 }} }}
+    layer {{ name: "tile" type: "Tile" bottom: "rnn" top: "tile" tile_param {{ axis: 1 tiles: 3 }} }}
+    layer {{ name: "free" type: "Parameter" top: "free" parameter_param {{ shape {{ dim: 3 dim: 5 }} }} }}
+    """,
+}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("name", STRANGERS)
+def test_shapes_and_parameters_of_segments_and_words_are_those_that_caffe_builds(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "solver.prototxt"
+    path.write_text(f'base_lr: 0.1 lr_policy: "fixed" max_iter: 9\nnet_param {{ {STRANGERS[name]} }}\n')
+    command = [sys.executable, "-c", BUILT, path.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    built = json.loads(done.stdout)
+    shapes = infer([layer.message for layer in load_prototxt(path).phase("TRAIN").layers])  # type: ignore[union-attr]
+    ours = {top: list(shape) for one in shapes for top, shape in zip(one.layer.top, one.tops, strict=True)}  # type: ignore[arg-type]
+    assert ours == built["blobs"]
+    assert count(shapes).parameters == built["learned"]
+
+
 SCORES = """
 import json, sys, caffe, numpy
 caffe.set_mode_cpu()
