@@ -167,7 +167,7 @@ def _make_run(
 def _doubts(config: Config, assumed: int | None) -> Iterator[str]:
     """What is taken to be so and need not be; ``assumed`` are the images of an epoch if only the classes tell them."""
     if config.iter_size_lost and config.batch_size:
-        yield "glog cut the solver in the log: if it has an iter_size, batch size and epochs are too small"
+        yield "the solver in the log is cut: if it had an iter_size, batch size and epochs are too small"
     if assumed and config.train_source and not IMAGENET_NAME.search(config.train_source):
         called = f"but the data are called {printable(config.train_source)}: --train-size says otherwise"
         yield f"an epoch is taken to be ImageNet's {assumed:,} images, as the net has its 1,000 classes, {called}"
