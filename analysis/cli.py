@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 from collections.abc import Callable
@@ -60,12 +61,18 @@ def _limits_by_plot(
     return found
 
 
+def _matching(pattern: str) -> list[Path]:
+    """The file of that name, else those that the pattern fits, else the name."""
+    found = [] if Path(pattern).exists() else sorted(glob.glob(pattern))
+    return list(map(Path, found or [pattern]))
+
+
 def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     """Files by name of their run."""
     files: dict[str, list[Path]] = {}
     for one in named:
         name, equals, some = one.partition("=")
-        chosen = [Path(path) for path in some.split(",") if path]
+        chosen = [path for pattern in some.split(",") if pattern for path in _matching(pattern)]
         if not name or not equals or not chosen:
             raise click.BadParameter(f"{one!r} is not NAME=FILE,FILE", param_hint="--run")
         files.setdefault(name, []).extend(chosen)
@@ -80,13 +87,17 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     merge-logs logs/ --html                     # one interactive page, results/report.html
     merge-logs logs/ --html --watch             # the same, updated during training
     merge-logs logs/ --json | jq '.[].accuracy' # the summary for other programs
-    merge-logs --run net=monday.log,tuesday.log # one training, a night in each file
+    merge-logs --run net='night*.log'           # one training, a night in each file
     merge-logs old/*.log.gz --x epoch --plot --format pdf --resumes --train-size 1281167
     """,
 )
 @click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--run", "named", metavar="NAME=FILE,FILE", multiple=True, help="Take these files for the log of one run."
+    "--run",
+    "named",
+    metavar="NAME=FILE,FILE",
+    multiple=True,
+    help="Take these files, in the order of their times, for the log of one run; * stands for anything.",
 )
 @click.option(
     "--out",

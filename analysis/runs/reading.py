@@ -76,7 +76,7 @@ def make_runs(
     ]
     bad += sum(one.garbled for one in sessions)
     known = [one for one in sessions if one.fresh or len(one.rows) or one.event("fatal", "broken", "head")]
-    ordered = order_sessions(known)
+    ordered = order_sessions(known, numbered=not source.together)
     at_once = any(len(several) > 1 for several in spoken)
     if at_once and len(single := without_echoes(ordered)) < len(ordered):
         notes = (*notes, f"{source.name}: several processes say the same training: only the first is read; {OF_ONE}")

@@ -185,13 +185,18 @@ def _goes_on(before: SessionRows, later: SessionRows) -> bool:
     return bool(reached) and not paths[0].isdisjoint(paths[1])
 
 
-def order_sessions(sessions: Sequence[SessionRows]) -> list[SessionRows]:
-    """``sessions`` of one run in true order: of the part files; within a file, of the clock; with years that rise."""
+def order_sessions(sessions: Sequence[SessionRows], *, numbered: bool = True) -> list[SessionRows]:
+    """``sessions`` of one run in true order: of the part files; within a file, of the clock; with years that rise.
+
+    Files that are not ``numbered`` are as one.
+    """
     if len(sessions) < 2:
         return list(sessions)
     sessions = _in_known_years(sessions)
-    parts = sorted({one.part for one in sessions})
-    return _with_years([one for part in parts for one in _by_clock([one for one in sessions if one.part == part])])
+    parts: dict[int, list[SessionRows]] = {}
+    for one in sorted(sessions, key=lambda one: one.part):
+        parts.setdefault(one.part if numbered else 0, []).append(one)
+    return _with_years([one for part in parts.values() for one in _by_clock(part)])
 
 
 def _by_clock(sessions: Sequence[SessionRows]) -> Sequence[SessionRows]:

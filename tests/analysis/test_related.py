@@ -164,3 +164,26 @@ def test_what_pycaffe_restores_without_a_word_did_not_begin_anew(
         main, [str(write("net.log", make_session(300, 500))), "--sessions", "--out", str(tmp_path)]
     )
     assert "began at 300, 300 to 500" in result.output
+
+
+def test_the_order_of_files_and_wildcards_make_no_difference(
+    make_session: Session, write: Write, tmp_path: Path
+) -> None:
+    text = make_session(0, 340) + make_session(300, 690, pid=200, at=datetime(2016, 12, 31, 23, 58), resume=True)
+    text += make_session(650, 990, pid=300, at=datetime(2017, 1, 2), resume=True)
+    starts = [0, *(text.index("Iteration 200, Testing"), text.index("Iteration 600, Testing")), len(text)]
+    starts = [text.rfind("\n", 0, one) + 1 for one in starts]
+    pieces = [
+        write(f"train.log{suffix}", text[begin:end])
+        for suffix, (begin, end) in zip((".2", ".1", ""), pairwise(starts), strict=True)
+    ]
+    curves = set()
+    for named in (",".join(map(str, pieces)), ",".join(map(str, reversed(pieces))), str(pieces[0].with_name("train*"))):
+        out = tmp_path / "out"
+        assert CliRunner().invoke(main, ["--run", f"net={named}", "--out", str(out)]).exit_code == 0
+        curves.add((out / "curves.csv").read_text())
+    assert len(curves) == 1
+    (run,) = read_runs([], named={"net": pieces})
+    (whole,) = read_runs([write("whole.log", text)])
+    assert (run.lost_iterations, run.iteration) == (whole.lost_iterations, whole.iteration)
+    assert run.seconds == pytest.approx(whole.seconds, abs=1)
