@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -49,6 +50,8 @@ class Config:
     losses_told: bool = False
     """The log tells the losses of the net, ``guessing`` or that it cannot be compared."""
     train_source: str | None = None
+    train_images: int | None = None
+    """Images of an epoch, where a layer counted them (``ImageData``)."""
     solver: Message = field(default_factory=dict)
     """Every field of the solver block (``net_param`` included where the log has it)."""
     net: Message = field(default_factory=dict)
@@ -69,6 +72,9 @@ class Config:
     def test_images(self) -> int | None:
         """Images of one test of the first test net."""
         return self.test_iter[0] * self.test_batch_size if self.test_iter and self.test_batch_size else None
+
+
+_COUNTED = re.compile(rb"image_data_layer\.cpp:\d+\] A total of (\d{1,12}) images")
 
 
 def _number(value: Any) -> float | None:
@@ -139,6 +145,8 @@ def read_config(
         config = replace(config, batch_size=batch_size, classes=config.classes or wired.classes)
         if not config.losses_told:
             config = replace(config, guessing=wired.guessing, losses_told=wired.told)
+    if (counted := _COUNTED.search(train.wiring)) is not None:
+        config = replace(config, train_images=int(counted[1]))
     if config.test_batch_size is None and config.test_iter:
         config = replace(config, test_batch_size=wired_losses(test.wiring).images)
     return config

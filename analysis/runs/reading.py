@@ -130,7 +130,7 @@ def _make_run(
     configs = [one if one.solver else config for one in configs]
     classes = header.get("classes") or config.classes
     classes = classes if isinstance(classes, int) and classes > 1 else None
-    told_sizes = (train_size, counted, header.get("train_size"))
+    told_sizes = (train_size, counted, config.train_images, header.get("train_size"))
     sizes = [int(one) for one in told_sizes if isinstance(one, int) and 0 < one < 2**53]
     size = sizes[0] if sizes else TRAIN_SIZES.get(classes or 0)
     joined = join_sessions(rows, [one.batch_size for one in configs], phases, size)

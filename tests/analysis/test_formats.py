@@ -170,6 +170,21 @@ def test_a_thousand_classes_of_other_data_are_taken_for_imagenet_aloud(
     assert [source in one and "--train-size" in one for one in run.notes] == [True] * said
 
 
+@pytest.mark.parametrize(("option", "images"), [(None, 2000), (500, 500)])
+def test_an_imagedata_layer_counts_the_images_of_an_epoch(
+    make_session: Callable[..., str], write: Write, option: int | None, images: int
+) -> None:
+    built = ["Initializing net from parameters: ", "state {\n  phase: TRAIN\n}", 'layer {\n  name: "data"\n}']
+    said = [f"{P}{built[0]}", *built[1:], f"{P}Creating Layer data"]
+    counts = P.replace("solver", "image_data_layer")
+    for count, phase in ((2000, "TRAIN"), (300, "TEST")):
+        said += [f"{counts}A total of {count} images.", f"{P}Network initialization done."]
+        said += [f"{P}{built[0]}", f"state {{\n  phase: {phase}\n}}", f"{P}Creating Layer data"] * (phase == "TRAIN")
+    text = make_session(0, 100).replace("I0406 04:34:55", "\n".join(said) + "\nI0406 04:34:55", 1)
+    (run,) = read_runs([write("net.log", text)], option)
+    assert (run.train_size, run.epochs) == (images, 100 * 32 / images)
+
+
 def test_leap_days(write: Write) -> None:
     lines = [
         f"I{day} 12:00:00.000000 7 solver.cpp:1] Iteration {n}, loss = 1" for n, day in enumerate(["0228", "0301"])
