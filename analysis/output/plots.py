@@ -24,7 +24,7 @@ from caffebench.analysis.output.drawing.lines import (
 )
 from caffebench.analysis.output.drawing.plot_style import window_of
 from caffebench.analysis.output.drawing.view import Limits, View, usual_x
-from caffebench.analysis.runs.groups import Group, group_runs
+from caffebench.analysis.runs.groups import Group, group_runs, singles
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.stitch.drawn import rates_of
 from caffebench.common.errors import InputError
@@ -132,9 +132,8 @@ def save_plots(
     unknown format or ``view.x``.
     """
     view = view._replace(x=view.x or usual_x(runs))
-    shown: list[Run | Group] = list(runs)
-    if not each:
-        shown = [group if len(group.runs) > 1 or group.apart else group.runs[0] for group in group_runs(runs)]
+    groups = singles(runs) if each else group_runs(runs)
+    shown = [group if len(group.runs) > 1 or group.apart else group.runs[0] for group in groups]
     missing: dict[str, list[str]] = {}
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -22,7 +22,7 @@ from caffebench.analysis.output.drawing.looks import Look, looks
 from caffebench.analysis.output.drawing.plot_style import final, window_of
 from caffebench.analysis.output.table.results_table import TableRow, table_rows
 from caffebench.analysis.runs.configurations import differences, net_text, settings
-from caffebench.analysis.runs.groups import group_runs
+from caffebench.analysis.runs.groups import group_runs, singles
 from caffebench.analysis.runs.model import Run, Session
 from caffebench.analysis.stitch.drawn import Curve, Drawn, binned, rates_of
 from caffebench.common.extras import needs_extra
@@ -95,8 +95,8 @@ def report_data(runs: Sequence[Run]) -> dict[str, Any]:
         "version": version("caffebench"),
         "made": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
         "runs": [
-            _run(run, line, look, together[run.name], nets)
-            for run, line, look in zip(runs, table_rows(runs, each=True), looks(runs), strict=True)
+            _run(run, one.label, line, look, together[run.name], nets)
+            for run, one, line, look in zip(runs, singles(runs), table_rows(runs, each=True), looks(runs), strict=True)
         ],
         "groups": _groups(runs),
         "metrics": metrics,
@@ -186,11 +186,11 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
     return int(short) if short.is_integer() and abs(short) < 1e15 else short
 
 
-def _run(run: Run, line: TableRow, look: Look, together: Look, nets: Sequence[str]) -> dict[str, Any]:
+def _run(run: Run, label: str, line: TableRow, look: Look, together: Look, nets: Sequence[str]) -> dict[str, Any]:
     best = run.best or (None, None)
     return {
         "name": run.name,
-        "label": run.label,
+        "label": label,
         "sweep": run.sweep,
         "status": run.status,
         "reason": run.reason,

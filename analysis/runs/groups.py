@@ -18,7 +18,7 @@ from caffebench.analysis.runs.related import copies
 if TYPE_CHECKING:
     from caffebench.analysis.runs.model import Run
 
-__all__ = ["Group", "Spread", "group_runs"]
+__all__ = ["Group", "Spread", "group_runs", "singles"]
 
 _SEED = re.compile(r"[-_. ]*(?:seed|rep|repeat|trial|run)?[-_. =]*$", re.IGNORECASE)
 
@@ -87,6 +87,12 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
     if not known:
         return None
     return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None, len(known))
+
+
+def singles(runs: Sequence[Run]) -> list[Group]:
+    """Each of ``runs`` as a group of its own, told apart by its name where others are called the same."""
+    count = Counter(run.label for run in runs)
+    return [Group((run,), run.name if count[run.label] > 1 else "") for run in runs]
 
 
 def _common(runs: Sequence[Run]) -> str:

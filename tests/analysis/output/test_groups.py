@@ -11,11 +11,13 @@ from datetime import datetime
 from pathlib import Path
 
 import in_process
+import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
 from caffebench.analysis import read_runs
 from caffebench.analysis.output.plots import draw_test_accuracy, save_plots
+from caffebench.analysis.output.report import report_data
 from caffebench.analysis.output.table.formats import as_latex
 from caffebench.analysis.output.table.results_table import table_rows
 from caffebench.analysis.runs.groups import group_runs
@@ -202,6 +204,18 @@ def test_groups_that_are_called_the_same_are_told_apart(run: Callable[..., Path]
     ax = draw_test_accuracy(Figure().add_subplot(), group_runs(read_runs([path.parent])))
     assert {one.get_text().partition("V ")[2] for one in ax.get_legend().get_texts()} >= {"(lr0.01_v) (2)", "(other)"}
     assert [one.label for one in group_runs(read_runs([alone, path]))] == ["V (lr0.1_v_seed2)", "V (other)"]
+
+
+def test_single_runs_that_are_called_the_same_are_told_apart(run: Callable[..., Path], tmp_path: Path) -> None:
+    header = {"sweep": "s", "variant": "v", "label": "V"}
+    for seed in (1, 2):
+        run(f"v_seed{seed}", 0.8, seed, header)
+    path = run("w", 0.9, 1, header | {"variant": "w", "label": "W"})
+    runs = read_runs([path.parent])
+    assert [one["label"] for one in report_data(runs)["runs"]] == ["V (v_seed1)", "V (v_seed2)", "W"]
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        save_plots(runs, tmp_path, formats=["svg"], each=True)
+    assert "V (v_seed2)" in (tmp_path / "test_accuracy.svg").read_text()
 
 
 def test_runs_of_which_too_little_is_known_stay_apart(write: Write, tmp_path: Path) -> None:
