@@ -104,7 +104,7 @@ def _common(runs: Sequence[Run]) -> str:
 def _kind(run: Run) -> tuple[object, ...] | None:
     """What runs of one group have in common; None where too little is known of a run to say."""
     config, first = run.config, run.sessions[0]
-    if run.variant:
+    if run.variant or run.identity:
         net, options = run.identity.get("net", config.net_key), run.identity.get("options", run.header.get("init"))
         return run.sweep, run.variant, run.header.get("profile"), str(net), str(options), config.solver_key, config.gpus
     if not config.solver or not config.net or config.cut or first.headless or first.resumed_from:

@@ -170,6 +170,20 @@ def test_nets_that_glog_cut_may_differ_in_what_is_missing(run: Callable[..., Pat
     assert len(group_runs(read_runs([path.parent]))) == (2 if cut else 1)
 
 
+@pytest.mark.parametrize("nets", [["abc", "abc"], ["abc", "abd"]])
+def test_own_runs_of_any_solver_are_seeds_however_long_the_net_is(run: Callable[..., Path], nets: list[str]) -> None:
+    for seed, net in enumerate(nets, 1):
+        path = run(f"resnet_seed{seed}", 0.8, seed, {"label": "ResNet"})
+        said = {"run": "x", "header": {}, "pid": 100, "identity": {"net": net, "options": {}}}
+        before, _, rest = path.read_text().partition("caffebench: run ")
+        text = f"{before}caffebench: run {json.dumps(said)}\n{rest.partition(chr(10))[2]}"
+        text = text.replace("net_param {\n", f"net_param {{\n{NET_OF_40_KB}")
+        path.write_text(text[: text.index("test_iter") + 30_000] + "\n" + text[text.index("I0406 04:34:55") :])
+    runs = read_runs([path.parent])
+    assert all(one.config.cut for one in runs)
+    assert len(group_runs(runs)) == len(set(nets))
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("options", {"init": "lsuv"}), ("net", "fedcba"), ("weight_decay", "0.001"), ("", "")]
 )
