@@ -42,10 +42,10 @@ def printed_losses(layers: Sequence[Message]) -> Losses:
         weights = layer.get("loss_weight") or ([1.0] if kind.endswith("LOSS") else [])
         fed = _fed_classes(makers, first(layer, "bottom"), len(layers)) if kind in _OVER_CLASSES else None
         classes = fed or classes
-        if any(isinstance(one, int | float) and one for one in weights):
+        if weights and weights[0] != 0:
             told = True
-            is_mean = kind in _SOFTMAX and fed is not None and _is_mean(first(layer, "loss_param"))
-            guessing += float(weights[0]) * math.log(fed) if is_mean and fed else math.nan
+            is_mean = kind in _SOFTMAX and isinstance(weights[0], int | float) and _is_mean(first(layer, "loss_param"))
+            guessing += weights[0] * math.log(fed) if is_mean and fed else math.nan
         makers.update({top: layer for top in layer.get("top", []) if top not in layer.get("bottom", [])})
     return Losses(classes, guessing if guessing > 0 else None, told)
 
@@ -76,7 +76,7 @@ _WIRING = re.compile(
     rb"net\.cpp:\d+\] (\S+ (?:<-|->) [^\n]*|Setting up [^\n]*|Top shape: [^\n]*| *with loss weight[^\n]*)"
 )
 _SHAPE = re.compile(r"Top shape: ((?:\d+ )*)\(")
-_WEIGHT = re.compile(r"with loss weight (\d[\d.e+-]*)$")
+_WEIGHT = re.compile(r"with loss weight (\d+(?:\.\d*)?(?:e[-+]?\d+)?)$")
 
 
 def wired_losses(wiring: bytes) -> Losses:

@@ -65,9 +65,9 @@ def continued(runs: Sequence[Run]) -> Iterator[list[Run]]:
         if reached:
             began = _began(run)  # over New Year the one before may seem to be later
             before[run.name] = max(reached, key=lambda one: (_began(one) < began, _began(one)))
-    last = {run.name: run for run in before.values()}
+    followed = {run.name for run in before.values()}
     for run in alone:
-        if run.name in before and run.name not in last:
+        if run.name in before and run.name not in followed:
             chain = [run]
             while chain[0].name in before:
                 chain.insert(0, before[chain[0].name])

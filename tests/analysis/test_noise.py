@@ -31,6 +31,8 @@ FRAGMENTS = st.sampled_from(
         b'caffebench: run {"header": {}, "train_size": 1%s, "phases": [[9, 1%s]], "solver": 5}'
         % (b"0" * 400, b"0" * 400),
         b'caffebench: run {"header": {}, "identity": {"options": {"init": [1]}}, "solver": "}{ iter_size: -4"}',
+        b'net_param { layer { type: "SoftmaxWithLoss" loss_weight: "x" loss_weight: 1 bottom: "a" loss_param: 3 } }',
+        b"net.cpp:1] with loss weight 1.2.3",
         b"max_iter: 1e400\nnet_param { layer { type: 3 top: 4 data_param { batch_size: -1 } } }",
         b"\n",
         b"\r",
