@@ -10,6 +10,7 @@ from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import read_records
+from caffebench.launcher.solver.nets import built_layers
 from caffebench.launcher.solver.solverfile import SolverFile, data_layers
 
 __all__ = ["check_data", "expected_shape"]
@@ -25,19 +26,16 @@ def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
     ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
     """
     _check_named_files(file)
-    shapes = {}
-    for phase in ("TRAIN", "TEST"):
+    found: dict[str, dict[str, tuple[int, int, int, int]]] = {"TRAIN": {}, "TEST": {}}  # by the blob with the images
+    for phase, shapes in found.items():
         for layer in data_layers(file.solver, phase):
             if may_be_missing and not Path(layer.data_param.source).exists() and expected_shape(layer, file.header):
                 continue
             if layer.data_param.backend == caffe_pb2().DataParameter.LMDB:
-                shapes[phase] = _check_layer(layer, phase, file)
-    train, test = shapes.get("TRAIN"), shapes.get("TEST")
-    if train and test and train[1:] != test[1:] and all((*train, *test)):  # the sizes of encoded images are unknown
-        raise InputError(
-            f"{file.path}: the training images come out as {_size(train[1:])} and the test images as "
-            f"{_size(test[1:])}, so one net cannot read both: make both databases of one size, or set crop_size"
-        )
+                shapes.setdefault(layer.top[0] if layer.top else "", _check_layer(layer, phase, file))
+    for blob in found["TRAIN"].keys() & found["TEST"].keys():
+        _check_sizes(file, blob, found["TRAIN"][blob], found["TEST"][blob])
+    train, test = (next(iter(shapes.values()), None) for shapes in found.values())
     return [
         f"{file.path} was made for {expected:,} {name} images and the LMDB has {found[0]:,}: its epochs are not what "
         "its header says"
@@ -47,6 +45,34 @@ def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
         )
         if found and expected is not None and found[0] != expected
     ]
+
+
+def _check_sizes(
+    file: SolverFile, blob: str, train: tuple[int, int, int, int], test: tuple[int, int, int, int]
+) -> None:
+    """Refuse images of two sizes where a layer's weights fit one only."""
+    if train[1:] == test[1:] or not all((*train, *test)):  # the sizes of encoded images are unknown
+        return
+    if train[1] != test[1] or _fits_one_size(tuple(built_layers(file.solver).values()), blob):
+        raise InputError(
+            f"{file.path}: the training images come out as {_size(train[1:])} and the test images as "
+            f"{_size(test[1:])}, so one net cannot read both: make both databases of one size, or set crop_size"
+        )
+
+
+def _fits_one_size(layers: tuple[Any, ...], images: str) -> bool:
+    """Whether a fully connected layer, or a loss over one label an image, sees ``images`` by more than channels."""
+    sees, labels = {images}, set[str]()
+    for layer in layers:
+        if images in layer.top:
+            labels |= set(layer.top) - sees
+        if not sees & set(layer.bottom):
+            continue
+        if layer.type == "InnerProduct" or labels & set(layer.bottom):
+            return True
+        if layer.type != "Pooling" or not layer.pooling_param.global_pooling:
+            sees |= set(layer.top)
+    return False
 
 
 def expected_shape(layer: Any, header: dict[str, Any]) -> tuple[int, int, int] | None:

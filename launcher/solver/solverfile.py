@@ -12,6 +12,7 @@ from caffebench.common.caffe_facts import SOLVER_TYPES
 from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.solver.nets import built_nets
 
 __all__ = [
     "NetFile",
@@ -196,17 +197,14 @@ def _read_net(name: str, path: Path) -> NetFile:
 
 
 def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:
-    """The layers of type ``kind``, Data being one with a database, in the net of ``phase`` ("TRAIN" or "TEST")."""
-    wanted = caffe_pb2().Phase.Value(phase)
-    nets = [solver.net_param]
-    nets += [solver.train_net_param] if phase == "TRAIN" else list(solver.test_net_param)
-    return [layer for net in nets for layer in net.layer if layer.type == kind and _included(layer, wanted)]
+    """The layers of type ``kind``, Data being one with a database, in the nets of ``phase`` ("TRAIN" or "TEST").
 
-
-def _included(layer: Any, phase: int) -> bool:
-    if layer.include:
-        return any(not rule.HasField("phase") or rule.phase == phase for rule in layer.include)
-    return not any(rule.HasField("phase") and rule.phase == phase for rule in layer.exclude)
+    Those that Caffe builds: by phase, level and stages, and of tests where there are some. What is set in them is set
+    in the solver.
+    """
+    nets = [net for net in built_nets(solver) if (net.number is None) == (phase == "TRAIN")]
+    found = {id(layer): layer for net in nets for layer in net.layers if layer.type == kind}
+    return list(found.values())
 
 
 def solver_type(solver: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv, caffe_is_there
-from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.locate import caffe_pb2, caffe_tool
 from caffebench.launcher.run.failures import explain
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.state.paths import RunPaths
@@ -188,3 +190,53 @@ def test_an_unknown_layer_type(tmp_path: Path) -> None:
     failure = explain(-6, tail, RunPaths("x", tmp_path, tmp_path))
     assert re.fullmatch(r"Caffe gave up: this Caffe has no layer type Pooling2", failure.message)
     assert not failure.retry
+
+
+def data(phase: str, database: str, more: str = "") -> str:
+    source = f'data_param {{ source: "data/{database}_lmdb" batch_size: 8 backend: LMDB }}'
+    return (
+        f'layer {{ name: "data" type: "Data" top: "data" top: "label" {source} include {{ phase: {phase} {more} }} }}\n'
+    )
+
+
+TRAIN, TEST = data("TRAIN", "digits/train"), data("TEST", "digits/test")
+CROPPED = TRAIN.replace('top: "label"', 'top: "label" transform_param { crop_size: 6 }')
+POOLED = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 8 kernel_size: 3 } }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { pool: AVE global_pooling: true } }
+layer { name: "ip" type: "InnerProduct" bottom: "pool" top: "ip" inner_product_param { num_output: 10 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+CONVOLVED = POOLED.replace('type: "InnerProduct"', 'type: "Convolution"').replace(
+    "inner_product_param { num_output: 10 }", "convolution_param { num_output: 10 kernel_size: 1 }"
+)
+TESTS = "test_iter: 2\ntest_interval: 5\n"
+
+
+@pytest.mark.parametrize(
+    ("net", "tests", "trains"),
+    [
+        (CROPPED + TEST + POOLED, TESTS, True),  # tested on whole images
+        (CROPPED + TEST + CONVOLVED, TESTS, True),
+        (CROPPED + TEST + POOLED.replace("global_pooling: true", "kernel_size: 2"), TESTS, False),
+        (CROPPED + TEST + CONVOLVED.replace("global_pooling: true", "kernel_size: 4"), TESTS, False),
+        (TRAIN + data("TEST", "none/test") + POOLED, "", True),  # no test is asked for
+        (TRAIN + data("TEST", "none/test") + POOLED, TESTS, False),
+        (TRAIN + data("TRAIN", "none/train", 'stage: "large"') + TEST + POOLED, TESTS, True),
+        (data("TRAIN", "none/train", 'not_stage: "x"') + TEST + POOLED, TESTS, False),
+    ],
+)
+def test_data_are_refused_where_caffe_cannot_train_on_them_and_nowhere_else(
+    bench: Any, net: str, tests: str, trains: bool
+) -> None:
+    text = (
+        f'base_lr: 0.01\nlr_policy: "fixed"\nmax_iter: 10\nsolver_mode: CPU\nsnapshot_prefix: "snapshots/own"\n{tests}'
+    )
+    (bench.folder / "own.prototxt").write_text(f"{text}net_param {{\n{net}}}\n")
+    (bench.folder / "snapshots").mkdir(exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
+    command = [caffe_tool(), "train", "-solver", "own.prototxt"]
+    plain = subprocess.run(command, cwd=bench.folder, env=environment, capture_output=True, check=False)
+    assert (plain.returncode == 0) == trains, plain.stderr.decode()[-500:]
+    said = bench.run("own.prototxt", "--logs", "own", code=0 if trains else 2)
+    assert ("done at iteration 10" in said) == trains
