@@ -84,8 +84,8 @@ def _resolve(sweep: Sweep, variant: Variant, base: Base, profile: Profile | None
         raise InputError(
             "'data' chooses a folder for our templates; your net says where its data are (or edit: source)"
         )
-    if not base.says_batch and (unknown := sorted(given & _OF_BATCHES)):
-        raise InputError(f"no layer of its training net reads data and says a batch_size, for {' and '.join(unknown)}")
+    if base.no_batch and (unknown := sorted(given & _OF_BATCHES)):
+        raise InputError(f"{base.no_batch}, so nothing can be made of {' and '.join(unknown)}")
     own = base.settings
     if "batch" in given and "batch_size" not in given:
         own = own.model_copy(update={"batch_size": "max(1, batch * profile.batch_scale / iter_size)"})

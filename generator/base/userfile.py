@@ -40,8 +40,8 @@ class Base:
     header: Mapping[str, Any]
     recipe: Mapping[str, Any]
     settings: Settings
-    says_batch: bool
-    """A layer says how many pictures are read at once; else one is reckoned with, and that cannot be varied."""
+    no_batch: str
+    """Why it is not known how many pictures are read at once, which then cannot be varied; empty where it is."""
 
 
 def load_base(path: Path) -> Base:
@@ -59,13 +59,18 @@ def load_base(path: Path) -> Base:
         raise InputError(f"{path} names no net: --base needs net, net_param, train_net or train_net_param")
     if not solver.max_iter:
         raise InputError(f"{path} says no max_iter, from which the iterations of the variants are worked out")
-    batch = _batch_size(path, nets)
+    sizes = _batch_sizes(nets)
+    batch = sizes[0][1] if sizes else 1
     recipe = {
-        "batch_size": (batch or 1) * solver.iter_size,
+        "batch_size": batch * solver.iter_size,
         "base_lr": Fraction(written(solver.base_lr)),
         "max_iter": solver.max_iter,
     }
-    return Base(path, solver, file.header, recipe, _settings(solver, batch or 1), batch is not None)
+    no_batch = "" if sizes else "no layer of its training net reads data and says a batch_size"
+    if len({size for _, size in sizes}) > 1:
+        said = ", ".join(f"{name} {size}" for name, size in sizes)
+        no_batch = f"its training net reads batches of different sizes ({said})"
+    return Base(path, solver, file.header, recipe, _settings(solver, batch), no_batch)
 
 
 def nets_of(solver: Any) -> list[tuple[Any, frozenset[str]]]:
@@ -116,29 +121,16 @@ def _take_in(net: Any, file: Prototxt, name: str, pb: Any) -> None:
     text_format.Parse(path.read_text(encoding="utf-8", errors="replace"), net, allow_unknown_field=True)
 
 
-def _batch_size(path: Path, nets: list[tuple[Any, frozenset[str]]]) -> int | None:
-    """The batch size in training; None where no layer says it, as of a Python layer that reads the data.
-
-    Raises ``InputError`` where two layers say different ones.
-    """
+def _batch_sizes(nets: list[tuple[Any, frozenset[str]]]) -> list[tuple[str, int]]:
+    """The layers that say a batch size in training, and the size; none where a Python layer reads the data, say."""
     train = frozenset({"TRAIN"})
-    sizes = {
-        (layer.name, int(message.batch_size))
-        for net, phases in nets
-        if train & phases
-        for layer, message in data_layers(net, train)
-    }
-    if not sizes:
-        sizes = {
-            (layer.name, layer.input_param.shape[0].dim[0])
-            for net, phases in nets
-            for layer in net.layer
-            if train & phases and layer.type == "Input" and layer.input_param.shape
-        }
-    if len({size for _, size in sizes}) > 1:
-        said = ", ".join(f"{name} {size}" for name, size in sorted(sizes))
-        raise InputError(f"{path}: its training net reads batches of different sizes ({said}): make them equal")
-    return next(iter(sizes))[1] if sizes else None
+    trained = [net for net, phases in nets if train & phases]
+    return [(layer.name, int(said.batch_size)) for net in trained for layer, said in data_layers(net, train)] or [
+        (layer.name, int(layer.input_param.shape[0].dim[0]))
+        for net in trained
+        for layer in net.layer
+        if layer.type == "Input" and layer.input_param.shape
+    ]
 
 
 def _settings(solver: Any, batch: int) -> Settings:

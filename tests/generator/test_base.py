@@ -479,8 +479,24 @@ def test_a_net_whose_data_say_no_batch_size_is_varied_in_all_else(tmp_path: Path
     assert "solver: max_iter 300 -> 600" in told[2]
     assert {"solver: iter_size 2 -> 4", "solver: max_iter 300 -> 150"} <= set(told[3]), "as many pictures"
     for unknown in ({"batch": 512}, {"batch_size": 4}, {"epochs": 3}, {"phases": [{"until": 100, "batch_size": 2}]}):
-        with pytest.raises(InputError, match=f"says a batch_size, for {next(iter(unknown))}"):
+        with pytest.raises(InputError, match=f"says a batch_size, so nothing can be made of {next(iter(unknown))}"):
             on(base, unknown)
+
+
+def test_a_net_that_reads_batches_of_two_sizes_is_varied_in_all_else(tmp_path: Path) -> None:
+    reads = (
+        'layer {{ name: "{0}" type: "Data" top: "{0}" data_param {{ source: "{0}" batch_size: {1} backend: LMDB }} }}'
+    )
+    pairs = reads.format("near", 8) + "\n" + reads.format("far", 16)
+    pairs += '\nlayer { name: "data" type: "Concat" bottom: "near" bottom: "far" top: "data" concat_param { axis: 0 } }'
+    text = re.sub(r"  layer \{ name: \"data\".*\n", lambda _: f"{pairs}\n", PYTHON)
+    base = written(tmp_path, "pairs", text)
+    (made,) = on(base, {"activation": "elu"}).texts.values()
+    assert differences(tmp_path, base, made) == ["relu1 (ReLU): type ReLU -> ELU"]
+    with pytest.raises(
+        InputError, match=r"batches of different sizes \(near 8, far 16\), so nothing can be made of batch"
+    ):
+        on(base, {"batch": 512})
 
 
 def test_the_header_of_the_user_is_kept_and_the_sweep_adds_its_own(tmp_path: Path) -> None:
