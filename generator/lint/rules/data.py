@@ -142,6 +142,9 @@ def image_size(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             yield of_layer(layer, what, "one mean_value, or one for each channel", "transform_param.mean_value")
 
 
+_OF_LABELS = {"SoftmaxWithLoss", "Accuracy", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss"}
+
+
 @rule("labels", "error", why="Caffe reads past the scores for such a label: the loss is noise")
 def labels(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """Labels in an LMDB that the net has no output for."""
@@ -149,7 +152,9 @@ def labels(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         outputs = classes(net)
         for layer, name in data_layers(net):
             place = find(file, layer.message.data_param.source) if name == "data_param" else None
-            largest = largest_label(place) if place is not None and len(layer.message.top) > 1 else None
+            compared = {bottom for one in net.layers if one.type in _OF_LABELS for bottom in one.message.bottom}
+            given = place is not None and compared & set(layer.message.top[1:])  # not what a layer makes of them
+            largest = largest_label(place) if place is not None and given else None
             if outputs is not None and largest is not None and outputs > 1 and largest >= outputs:
                 what = f"labels up to {largest} in {layer.message.data_param.source}, {outputs} outputs"
                 yield of_layer(layer, what, f"num_output: {largest + 1} in the last layer", f"{name}.source")
@@ -175,9 +180,10 @@ def missing_data(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """A database, list or mean file that is not there.
 
     Looked for from the folder that the file is run from. Where none of its data is there the file is for another
-    machine: a note.
+    machine: a note, as of a layer for tests that the solver does not ask for, or of a stage that it does not build.
     """
     away = not is_here(file)
+    built = {layer for net in file.phases for layer in net.layers}
     for layer, field, name, database in sources(file):
         path = find(file, name)
         if path is None:
@@ -191,7 +197,8 @@ def missing_data(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         else:
             continue
         fix = "make-lmdb makes one" if database else "correct the path"
-        yield of_layer(layer, what, fix, field, severity="note" if away else None)
+        what += "" if layer in built else ", for a net that is not built"
+        yield of_layer(layer, what, fix, field, severity="note" if away or layer not in built else None)
 
 
 @rule("unreadable", "error", why="Caffe cannot read it either: it stops before it builds anything")
