@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,7 +107,8 @@ def _kind(run: Run) -> tuple[object, ...] | None:
     config, first = run.config, run.sessions[0]
     if run.variant or run.identity:
         net, options = run.identity.get("net", config.net_key), run.identity.get("options", run.header.get("init"))
-        return run.sweep, run.variant, run.header.get("profile"), str(net), str(options), config.solver_key, config.gpus
+        file = PurePath(str(run.identity.get("path", ""))).name, run.header.get("profile"), str(net), str(options)
+        return run.sweep, run.variant, *file, config.solver_key, config.gpus
     if not config.solver or not config.net or config.cut or first.headless or first.resumed_from:
         return None  # what is cut may differ; what began in the middle may have begun in the log of another run
     trained = (one.config for one in run.sessions if one.trained)
