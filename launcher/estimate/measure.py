@@ -24,8 +24,9 @@ from caffebench.engine.speed import seconds_of
 from caffebench.launcher.estimate.measured import Measured
 from caffebench.launcher.plan.datacheck import expected_shape
 from caffebench.launcher.plan.plan import Plan
+from caffebench.launcher.solver.nets import data_layers
 from caffebench.launcher.solver.schedule import Phase, parse_phases
-from caffebench.launcher.solver.solverfile import data_layers, parse_solver, solver_type
+from caffebench.launcher.solver.solverfile import parse_solver, solver_type
 
 __all__ = ["main"]
 

@@ -21,7 +21,8 @@ from typing import Any
 from caffebench.common.caffe_facts import PREFETCHING_LAYERS, SOLVER_HISTORIES
 from caffebench.common.isolated import module_command
 from caffebench.engine.cards import cuda_driver
-from caffebench.launcher.solver.solverfile import data_layers, parse_solver
+from caffebench.launcher.solver.nets import data_layers
+from caffebench.launcher.solver.solverfile import parse_solver
 
 __all__ = ["MemoryNeed", "free_bytes", "memory_note", "training_bytes"]
 

@@ -10,8 +10,8 @@ from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import read_records
-from caffebench.launcher.solver.nets import built_layers
-from caffebench.launcher.solver.solverfile import SolverFile, data_layers
+from caffebench.launcher.solver.nets import built_layers, data_layers
+from caffebench.launcher.solver.solverfile import SolverFile
 
 __all__ = ["check_data", "expected_shape"]
 

@@ -18,8 +18,9 @@ from caffebench.launcher.plan.options import RunOptions
 from caffebench.launcher.plan.plan import Batch, Plan
 from caffebench.launcher.plan.pythonlayers import check_python_layers
 from caffebench.launcher.solver.identity import identify
+from caffebench.launcher.solver.nets import data_layers
 from caffebench.launcher.solver.schedule import learning_rate, parse_phases
-from caffebench.launcher.solver.solverfile import SolverFile, data_layers, read_solver
+from caffebench.launcher.solver.solverfile import SolverFile, read_solver
 from caffebench.launcher.state.adopt import check_adoptable
 from caffebench.launcher.state.paths import BrokenSnapshotError
 from caffebench.launcher.state.weights import read_weights

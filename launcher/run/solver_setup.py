@@ -14,9 +14,9 @@ from caffebench.launcher.plan.pythonlayers import import_python_layers
 from caffebench.launcher.run.divergence import Divergence, chance_loss
 from caffebench.launcher.run.stopping import TrainingStop
 from caffebench.launcher.run.training import Training
-from caffebench.launcher.solver.nets import built_layers
+from caffebench.launcher.solver.nets import built_layers, data_layers
 from caffebench.launcher.solver.schedule import Phase, learning_rate
-from caffebench.launcher.solver.solverfile import data_layers, parse_solver
+from caffebench.launcher.solver.solverfile import parse_solver
 from caffebench.launcher.state.data_fast_forward import forward_data
 from caffebench.launcher.state.datastate import data_states
 from caffebench.launcher.state.restoring import ResumePoint, find_point, restore

@@ -10,7 +10,7 @@ from typing import Any
 from caffebench.common.netstate import included, net_state
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["BuiltNet", "built_layers", "built_nets", "channels"]
+__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,17 @@ def built_layers(solver: Any, test: int | None = None) -> dict[str, Any]:
     """The layers by name of a solver's train net, or of its test net number ``test``; empty where it is in a file."""
     nets = [net.layers for net in built_nets(solver) if net.number == test]
     return {layer.name: layer for layers in nets for layer in layers}
+
+
+def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:
+    """The layers of type ``kind``, Data being one with a database, in the nets of ``phase`` ("TRAIN" or "TEST").
+
+    Those that Caffe builds: by phase, level and stages, and of tests where there are some. What is set in them is set
+    in the solver.
+    """
+    nets = [net for net in built_nets(solver) if (net.number is None) == (phase == "TRAIN")]
+    found = {id(layer): layer for net in nets for layer in net.layers if layer.type == kind}
+    return list(found.values())
 
 
 def _net(solver: Any, field: str, files: Mapping[str, Any]) -> Any:

@@ -54,7 +54,7 @@ class Phase:
 
     def apply(self, parameter: Any) -> None:
         """Put the phase's settings into a ``SolverParameter``."""
-        from caffebench.launcher.solver.solverfile import data_layers
+        from caffebench.launcher.solver.nets import data_layers
 
         if self.batch_size is not None:
             for layer in data_layers(parameter, "TRAIN"):

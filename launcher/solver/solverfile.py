@@ -12,13 +12,11 @@ from caffebench.common.caffe_facts import SOLVER_TYPES
 from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.solver.nets import built_nets
 
 __all__ = [
     "NetFile",
     "SolverFile",
     "changed_fields",
-    "data_layers",
     "parse_solver",
     "read_solver",
     "solver_settings",
@@ -194,17 +192,6 @@ def _read_net(name: str, path: Path) -> NetFile:
         raise InputError(
             f"{file}, the net of {path}, is not a net prototxt that Caffe can read: line {error}"
         ) from None
-
-
-def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:
-    """The layers of type ``kind``, Data being one with a database, in the nets of ``phase`` ("TRAIN" or "TEST").
-
-    Those that Caffe builds: by phase, level and stages, and of tests where there are some. What is set in them is set
-    in the solver.
-    """
-    nets = [net for net in built_nets(solver) if (net.number is None) == (phase == "TRAIN")]
-    found = {id(layer): layer for net in nets for layer in net.layers if layer.type == kind}
-    return list(found.values())
 
 
 def solver_type(solver: Any) -> str:
