@@ -15,6 +15,7 @@ __all__ = [
     "IMAGENET_NAME",
     "IMAGENET_TEST",
     "IMAGENET_TRAIN",
+    "LABEL_LAYERS",
     "LR_POLICIES",
     "PREFETCHING_LAYERS",
     "SOFTMAX_LOSSES",
@@ -42,6 +43,8 @@ PREFETCHING_LAYERS = ("Data", "ImageData", "WindowData")
 
 SOFTMAX_LOSSES = ("SoftmaxWithLoss", "MultinomialLogisticLoss")
 """Those that are ln(classes) for a net that guesses."""
+LABEL_LAYERS = (*SOFTMAX_LOSSES, "InfogainLoss", "HingeLoss", "Accuracy")
+"""Those that compare scores with labels, which number the classes."""
 DEAD_SOFTMAX = round(-math.log(2.0**-126), 4)
 """87.3365, -log(FLT_MIN): the loss of a softmax that is certain and wrong for every image."""
 

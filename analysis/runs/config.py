@@ -23,7 +23,7 @@ _OF_ONE_RUN = (
     *("snapshot", "snapshot_after_train", "snapshot_diff", "snapshot_format", "snapshot_prefix"),
 )
 """Fields of the solver in which runs of one group may differ, and the net, which is looked at apart."""
-_LONGEST = 30_000  # characters at which glog cuts a message, with what stands before this text
+_GLOG_LIMIT = 30_000  # characters at which glog cuts a message, with what stands before this text
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _net_facts(net: Message) -> _Net:
 
 def _is_cut(text: str) -> bool:
     """Whether there was more: a message has no end, or it is as long as glog lets one be."""
-    return not is_whole(text) or _LONGEST - 300 < len(text) <= _LONGEST
+    return not is_whole(text) or _GLOG_LIMIT - 300 < len(text) <= _GLOG_LIMIT
 
 
 @lru_cache(maxsize=16)

@@ -50,21 +50,24 @@ def continued(runs: Sequence[Run]) -> Iterator[list[Run]]:
     """
     count = Counter(source for run in runs for source in run.sources)
     alone = [run for run in runs if all(count[one] == 1 for one in run.sources)]
-    places: dict[str | int, list[Run]] = {}
+    of_prefix: dict[str, list[Run]] = {}
+    of_process: dict[int, list[Run]] = {}
     for run in alone:
-        places.setdefault(run.config.snapshot_prefix or "", []).append(run)
-        places.setdefault(run.sessions[-1].pid, []).append(run)
+        if run.config.snapshot_prefix:
+            of_prefix.setdefault(run.config.snapshot_prefix, []).append(run)
+        if pid := run.sessions[-1].pid:
+            of_process.setdefault(pid, []).append(run)
     before: dict[str, Run] = {}
     for run in alone:
         first = run.sessions[0]
         if first.headless:
-            known = places.get(first.pid, []) if first.pid else []
+            known = of_process.get(first.pid, [])
         else:
-            known = places.get((first.resumed_file or "").rpartition("_iter_")[0] or "none", [])
+            known = of_prefix.get((first.resumed_file or "").rpartition("_iter_")[0], [])
         reached = [one for one in known if _reaches(one, run)]
         if reached:
-            began = _began(run)  # over New Year the one before may seem to be later
-            before[run.name] = max(reached, key=lambda one: (_began(one) < began, _began(one)))
+            began = _start_time(run)  # over New Year the one before may seem to be later
+            before[run.name] = max(reached, key=lambda one: (_start_time(one) < began, _start_time(one)))
     followed = {run.name for run in before.values()}
     for run in alone:
         if run.name in before and run.name not in followed:
@@ -74,19 +77,19 @@ def continued(runs: Sequence[Run]) -> Iterator[list[Run]]:
             yield chain
 
 
-def _began(run: Run) -> datetime:
+def _start_time(run: Run) -> datetime:
     return run.sessions[0].began or datetime.min
 
 
-def _begin(run: Run) -> int:
+def _first_iteration(run: Run) -> int:
     first = run.sessions[0]
     return first.resumed_from if first.resumed_from is not None else first.first_iteration or 0
 
 
 def _reaches(before: Run, later: Run) -> bool:
     """Whether ``before`` was trained up to where ``later`` begins."""
-    begin, reached = _begin(later), before.iteration
-    if reached is None or _begin(before) >= begin:
+    begin, reached = _first_iteration(later), before.iteration
+    if reached is None or _first_iteration(before) >= begin:
         return False
     if later.sessions[0].headless:
         return reached <= begin

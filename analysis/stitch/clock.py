@@ -14,6 +14,7 @@ __all__ = ["Phases", "SessionClock", "Trace", "between", "images_between", "read
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_MOST = 2**31  # of what Caffe counts in an int
 Phases = tuple[tuple[int, float], ...]
 """Of a run in phases, the iteration up to which each goes, and the images of an iteration in it."""
 
@@ -56,21 +57,21 @@ class SessionClock(NamedTuple):
         return self.images(iterations) / (self.train_size or np.nan)
 
 
-_MOST = 2**31  # of what Caffe counts in an int
-
-
 def read_phases(run: Mapping[str, Any]) -> Phases:
     """The phases of a run, as our launcher's event ``run`` tells them, or, in an older version, the file's header."""
     found: list[tuple[int, float]] = []
     header = run.get("header")
     told = run.get("phases") or (header.get("phases") if isinstance(header, dict) else None)
     for phase in told if isinstance(told, list) else ():
-        if isinstance(phase, dict):
-            until, size, times = (phase.get(one) for one in ("until", "batch_size", "iter_size"))
-        else:
-            until, size, times = (*phase, None) if isinstance(phase, list) and len(phase) == 2 else (None, None, None)
-        if isinstance(until, int) and isinstance(size, int) and isinstance(times, int | None):
-            found.append((min(max(until, 0), 10**15), float(min(size, _MOST)) * min(times or 1, _MOST)))
+        match phase:
+            case {"until": int(until), "batch_size": int(images)}:
+                times = phase.get("iter_size") or 1
+            case [int(until), int(images)]:
+                times = 1
+            case _:
+                continue
+        if isinstance(times, int):
+            found.append((min(max(until, 0), 10**15), float(min(images, _MOST)) * min(times, _MOST)))
     return tuple(found)
 
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, refuse
 from caffebench.generator.nets.wiring import LINEAR, Wiring
 
 __all__ = ["freeze_up_to", "renew_classifier", "set_lr_mults"]
 
-_OF_CLASSES = {"SoftmaxWithLoss", "Softmax", "Accuracy", "HingeLoss", "MultinomialLogisticLoss", "InfogainLoss"}
+_OF_CLASSES = {"Softmax", *LABEL_LAYERS}
 
 
 def renew_classifier(draft: Draft, classes: int | None) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import read_records
@@ -99,16 +100,14 @@ def _uses(net: BuiltNet) -> Iterator[tuple[LabelUse, int | None]]:
 
 def _comparison(layer: Any) -> tuple[int, int | None] | None:
     """The axis of the classes and the label that is ignored, for a layer that compares scores with labels."""
-    if len(layer.bottom) < 2:
+    if len(layer.bottom) < 2 or layer.type not in LABEL_LAYERS:
         return None
-    if layer.type in ("SoftmaxWithLoss", "InfogainLoss", "MultinomialLogisticLoss", "HingeLoss"):
-        axis = {"SoftmaxWithLoss": layer.softmax_param.axis, "InfogainLoss": layer.infogain_loss_param.axis}
-        ignored = layer.loss_param.ignore_label if layer.loss_param.HasField("ignore_label") else None
-        return axis.get(layer.type, 1), ignored
     if layer.type == "Accuracy":
         parameter = layer.accuracy_param
         return parameter.axis, parameter.ignore_label if parameter.HasField("ignore_label") else None
-    return None
+    axis = {"SoftmaxWithLoss": layer.softmax_param.axis, "InfogainLoss": layer.infogain_loss_param.axis}
+    ignored = layer.loss_param.ignore_label if layer.loss_param.HasField("ignore_label") else None
+    return axis.get(layer.type, 1), ignored
 
 
 def _labels(layer: Any) -> tuple[str, frozenset[int]] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.launcher.solver.nets import data_layers
 
 __all__ = ["Phase", "learning_rate", "parse_phases"]
 
@@ -54,8 +55,6 @@ class Phase:
 
     def apply(self, parameter: Any) -> None:
         """Put the phase's settings into a ``SolverParameter``."""
-        from caffebench.launcher.solver.nets import data_layers
-
         if self.batch_size is not None:
             for layer in data_layers(parameter, "TRAIN"):
                 layer.data_param.batch_size = self.batch_size

@@ -101,14 +101,17 @@ def test_what_branches_off_is_named_apart(make_session: Session, write: Write, t
     [
         ({"first": 0, "last": 200}, {"first": 300, "last": 500, "resume": True}),  # what lies between is missing
         ({"first": 0, "last": 400}, {"first": 0, "last": 500}),  # both begin anew, with the same prefix
+        ({"first": 0, "last": 300}, {"first": 300, "last": 500}),  # what pycaffe restores is not said
         ({"first": 0, "last": 200}, {"first": 220, "last": 500, "header": False, "pid": 7}),  # of another process
     ],
 )
 def test_what_is_not_known_to_continue_is_not_joined(
     make_session: Session, write: Write, tmp_path: Path, first: dict[str, int], later: dict[str, int]
 ) -> None:
-    logs = [write("first.log", make_session(**first)), write("later.log", make_session(**later))]
-    assert not hints(logs, tmp_path / "out")
+    for prefix in ("snapshots/net", "none"):
+        texts = [make_session(**one).replace("snapshots/net", prefix) for one in (first, later)]
+        logs = [write(f"{name}.log", text) for name, text in zip(("first", "later"), texts, strict=True)]
+        assert not hints(logs, tmp_path / "out")
 
 
 @pytest.mark.parametrize("cuts", [(340,), (100, 110, 700)])

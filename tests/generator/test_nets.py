@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import text_format
@@ -15,7 +17,7 @@ from caffebench.engine.messages import caffe_messages
 from caffebench.generator.cli import main
 from caffebench.generator.compare import compare
 from caffebench.generator.generate import generate
-from caffebench.generator.meaning import load_prototxt
+from caffebench.generator.meaning import Prototxt, load_prototxt
 from caffebench.generator.nets.deploy import deployed_layers
 from caffebench.generator.nets.shapes import infer
 from caffebench.generator.nets.summary import count, summary
@@ -93,6 +95,24 @@ for path in sys.argv[1:]:
 """
 
 
+def built_by_caffe(folder: Path, *names: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-c", BUILT, *names]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def built_by_us(file: Prototxt, records: Mapping[str, Sequence[int]] | None = None) -> dict[str, Any]:
+    net = file.phase("TRAIN")
+    assert net is not None
+    shapes = infer([layer.message for layer in net.layers], records)
+    blobs = {
+        top: None if shape is None else list(shape)
+        for one in shapes
+        for top, shape in zip(one.layer.top, one.tops, strict=True)
+    }
+    return {"blobs": blobs, "learned": count(shapes).parameters}
+
+
 @pytest.mark.caffe
 def test_shapes_and_parameters_are_those_that_caffe_builds(digits_root: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(digits_root)
@@ -103,16 +123,10 @@ def test_shapes_and_parameters_are_those_that_caffe_builds(digits_root: Path, tm
     texts |= generate([load_sweep("determinism")], digits, only="seeded")
     for name, text in texts.items():
         (tmp_path / f"{name}.prototxt").write_text(text)
-    command = [sys.executable, "-c", BUILT, *(f"{name}.prototxt" for name in texts)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=True)
-    for name, line in zip(texts, done.stdout.splitlines(), strict=True):
-        built = json.loads(line)
-        file = load_prototxt(tmp_path / f"{name}.prototxt")
-        records = {"data": file.header["shape"]}
-        shapes = infer([layer.message for layer in file.phase("TRAIN").layers], records)  # type: ignore[union-attr]
-        ours = {top: list(shape) for one in shapes for top, shape in zip(one.layer.top, one.tops, strict=True)}  # type: ignore[arg-type]
-        assert ours == built["blobs"], name
-        assert count(shapes).parameters == built["learned"], name
+    names = [f"{name}.prototxt" for name in texts]
+    for name, built in zip(names, built_by_caffe(tmp_path, *names), strict=True):
+        file = load_prototxt(tmp_path / name)
+        assert built_by_us(file, {"data": file.header["shape"]}) == built, name
 
 
 FILLED = 'weight_filler { type: "uniform" min: -0.1 max: 0.1 }'
@@ -165,13 +179,7 @@ STRANGERS = {
 def test_shapes_and_parameters_of_segments_and_words_are_those_that_caffe_builds(name: str, tmp_path: Path) -> None:
     path = tmp_path / "solver.prototxt"
     path.write_text(f'base_lr: 0.1 lr_policy: "fixed" max_iter: 9\nnet_param {{ {STRANGERS[name]} }}\n')
-    command = [sys.executable, "-c", BUILT, path.name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT, check=True)
-    built = json.loads(done.stdout)
-    shapes = infer([layer.message for layer in load_prototxt(path).phase("TRAIN").layers])  # type: ignore[union-attr]
-    ours = {top: list(shape) for one in shapes for top, shape in zip(one.layer.top, one.tops, strict=True)}  # type: ignore[arg-type]
-    assert ours == built["blobs"]
-    assert count(shapes).parameters == built["learned"]
+    assert [built_by_us(load_prototxt(path))] == built_by_caffe(tmp_path, path.name)
 
 
 SCORES = """

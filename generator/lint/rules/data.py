@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.facts import (
     classes,
@@ -142,9 +143,6 @@ def image_size(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             yield of_layer(layer, what, "one mean_value, or one for each channel", "transform_param.mean_value")
 
 
-_OF_LABELS = {"SoftmaxWithLoss", "Accuracy", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss"}
-
-
 @rule("labels", "error", why="Caffe reads past the scores for such a label: the loss is noise")
 def labels(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """Labels in an LMDB that the net has no output for."""
@@ -152,7 +150,7 @@ def labels(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         outputs = classes(net)
         for layer, name in data_layers(net):
             place = find(file, layer.message.data_param.source) if name == "data_param" else None
-            compared = {bottom for one in net.layers if one.type in _OF_LABELS for bottom in one.message.bottom}
+            compared = {bottom for one in net.layers if one.type in LABEL_LAYERS for bottom in one.message.bottom}
             given = place is not None and compared & set(layer.message.top[1:])  # not what a layer makes of them
             largest = largest_label(place) if place is not None and given else None
             if outputs is not None and largest is not None and outputs > 1 and largest >= outputs:
