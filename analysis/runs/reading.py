@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from caffebench.analysis.runs.sessions import config_of, describe, with_later_sc
 from caffebench.analysis.runs.trainings import Training, split_trainings, without_echoes
 from caffebench.analysis.stitch.clock import Phases, read_phases
 from caffebench.analysis.stitch.curves import RunCurves
+from caffebench.analysis.stitch.session_rows import SessionRows
 from caffebench.analysis.stitch.sessions import order_sessions, split_sessions
 from caffebench.analysis.stitch.survivors import join_sessions
 from caffebench.analysis.stitch.voices import OF_ONE, voices
@@ -109,31 +110,46 @@ def _believed(log: ParsedLog) -> ParsedLog:
     return log._replace(events=believed)
 
 
+class _Launch(NamedTuple):
+    """What ``run-caffe`` says of a run, the last time that it started it; empty for logs that are not ours."""
+
+    header: Mapping[str, Any] = {}
+    identity: Mapping[str, Any] = {}
+    phases: Phases = ()
+    train_size: Any = None
+    """Images of an epoch that it counted."""
+
+
+def _launch(sessions: Sequence[SessionRows]) -> _Launch:
+    launch = _Launch()
+    for event in (event for one in sessions for event in one.events):
+        if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
+            header, identity = event.content["header"], event.content.get("identity")
+            if isinstance(identity, dict) and isinstance(identity.get("options"), dict):
+                init = identity["options"].get("init", "none")
+                header = header if header.get("init", "none") == init else {**header, "init": init}
+            else:
+                identity = launch.identity
+            launch = _Launch(header, identity, read_phases(event.content), event.content.get("train_size"))
+    return launch
+
+
 def _make_run(
     source: RunFiles, training: Training, metrics: MetricRegistry, train_size: int | None, bad_lines: int
 ) -> Run:
     rows = [with_later_scores(one, metrics) for one in training.sessions]
-    header: Mapping[str, Any] = {}
-    identity: Mapping[str, Any] = {}
-    phases: Phases = ()
-    counted: Any = None
-    for event in (event for one in rows for event in one.events):
-        if event.kind == "event" and event.text == "run" and isinstance(event.content.get("header"), dict):
-            header, counted = event.content["header"], event.content.get("train_size")
-            said, phases = event.content.get("identity"), read_phases(event.content)
-            if isinstance(said, dict) and isinstance(said.get("options"), dict):
-                identity, init = said, said["options"].get("init", "none")
-                header = header if header.get("init", "none") == init else {**header, "init": init}
+    launch = _launch(rows)
+    header = launch.header
     configs = [config_of(one) for one in rows]
     told = [(len(one.rows) > 0, number) for number, one in enumerate(rows) if configs[number].solver]
     config = configs[max(told)[1]] if told else Config()
     configs = [one if one.solver else config for one in configs]
     classes = header.get("classes") or config.classes
     classes = classes if isinstance(classes, int) and classes > 1 else None
-    told_sizes = (train_size, counted, config.train_images, header.get("train_size"))
+    told_sizes = (train_size, launch.train_size, config.train_images, header.get("train_size"))
     sizes = [int(one) for one in told_sizes if isinstance(one, int) and 0 < one < 2**53]
     size = sizes[0] if sizes else TRAIN_SIZES.get(classes or 0)
-    joined = join_sessions(rows, [one.batch_size for one in configs], phases, size)
+    joined = join_sessions(rows, [one.batch_size for one in configs], launch.phases, size)
     sessions = tuple(
         describe(one, number, own, lost, seconds)
         for number, one, own, lost, seconds in zip(
@@ -153,7 +169,7 @@ def _make_run(
         sessions=sessions,
         config=config,
         header=dict(header),
-        identity=identity,
+        identity=launch.identity,
         status=status,
         reason=reason,
         stitched=curves,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caffebench.analysis.output.table.figures import rounded_accuracy, rounded_loss, truncated
-from caffebench.analysis.runs.groups import Group, Spread, group_runs
+from caffebench.analysis.runs.groups import Group, Spread, group_runs, singles
 from caffebench.analysis.runs.model import Run
 
 __all__ = [
@@ -100,7 +100,7 @@ def table_rows(runs: Sequence[Run], style: str = "rounded", *, each: bool = Fals
     """
     show_accuracy, show_loss = STYLES[style]
     cut_accuracy, cut_loss = STYLES["published"]
-    groups = [Group((run,)) for run in runs] if each else group_runs(runs)
+    groups = singles(runs) if each else group_runs(runs)
     accuracies, losses = [group.accuracy() for group in groups], [group.loss() for group in groups]
     best_accuracies, best_losses = _best(accuracies, 1), _best(losses, -1)
     made = []

@@ -78,7 +78,7 @@ def test_own_runs_of_one_variant(run: Callable[..., Path], tmp_path: Path) -> No
     ]
     each = merge(path.parent, "--out", tmp_path / "out", "--table", "--each")
     assert "±" not in each.stdout
-    assert each.stdout.count("| Good | ") == 3
+    assert each.stdout.count("| Good (good_seed") == 3
 
 
 def test_runs_that_did_not_converge_are_counted(run: Callable[..., Path]) -> None:
@@ -226,7 +226,9 @@ def test_single_runs_that_are_called_the_same_are_told_apart(run: Callable[..., 
         run(f"v_seed{seed}", 0.8, seed, header)
     path = run("w", 0.9, 1, header | {"variant": "w", "label": "W"})
     runs = read_runs([path.parent])
-    assert [one["label"] for one in report_data(runs)["runs"]] == ["V (v_seed1)", "V (v_seed2)", "W"]
+    names = ["V (v_seed1)", "V (v_seed2)", "W"]
+    assert [one["label"] for one in report_data(runs)["runs"]] == names
+    assert [one.name for one in table_rows(runs, each=True)] == names
     with mpl.rc_context({"svg.fonttype": "none"}):
         save_plots(runs, tmp_path, formats=["svg"], each=True)
     assert "V (v_seed2)" in (tmp_path / "test_accuracy.svg").read_text()
