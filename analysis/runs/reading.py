@@ -63,7 +63,7 @@ def make_runs(
         return []
     logs = [_believed(one) for one in logs]
     bad = sum(one.bad_lines for one in logs)
-    spoken = [voices(one) for one in logs]
+    spoken = [voices(one, metrics) for one in logs]
     notes = tuple(
         f"{printable(str(path))}: {note}"
         for path, several in zip(source.files, spoken, strict=True)

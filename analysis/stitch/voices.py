@@ -10,7 +10,8 @@ from heapq import merge
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import LOSS, ParsedLog, ParsedRows
+from caffebench.analysis.read.columns import LOSS, MetricRegistry, ParsedLog, ParsedRows
+from caffebench.analysis.stitch.turns import by_solver
 
 __all__ = ["OF_ONE", "voices"]
 
@@ -19,15 +20,16 @@ _UNNAMED = 10_000  # numbers of labels from there on tell no rank
 _FIELD = re.compile(r"^(?!device_id|random_seed)(\w+): (.+)$", re.MULTILINE)  # of a solver, alike in all ranks
 
 
-def voices(log: ParsedLog) -> list[ParsedLog]:
+def voices(log: ParsedLog, metrics: MetricRegistry) -> list[ParsedLog]:
     """``log`` itself, or one for each of several processes that train at once, with lines between each other's.
 
-    Of the ranks of one training only the first is left.
+    Of the ranks of one training only the first is left; of a process that trains with several solvers each is one.
+    ``metrics`` gave the ids in ``log``.
     """
     log = _first_rank(log)
     rows = log.rows
     if rows.facts.one_process:
-        return [log]
+        return by_solver(log, metrics)
     pids = _at_once(log)
     if len(pids) < 2:
         return [log]

@@ -1,0 +1,83 @@
+"""Scripts of pycaffe that make several solvers, and step them by turns: real Caffe writes the logs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caffebench.analysis import read_runs
+
+NET = """
+name: "{name}"
+layer {{ name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {{
+  shape {{ dim: 16 dim: 8 }} shape {{ dim: 16 }} data_filler {{ type: "gaussian" std: 1 }}
+  data_filler {{ type: "constant" value: 1 }} }} }}
+layer {{ name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+  inner_product_param {{ num_output: 3 weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "train" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "{output}"
+  include {{ phase: TRAIN }} }}
+layer {{ name: "test" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "tested" include {{ phase: TEST }} }}
+"""
+SOLVER = """
+net: "{name}.net" base_lr: {rate} lr_policy: "fixed" display: {display} max_iter: 60 test_iter: 1 test_interval: 25
+snapshot: 30 snapshot_prefix: "{name}" solver_mode: CPU random_seed: 1
+"""
+SCRIPT = """
+import caffe, json
+trained = {trained!r}
+solvers = {{name: caffe.get_solver(f"{{name}}.solver") for name in ("D", "G")}}
+said = {{name: {{}} for name in trained}}
+for iteration in range(60):
+    for name, output in trained.items():
+        solvers[name].step(1)
+        said[name][iteration] = float(solvers[name].net.blobs[output].data)
+json.dump(said, open("said.json", "w"))
+"""
+
+
+def trained(folder: Path, outputs: dict[str, str], trained: str) -> tuple[Path, dict[str, dict[str, float]]]:
+    """The log of a script that makes the solvers D and G and steps those of ``trained``, and their losses."""
+    for name, output, rate, display in (("D", outputs["D"], 0.02, 5), ("G", outputs["G"], 0.01, 10)):
+        (folder / f"{name}.net").write_text(NET.format(name=name, output=output))
+        (folder / f"{name}.solver").write_text(SOLVER.format(name=name, rate=rate, display=display))
+    script = SCRIPT.format(trained={name: outputs[name] for name in trained})
+    with (folder / "script.log").open("wb") as log:
+        subprocess.run([sys.executable, "-c", script], cwd=folder, stderr=log, check=True)
+    return folder / "script.log", json.loads((folder / "said.json").read_text())
+
+
+def test_solvers_that_train_by_turns_are_told_apart(tmp_path: Path) -> None:
+    path, said = trained(tmp_path, {"D": "d_loss", "G": "g_loss"}, "GD")
+    g, d = read_runs([path])
+    assert [run.name for run in (d, g)] == ["script/D", "script/G"]
+    for run, rate, display in ((d, 0.02, 5), (g, 0.01, 10)):
+        losses = run.curve("loss", "train")
+        assert losses["iteration"].to_list() == list(range(0, 60, display))
+        assert losses["value"].to_list() == pytest.approx(
+            [said[run.name[-1]][f"{at}"] for at in losses["iteration"]], rel=1e-5
+        )
+        assert set(losses["lr"]) == {rate}
+        assert run.curve("tested")["iteration"].to_list() == [0, 25, 50]
+        assert run.config.display == display
+        assert run.notes == ()
+
+
+@pytest.mark.parametrize("one", ["D", "G"])
+def test_what_one_of_two_solvers_says_is_its_own(tmp_path: Path, one: str) -> None:
+    path, said = trained(tmp_path, {"D": "d_loss", "G": "g_loss"}, one)
+    (run,) = (run for run in read_runs([path]) if run.status != "empty")
+    losses = run.curve("loss", "train")
+    assert run.name == f"script/{one}"
+    assert run.config.base_lr == {"D": 0.02, "G": 0.01}[one]
+    assert losses["value"].to_list() == pytest.approx([said[one][f"{at}"] for at in losses["iteration"]], rel=1e-5)
+
+
+def test_solvers_whose_outputs_are_called_alike_are_reported(tmp_path: Path) -> None:
+    path, _ = trained(tmp_path, {"D": "loss", "G": "loss"}, "DG")
+    notes = [note for run in read_runs([path]) for note in run.notes]
+    assert len(notes) == 1
+    assert "2 solvers of one process say the same outputs" in notes[0]
