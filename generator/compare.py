@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,10 @@ class Difference:
 def compare(a: Prototxt, b: Prototxt) -> list[Difference]:
     """Every difference in meaning from ``a`` to ``b``; an empty list where Caffe would do the same.
 
-    Layer names, paths, snapshot prefixes, the order of independent layers, in-place or not, and old forms
-    have no meaning. Where one file is a bare net only the nets are compared, in the states that the solver of the
-    other builds. Raises ``InputError`` where a solver's net file is missing.
+    Paths, snapshot prefixes, the order of independent layers, in-place or not, and old forms have no meaning, nor have
+    names of layers, except where weights go by them: from TRAIN to TEST, and out of a file. Where one file is a bare
+    net only the nets are compared, in the states that the solver of the other builds. Raises ``InputError`` where a
+    solver's net file is missing.
     """
     _check(a, b)
     differences: list[Difference] = []
@@ -75,7 +76,7 @@ def compare_as_deploy(a: Prototxt, b: Prototxt) -> list[Difference]:
     if not all(vertex.settings["size"] for vertex in images):  # one of them does not say it
         for vertex in images:
             vertex.settings = {}
-    return [Difference(layer, what) for layer, what in _graphs(*graphs, training_branches=True)]
+    return [Difference(layer, what) for layer, what in _graphs(graphs[0], graphs[1], {}, training_branches=True)]
 
 
 def _check(*files: Prototxt) -> None:
@@ -100,9 +101,17 @@ def _nets(a: Prototxt, b: Prototxt) -> Iterator[Difference]:
     nets_a, nets_b = _states(a, b)
     phases = [name for name in nets_a if name in nets_b]
     found: dict[tuple[str, str], list[str]] = {}
-    for name in phases:
-        for key in _graphs(build_graph(nets_a[name]), build_graph(nets_b[name])):
+    loaded = a.loads_weights and b.loads_weights  # where one does, that is told of the solver
+    training: tuple[Graph | None, Graph | None] = (None, None)
+    trained: dict[Vertex, Vertex] = {}
+    for name in sorted(phases, key=lambda name: nets_a[name].phase != "TRAIN"):
+        one, other = (
+            build_graph(nets[name], net, loaded=loaded) for nets, net in zip((nets_a, nets_b), training, strict=True)
+        )
+        for key in _graphs(one, other, trained):
             found.setdefault(key, []).append(name)
+        if training == (None, None) and nets_a[name].phase == "TRAIN":
+            training, trained = (one, other), pair_layers(one, other)
     for (layer, what), where in found.items():
         tag = "" if len(where) == len(phases) and len(phases) > 1 else f" in {', '.join(where)}"
         yield Difference(layer + tag, what)
@@ -151,17 +160,20 @@ def _named_states(a: Prototxt, b: Prototxt) -> dict[str, Any]:
     return states
 
 
-def _graphs(a: Graph, b: Graph, *, training_branches: bool = False) -> Iterator[tuple[str, str]]:
-    """(layer, what differs) for each difference between two graphs."""
+def _graphs(
+    a: Graph, b: Graph, trained: Mapping[Vertex, Vertex], *, training_branches: bool = False
+) -> Iterator[tuple[str, str]]:
+    """(layer, what differs) for each difference between two graphs; ``trained`` pairs those of the training nets."""
     if a.form == b.form:
         return
-    partner = pair_layers(a, b)
+    partner = pair_layers(a, b, trained)
     partners = set(partner.values())
     aside = _training_only(a, partner) if training_branches else set()
     for left, right in in_order(a, b, partner):
         if left is not None and right is not None:
             for what in _pair(left, right, partner, partners):
                 yield left.label, what
+            yield from _weights(left, right, trained)
             continue
         for lone, side in ((left, "A"), (right, "B")):
             if lone is not None and lone not in aside:
@@ -195,6 +207,16 @@ def _pair(a: Vertex, b: Vertex, partner: dict[Vertex, Vertex], partners: set[Ver
             one, other = _owner(owner), _owner(mate)
             yield f"param[{index}] shared with {one} -> {other}" + (" of another place" if one == other else "")
     yield from _bottoms(a, b, partner, partners)
+
+
+def _weights(a: Vertex, b: Vertex, trained: Mapping[Vertex, Vertex]) -> Iterator[tuple[str, str]]:
+    """Where two layers of test nets have other weights than each other: Caffe gives them those of TRAIN by name."""
+    one, other = a.trained, b.trained
+    if one is other or (one is not None and trained.get(one) is other):
+        return
+    if one is None or other is None or one in trained or other in trained.values():  # else TRAIN tells it
+        names = [f"those of {v.name} in TRAIN" if v is not None else "none of TRAIN's" for v in (one, other)]
+        yield a.label, f"weights {names[0]} -> {names[1]}"
 
 
 def _owner(shared: tuple[Vertex, int] | None) -> str:

@@ -52,7 +52,7 @@ def inference_graph(net: PhaseNet) -> Graph:
         for top in message.top:
             renamed.pop(top, None)
         kept.append(replace(layer, message=message))
-    graph = build_graph(PhaseNet("TEST", kept))
+    graph = build_graph(PhaseNet("TEST", kept), loaded=True)  # what was trained is loaded by name
     for vertex in graph.vertices:
         vertex.settings = {k: v for k, v in vertex.settings.items() if not any(one in k for one in _TRAINING)}
         if vertex.type == "Image":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from caffebench.generator.meaning import Graph, Vertex
 
@@ -15,14 +15,14 @@ _KIN = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "E
 _LEAST_ALIKE = 2.0
 
 
-def pair_layers(a: Graph, b: Graph) -> dict[Vertex, Vertex]:
-    """The layers of ``a`` that are layers of ``b``, settings apart.
+def pair_layers(a: Graph, b: Graph, trained: Mapping[Vertex, Vertex] | None = None) -> dict[Vertex, Vertex]:
+    """The layers of ``a`` that are layers of ``b``, settings apart; ``trained`` are those of their training nets.
 
     First those with the same layers all the way above them, then those with the same all the way below (a change in
     one layer leaves the one or the other whole for all others), then, from what is paired already, neighbours of
     one type, the most alike first.
     """
-    pairing = _Pairing(a, b)
+    pairing = _Pairing(a, b, trained or {})
     for direction in (_above, _below):
         pairing.pair_equal(direction(a), direction(b))
     pairing.grow()
@@ -65,8 +65,8 @@ def _readers(graph: Graph) -> dict[Vertex, list[tuple[Vertex, int, int]]]:
 
 
 class _Pairing:
-    def __init__(self, a: Graph, b: Graph) -> None:
-        self.a, self.b = a, b
+    def __init__(self, a: Graph, b: Graph, trained: Mapping[Vertex, Vertex]) -> None:
+        self.a, self.b, self.trained = a, b, trained
         self.partner: dict[Vertex, Vertex] = {}
         self.taken: set[Vertex] = set()
         self.readers_a, self.readers_b = _readers(a), _readers(b)
@@ -82,7 +82,7 @@ class _Pairing:
         for vertex in self.b.vertices:
             if vertex not in self.taken:
                 waiting[b[vertex]].append(vertex)
-        for choose in (_same_name, self._neighbours, _any):
+        for choose in (self._same_name, self._neighbours, _any):
             for vertex in [one for one in self.a.vertices if one not in self.partner]:
                 mates = waiting[a[vertex]]
                 mate = next((one for one in mates if choose(vertex, one)), None)
@@ -147,13 +147,14 @@ class _Pairing:
                         return 0.0, left.number, left, right
         return None
 
+    def _same_name(self, left: Vertex, right: Vertex) -> bool:
+        if left.trained is not None and left.trained in self.trained:
+            return self.trained[left.trained] is right.trained
+        return left.name == right.name
+
     def _neighbours(self, left: Vertex, right: Vertex) -> bool:
         above, below = self._shared(left, right)
         return above + below > 0
-
-
-def _same_name(left: Vertex, right: Vertex) -> bool:
-    return left.name == right.name
 
 
 def _any(left: Vertex, right: Vertex) -> bool:

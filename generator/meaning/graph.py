@@ -1,7 +1,9 @@
 """A net of one phase as a graph of layers without names: who feeds whom, in an order that names don't change.
 
 In-place layers become plain ones (a bottom is what its name meant at that line, as in Caffe's ``Net::Init``);
-``Split`` and ``Silence``, which compute nothing, vanish.
+``Split`` and ``Silence``, which compute nothing, vanish. A name counts in two places only: a layer of a test net has
+the weights of the training net's layer of its name (``Net::ShareTrainedLayersWith``), and a layer is filled from a file
+of weights by its name.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 
 from caffebench.generator.meaning.forms import FieldValues
 from caffebench.generator.meaning.reading import Layer, PhaseNet
-from caffebench.generator.meaning.settings import layer_settings
+from caffebench.generator.meaning.settings import layer_settings, parameter_count
 
 __all__ = ["Graph", "Vertex", "build_graph"]
 
@@ -21,8 +23,8 @@ __all__ = ["Graph", "Vertex", "build_graph"]
 class Vertex:
     """A layer: type, settings in effect, and its bottoms as (layer that makes it, number of that layer's top).
 
-    ``shared`` are the parameters that belong to another layer, which and which of its. ``layer`` is None for a bottom
-    that no layer makes.
+    ``shared`` are the parameters that belong to another layer, which and which of its. ``trained`` is, in a test net,
+    the layer of the training net whose weights it has. ``layer`` is None for a bottom that no layer makes.
     """
 
     type: str
@@ -32,6 +34,12 @@ class Vertex:
     layer: Layer | None = None
     number: int = -1
     shared: dict[int, tuple[Vertex, int]] = field(default_factory=dict)
+    trained: Vertex | None = None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it has parameters, or may have, where only Caffe or a fork knows."""
+        return self.layer is not None and parameter_count(self.layer.message) != 0
 
     @property
     def label(self) -> str:
@@ -54,13 +62,19 @@ class Graph:
                 sorted(v.settings.items(), key=lambda item: item[0]),
                 [(b.number, i) for b, i in v.bottoms],
                 [(index, owner.number, at) for index, (owner, at) in v.shared.items()],
+                None if v.trained is None else v.trained.number,
             )
             for v in self.vertices
         ]
 
 
-def build_graph(net: PhaseNet) -> Graph:
-    """The graph of a net; unknown fields of a layer count among its settings, as they were written."""
+def build_graph(net: PhaseNet, training: Graph | None = None, *, loaded: bool = False) -> Graph:
+    """The graph of a net; unknown fields of a layer count among its settings, as they were written.
+
+    ``training`` is for a test net that of the training net, ``loaded`` whether weights are loaded into the net, so
+    that the names of layers with weights count.
+    """
+    trained = {one.name: one for one in training.vertices if one.has_weights} if training is not None else {}
     made: dict[str, tuple[Vertex, int]] = {}
     vertices: list[Vertex] = []
     shares: dict[str, list[tuple[Vertex, int]]] = defaultdict(list)
@@ -74,6 +88,9 @@ def build_graph(net: PhaseNet) -> Graph:
         settings = layer_settings(layer, net.phase)
         settings |= {f"{path} (unknown to Caffe)": node.written() for path, node in layer.unknown}
         vertex = Vertex(layer.type, layer.name, settings, bottoms, layer)
+        if vertex.has_weights:
+            vertex.trained = trained.get(layer.name)
+            settings |= {"name": layer.name} if loaded else {}
         vertices.append(vertex)
         made |= {name: (vertex, index) for index, name in enumerate(layer.message.top)}
         for index, spec in enumerate(layer.message.param):

@@ -47,7 +47,9 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class PhaseNet:
-    """The net that Caffe builds for one phase: ``TRAIN``, ``TEST``, or ``TEST#1`` for a second test net.
+    """The net that Caffe builds for one phase: ``TRAIN``, ``TEST``, ``TEST#1`` for a second test net.
+
+    In a state that is no solver's it is called ``TEST (stage x, level 2)``.
 
     ``test_iter`` is the number of batches of one test, None where no solver says it; ``path`` is the file that
     the net is written in, and ``state`` the ``NetState`` that it is built in.
@@ -62,7 +64,7 @@ class PhaseNet:
     @property
     def phase(self) -> str:
         """``TRAIN`` or ``TEST``."""
-        return self.name.partition("#")[0]
+        return self.name.partition("#")[0].partition(" ")[0]
 
 
 @dataclass(eq=False)
@@ -92,6 +94,11 @@ class Prototxt:
         return self.solver is None and any(
             rule.stage or rule.not_stage or rule.HasField("min_level") or rule.HasField("max_level") for rule in rules
         )
+
+    @property
+    def loads_weights(self) -> bool:
+        """Whether training starts from a file of weights, which fills layers by their names."""
+        return bool(self.header.get("weights") or (self.solver is not None and self.solver.weights))
 
     def phase(self, phase: str) -> PhaseNet | None:
         """The first net of a phase, where there is one."""

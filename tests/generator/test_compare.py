@@ -73,12 +73,12 @@ layers { name: "l" type: SOFTMAX_LOSS bottom: "ip" bottom: "label" }
 V1_TODAY = """
 layer { name: "data" type: "Data" top: "data" top: "label" include: { phase: TRAIN }
   transform_param { crop_size: 24 mirror: true scale: 0.5 } data_param { batch_size: 16 backend: LMDB } }
-layer { type: "Convolution" bottom: "data" top: "c" param { lr_mult: 1 decay_mult: 1 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "c" param { lr_mult: 1 decay_mult: 1 }
   param { lr_mult: 2 decay_mult: 0 } convolution_param { num_output: 8 kernel_h: 3 kernel_w: 3
   stride: 2 stride: 2 } }
 layer { type: "ReLU" bottom: "c" top: "r" }
 layer { type: "Concat" bottom: "r" bottom: "r" top: "cat" }
-layer { type: "InnerProduct" bottom: "cat" top: "ip" inner_product_param { num_output: 10 } }
+layer { name: "fc" type: "InnerProduct" bottom: "cat" top: "ip" inner_product_param { num_output: 10 } }
 layer { type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" loss_weight: 1 }
 """
 V0 = """
@@ -95,13 +95,13 @@ layers { layer { name: "prob" type: "softmax" } bottom: "ip" top: "prob" }
 """
 V0_TODAY = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }
-layer { type: "Convolution" bottom: "x" top: "c" param { lr_mult: 1 decay_mult: 1 }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "c" param { lr_mult: 1 decay_mult: 1 }
   param { lr_mult: 2 decay_mult: 0 } convolution_param { num_output: 6 kernel_size: 3 pad: 2 group: 3
   weight_filler { type: "gaussian" std: 0.1 } } }
 layer { type: "Pooling" bottom: "c" top: "p" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
 layer { type: "LRN" bottom: "p" top: "n" lrn_param { local_size: 3 alpha: 0.01 beta: 0.5 } }
 layer { type: "Dropout" bottom: "n" top: "d" dropout_param { dropout_ratio: 0.3 } }
-layer { type: "InnerProduct" bottom: "d" top: "ip" inner_product_param { num_output: 5 } }
+layer { name: "fc" type: "InnerProduct" bottom: "d" top: "ip" inner_product_param { num_output: 5 } }
 layer { type: "Softmax" bottom: "ip" top: "prob" }
 """
 TWO_HEADS = """
@@ -116,9 +116,31 @@ layer { name: "q" type: "InnerProduct" bottom: "x" top: "q" inner_product_param 
 layer { name: "m" type: "Eltwise" bottom: "p" bottom: "q" top: "m" eltwise_param { operation: MAX } }
 """
 
+TWIN_FC = "".join(FC.replace('"fc" type', f'"fc" include {{ phase: {phase} }} type') for phase in ("TRAIN", "TEST"))
+HEADS = """
+layer { name: "a" include { phase: PHASE } type: "Input" top: "a" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "p" include { phase: PHASE } type: "InnerProduct" bottom: "a" top: "p"
+  inner_product_param { num_output: 3 } }
+layer { name: "q" include { phase: PHASE } type: "InnerProduct" bottom: "a" top: "q"
+  inner_product_param { num_output: 3 } }
+layer { name: "join" include { phase: PHASE } type: "Concat" bottom: "p" bottom: "q" top: "join" }
+"""
+TWIN_HEADS = HEADS.replace("PHASE", "TRAIN") + HEADS.replace("PHASE", "TEST")
+SWAPPED = HEADS.replace('name: "p"', "name: '?'").replace('name: "q"', 'name: "p"').replace("'?'", '"q"')
+SWAPPED_HEADS = HEADS.replace("PHASE", "TRAIN") + SWAPPED.replace("PHASE", "TEST")
+
 SAME = {
     "nothing changed": (FULL, FULL),
     "layer names": (FULL, FULL.replace('name: "conv"', 'name: "first"')),
+    "layer names in both of a pair of layers": (
+        changed(FC, TWIN_FC),
+        changed(FC, TWIN_FC.replace('name: "fc"', 'name: "score"')),
+    ),
+    "other names in an order of their own": (
+        SOLVER + "net_param {" + TWIN_HEADS + "}",
+        SOLVER + "net_param {" + SWAPPED.replace("PHASE", "TRAIN") + SWAPPED.replace("PHASE", "TEST") + "}",
+    ),
+    "names of layers without weights": ('weights: "a"' + FULL, 'weights: "b"' + changed('name: "relu"', 'name: "r"')),
     "blob names": (FULL, FULL.replace('"relu"', '"r"')),
     "in-place": (FULL, FULL.replace('top: "relu"', 'top: "conv"').replace('bottom: "relu"', 'bottom: "conv"')),
     "paths and prefix": (FULL, FULL.replace("train_lmdb", "/else/where").replace("snapshots/a", "b")),
@@ -242,6 +264,26 @@ OTHER = {
         ["conv (Convolution): convolution_param.num_output 8 -> 12"],
     ),
     "no test net": (FULL, changed("test_iter: 10", ""), None),
+    "a test layer that has not the weights of a training layer": (
+        changed(FC, TWIN_FC),
+        changed(FC, TWIN_FC.replace('"fc" include { phase: TEST', '"fc_v2" include { phase: TEST')),
+        ["fc (InnerProduct) in TEST: weights those of fc in TRAIN -> none of TRAIN's"],
+    ),
+    "test layers that have each other's weights": (
+        SOLVER + "net_param {" + TWIN_HEADS + "}",
+        SOLVER + "net_param {" + SWAPPED_HEADS + "}",
+        ["join (Concat) in TEST: bottoms in another order: p, q -> q, p"],
+    ),
+    "what weights are loaded into": (
+        'weights: "a.caffemodel"' + FULL,
+        'weights: "b.caffemodel"' + changed('name: "fc"', 'name: "fc_new"'),
+        ["fc (InnerProduct): name fc -> fc_new"],
+    ),
+    "what weights of the header are loaded into": (
+        "# caffebench: weights: a.caffemodel\n" + FULL,
+        "# caffebench: weights: a.caffemodel\n" + changed('name: "conv"', 'name: "first"'),
+        ["conv (Convolution): name conv -> first"],
+    ),
 }
 
 
@@ -429,6 +471,8 @@ layer { name: "loss2" type: "SoftmaxWithLoss" bottom: "fc2" bottom: "label" top:
         (FULL, DEPLOY, []),
         (changed(FC, DROPOUT + FC + AUXILIARY), DEPLOY, []),
         (FULL, DEPLOY.replace(SCORES, ""), []),
+        (FULL, DEPLOY.replace('name: "fc"', 'name: "score"'), ["fc (InnerProduct): name fc -> score"]),
+        (FULL, DEPLOY.replace('name: "relu"', 'name: "act"'), []),
         (FULL, DEPLOY.replace("24, 24", "28, 24"), ["in (Image): size 24 24 -> 28 24"]),
         (
             FULL,

@@ -339,6 +339,18 @@ def test_each_test_net_has_a_size_of_its_own(found: Write) -> None:
     ]
 
 
+@pytest.mark.parametrize(("old", "same"), [('name: "fc"', True), ('name: "fc" include { phase: TEST }', False)])
+def test_files_whose_tests_have_other_weights_are_not_the_same(found: Write, old: str, same: bool) -> None:
+    fc = BASE[BASE.index('layer { name: "fc"') : BASE.index('layer { name: "loss"')]
+    twins = fc.replace("type", "include { phase: TEST } type", 1) + fc.replace(
+        "type", "include { phase: TRAIN } type", 1
+    )
+    text = with_((fc, twins))
+    other = changed(text, [(old, old.replace("fc", "score"))])
+    findings = found({"a.prototxt": text, "b.prototxt": other}, "a.prototxt")
+    assert ("same-content" in {one.rule for one in findings}) == same
+
+
 WITHOUT_OPENCV = pytest.mark.skipif(caffe_is_there() and caffe_has_opencv(), reason="this Caffe has OpenCV")
 WITHOUT_LEVELDB = pytest.mark.skipif(caffe_is_there() and caffe_has_leveldb(), reason="this Caffe has LevelDB")
 

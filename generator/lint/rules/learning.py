@@ -37,8 +37,8 @@ def _frozen(layer: Layer) -> bool:
 
 def _filled_elsewhere(file: Prototxt, net: PhaseNet) -> bool:
     """Whether the weights come from elsewhere: a model to fine-tune, our initializers, a program around the net."""
-    weights = getattr(file.solver, "weights", None) if file.solver is not None else None
-    return bool(weights or file.header.get("init") or any(layer.type == "Python" for layer in net.layers))
+    python = any(layer.type == "Python" for layer in net.layers)
+    return file.loads_weights or bool(file.header.get("init")) or python
 
 
 @rule("zero-weights", "warning", why="all its outputs and gradients are 0 for ever: what lies before it cannot learn")

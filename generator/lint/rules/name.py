@@ -9,7 +9,7 @@ from pathlib import Path
 
 from caffebench.generator.lint.facts import batches, graph, learns
 from caffebench.generator.lint.registry import Hit, rule
-from caffebench.generator.meaning import Prototxt, solver_settings
+from caffebench.generator.meaning import Prototxt, build_graph, solver_settings
 
 _ACTIVATIONS = {
     "relu": "ReLU",
@@ -134,7 +134,10 @@ def snapshot_shared(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 @cache
 def _fingerprint(file: Prototxt) -> str:
     solver = None if file.solver is None else sorted(solver_settings(file.solver).items(), key=lambda item: item[0])
-    return repr([solver, _prefix(file), *((net.name, graph(net).form) for net in file.phases)])
+    train, loaded = file.phase("TRAIN"), file.loads_weights
+    training = build_graph(train, loaded=loaded) if train is not None else None
+    nets = [(net.name, build_graph(net, None if net is train else training, loaded=loaded)) for net in file.phases]
+    return repr([solver, _prefix(file), *((name, net.form) for name, net in nets)])
 
 
 @rule("same-content", "warning", why="one experiment under two names: one of the files was copied and never changed")
