@@ -6,8 +6,9 @@ A log may hold what moves a terminal's cursor or starts a formula in a spreadshe
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-__all__ = ["csv_text", "printable"]
+__all__ = ["csv_text", "printable", "shortened"]
 
 
 def printable(text: str) -> str:
@@ -40,3 +41,13 @@ def csv_text(text: str) -> str:
     if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.match(text):
         text = f"'{text}"
     return text.encode(errors="backslashreplace").decode()
+
+
+SHOWN = 4
+"""Names that are shown; of more it is said that there are more."""
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first of ``names``, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

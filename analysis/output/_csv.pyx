@@ -3,7 +3,7 @@
 
 from cpython.bytearray cimport PyByteArray_AsString, PyByteArray_FromStringAndSize, PyByteArray_Resize
 from libc.math cimport copysign, fabs, rint
-from libc.stdint cimport int16_t, int64_t, uint8_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -81,7 +81,7 @@ cdef char* shortest(char* out, double value) noexcept nogil:
 
 def print_rows(
     dict places, list heads, list names,
-    const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets,
+    const uint8_t[::1] kinds, const int32_t[::1] metrics, const int16_t[::1] nets,
     const int64_t[::1] iterations, const double[::1] epochs, const double[::1] seconds, int64_t session,
     const double[::1] rates, const double[::1] values,
 ):

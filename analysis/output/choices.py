@@ -7,14 +7,13 @@ from dataclasses import replace
 
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
+from caffebench.common.printable import shortened
 from caffebench.common.scores import Choice, find_output
 
-__all__ = ["choice_remarks", "shortened", "with_names"]
+__all__ = ["choice_remarks", "with_names"]
 
 USUAL = {"accuracy": ("accuracy", "acc"), "loss": ("loss",)}
 """Names of which nothing needs to be said."""
-SHOWN = 4
-"""Names and runs that are named; of more it is said that there are more."""
 
 
 def with_names(runs: Sequence[Run], accuracy: str | None, loss: str | None) -> list[Run]:
@@ -60,9 +59,3 @@ def _remarks(
         net = f" of test net {choice.net}" if choice.net else ""
         equal = f"; {shortened(choice.others)} could be meant as well" if choice.others else ""
         yield f"{what}{who} is {choice.name}{net}{equal} (--{what} NAME chooses)"
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first of ``names``, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

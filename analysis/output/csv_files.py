@@ -75,7 +75,7 @@ GROUPS = (
     "loss_std",
     "best_accuracy_mean",
 )
-"""Columns of ``groups.csv``: three of text, two counts of runs, means and standard deviations to 6 decimals.
+"""Columns of ``groups.csv``: three of text, two counts of runs, means and standard deviations to 6 digits.
 
 Accuracies are shares of 1; a cell is empty where no run has such a value."""
 
@@ -149,7 +149,7 @@ def _jobs(runs: Iterable[Run]) -> Iterator[Callable[[], bytearray]]:
         phases = (b"test,%d," % net if kind == TEST else b"train,," for kind, _, net in curves.pairs)
         name = _line(run.name, "")
         heads = [name + phase for phase in phases]
-        names = [_cell(curves.labels[kind, code]) for kind, code, _ in curves.pairs]
+        names = [_cell(curves.labels[pair]) for pair in curves.pairs]
         for chunk in curves.chunks():
             rows = chunk.rows
             what = (rows.kind, rows.metric, rows.net, rows.iteration, chunk.epochs, chunk.seconds)
@@ -196,14 +196,14 @@ def write_summary(runs: Sequence[Run], path: Path) -> None:
 def write_groups(groups: Sequence[Group], path: Path) -> None:
     """Write one row for each of ``groups`` (``GROUPS``) to ``path``. Raises ``OSError`` where it cannot be written.
 
-    Figures are those of the runs that converged, standard deviations those of the sample.
+    Figures are those of ``Group.converged``, standard deviations those of the sample.
     """
     rows: list[tuple[object, ...]] = [GROUPS]
     for group in groups:
         accuracy, loss, best = group.accuracy(), group.loss(), group.best_accuracy()
         figures = [(one.mean, one.std) if one else (None, None) for one in (accuracy, loss)]
         counts = (len(group.runs), len(group.converged))
-        means = [None if value is None else round(value, 6) for pair in figures for value in pair]
-        most = None if best is None else round(best.mean, 6)
-        rows.append((group.runs[0].sweep, group.variant, group.label, *counts, *means, most))
+        values = [*figures[0], *figures[1], None if best is None else best.mean]
+        means = [None if value is None else float(f"{value:.6g}") for value in values]
+        rows.append((group.runs[0].sweep, group.variant, group.label, *counts, *means))
     write_whole(path, _table(rows))

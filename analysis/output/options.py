@@ -68,6 +68,8 @@ class OutputOptions(NamedTuple):
             if len(groups) < len(runs):
                 written.append(self.out / "groups.csv")
                 csv_files.write_groups(groups, written[-1])
+                why = "taken for seeds of one training, as their solver, nets and weights are the same"
+                notes += [f"{one.names}: {why} (--each shows each)" for one in groups if one.is_doubtful]
         if self.table:
             from caffebench.analysis.output.table import formats
             from caffebench.analysis.output.table.results_table import table_rows

@@ -33,11 +33,10 @@ def _began(session: Session) -> str:
     return f"began with {session.weights}" if session.weights else "began anew"
 
 
-def _ended(session: Session, last: bool) -> str:
+def _ended(session: Session, died: bool) -> str:
     reason = " ".join(session.reason.split())
     if session.ended == "cut":
-        word = "the log ends without a word"
-        return word if last else "died without a word" if session.lost_iterations or not session.trained else word
+        return "died without a word" if died else "the log ends without a word"
     word = session.ended.replace("_", " ")
     return f"{word}: {reason}" if reason and reason != "Optimization Done" else word
 
@@ -55,7 +54,7 @@ def session_report(run: Run) -> Iterator[str]:
             else "no iteration"
         )
         lost = f", {session.lost_iterations:,} iterations lost" if session.lost_iterations else ""
-        ended = _ended(session, session is run.sessions[-1])
+        ended = _ended(session, run.died_silently(session))
         yield (
             f"  {session.number}. {_when(session.began)} to {_when(session.finished)} ({session.source}, process"
             f" {session.pid}): {_began(session)}, {seen}, {clock(session.seconds)} of training; {ended}{lost}"

@@ -10,14 +10,13 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from caffebench.analysis.output.choices import shortened
 from caffebench.analysis.output.csv_files import summary_rows, with_lines
 from caffebench.analysis.output.table.figures import clock, rounded_accuracy, rounded_loss
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.runs.reading import read_runs
 from caffebench.analysis.runs.related import continued, copies
 from caffebench.common.messages import announce
-from caffebench.common.printable import printable
+from caffebench.common.printable import printable, shortened
 from caffebench.common.terminal import Column, progress_bars, table
 
 __all__ = ["overview", "read_with_progress", "remarks", "summary_json"]

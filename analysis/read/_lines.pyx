@@ -282,7 +282,7 @@ def read(
     const uint8_t[::1] data, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t line, bint teach, Words teaching,
     midnight, TemplateTable table, uint8_t[::1] seen, Words words, bint every_line,
     int64_t[::1] starts, uint8_t[::1] kinds, int64_t[::1] times, int64_t[::1] iterations,
-    double[::1] values, int32_t[::1] pids, int16_t[::1] metrics, int16_t[::1] nets,
+    double[::1] values, int32_t[::1] pids, int32_t[::1] metrics, int16_t[::1] nets,
 ):
     """Read the lines from offset ``begin`` to ``end``, the first of which is number ``line``, into the columns.
 

@@ -75,8 +75,8 @@ cdef class Heads:
 def append(
     Heads heads, Py_ssize_t count, int64_t base, const int32_t[::1] index_of,
     const int64_t[::1] starts, const uint8_t[::1] kinds, const int64_t[::1] times, const int64_t[::1] iterations,
-    const double[::1] values, const int32_t[::1] pids, const int16_t[::1] metrics, const int16_t[::1] nets,
-    int64_t[::1] row_iteration, double[::1] row_value, double[::1] row_rate, int16_t[::1] row_metric,
+    const double[::1] values, const int32_t[::1] pids, const int32_t[::1] metrics, const int16_t[::1] nets,
+    int64_t[::1] row_iteration, double[::1] row_value, double[::1] row_rate, int32_t[::1] row_metric,
     int16_t[::1] row_net, uint8_t[::1] row_kind, int64_t[::1] row_offset, int64_t[::1] row_time, int32_t[::1] row_pid,
 ):
     """Lines to rows, behind the ``count`` rows there are: outputs get iteration, time and net of the line above them.
@@ -180,7 +180,7 @@ def append(
 
 
 def look(
-    const int64_t[::1] iterations, const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets,
+    const int64_t[::1] iterations, const uint8_t[::1] kinds, const int32_t[::1] metrics, const int16_t[::1] nets,
     const int64_t[::1] times, const int32_t[::1] pids,
 ):
     """The fields of ``columns.RowFacts`` in their order, in one look at the rows."""
@@ -219,7 +219,7 @@ def look(
     return one, losses, losses_rise, highest_loss, times_rise and timed, timed, early, late, first, last, once
 
 
-def pairs(const uint8_t[::1] kinds, const int16_t[::1] metrics, const int16_t[::1] nets):
+def pairs(const uint8_t[::1] kinds, const int32_t[::1] metrics, const int16_t[::1] nets):
     """Kind, metric and net of rows, each once, in the order of their first rows."""
     cdef Py_ssize_t k
     cdef int64_t key

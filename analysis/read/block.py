@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,7 @@ class _BlockParser:
         self.metrics = templates.metrics
         self.events: list[LogEvent] = []
         self.bad = 0
+        self.averages = 0
         data, size = self._as_written(data, size)
         self.size = size
         self.data = data
@@ -169,6 +171,9 @@ class _BlockParser:
         else:
             value = to_number(found["value"])
         code, metric = meaning(form, match)
+        if metric is not None and kind == "average":  # those of a vector have one name
+            metric = replace(metric, index=self.averages)
+            self.averages += 1
         metric_id = -1 if metric is None else self.metrics.id_for(metric)
         if iteration > _LIMIT or net > 1000 or metric_id is None:
             return False
@@ -198,6 +203,7 @@ class _BlockParser:
         elif kind == "ap":
             content = {"value": to_number(match[2])}
         elif kind == "caffe_test":
+            self.averages = 0
             number = int(np.searchsorted(self.lines.start, at, side="right")) - 1
             self.lines.put(number, TESTING, time, 0, np.nan, pid, -1, 0)
         elif kind in ("solver", "net"):

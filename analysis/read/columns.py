@@ -45,7 +45,7 @@ Array = npt.NDArray[Any]
 
 TYPES = {
     "iteration": "i8",
-    "metric": "i2",
+    "metric": "i4",
     "net": "i2",
     "kind": "u1",
     "byte_offset": "i8",
@@ -110,7 +110,7 @@ class CurveRows(ColumnTable):
     lr: Array
     """float64: the learning rate of that iteration; NaN where the log does not tell it nearby."""
     metric: Array
-    """int16: id in the ``MetricRegistry``."""
+    """int32: id in the ``MetricRegistry``."""
     net: Array
     """int16: test net, -1 for the train net."""
     kind: Array
@@ -182,7 +182,7 @@ class Metric:
 class MetricRegistry:
     """Ids of metrics, one table for all files of a run, or of several small ones; it only grows."""
 
-    MOST = 30_000  # more different names than that are noise
+    MOST = 200_000  # more different names are noise; of a blob that nobody reads Caffe prints every value
     FEW = 40  # what one net says; several nets are quicker read apart
 
     def __init__(self) -> None:

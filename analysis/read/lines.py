@@ -221,6 +221,14 @@ FORMATS = (
         rb"terminate called after .*|std::bad_alloc.*|out of memory.*)",
         "caffe: error while loading shared libraries: libcudart.so.7.0: cannot open shared object file",
     ),
+    # The last line of what Python says of an exception that nobody caught.
+    _format(
+        "raised",
+        "Error: |AssertionError|MemoryError|Exception",
+        rb"^((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)(?:: .{0,300})?)\s*$",
+        "KeyError: 'nosuch'",
+        True,
+    ),
     _format(
         "event",
         EVENT_MARK,

@@ -58,6 +58,8 @@ class Config:
     """The net: ``net_param``, or the block after ``Initializing net from parameters``."""
     net_key: str = "{}"
     """A text that is the same of equal nets."""
+    test_key: str | None = ""
+    """The same of the test nets, as they were built; None where glog cut one."""
     cut: bool = False
     """The log has only the beginning of solver or net."""
     iter_size_lost: bool = False
@@ -127,18 +129,18 @@ NO_NET = BuiltNet()
 def read_config(
     solver_text: str,
     train: BuiltNet = NO_NET,
-    test: BuiltNet = NO_NET,
+    tests: tuple[BuiltNet, ...] = (),
     gpus: int = 1,
     settings: str = "",
 ) -> Config:
-    """Recover the configuration from the solver block of a log, and from the training net and first test net as built.
+    """Recover the configuration from the solver block of a log, and from the training net and the test nets as built.
 
     ``solver_text`` is protobuf text, whole or cut; ``gpus`` is the number of GPUs of the session. What is printed of a
     net counts before what the solver has of it, and the lines of its setting up count where both are cut (glog cuts a
     message at 30,000 characters). ``settings`` is the solver without its net, as our launcher tells it: it has what
     stands behind a net that is cut. Any text is taken.
     """
-    config = _printed(solver_text, train.text, test.text, gpus, settings)
+    config = _printed(solver_text, train.text, tuple(one.text for one in tests), gpus, settings)
     if config.batch_size is None or not config.losses_told:
         wired = wired_losses(train.wiring)
         batch_size = config.batch_size or (wired.images or 0) * config.iter_size * gpus or None
@@ -147,8 +149,8 @@ def read_config(
             config = replace(config, guessing=wired.guessing, losses_told=wired.told)
     if (counted := _COUNTED.search(train.wiring)) is not None:
         config = replace(config, train_images=int(counted[1]))
-    if config.test_batch_size is None and config.test_iter:
-        config = replace(config, test_batch_size=wired_losses(test.wiring).images)
+    if config.test_batch_size is None and config.test_iter and tests:
+        config = replace(config, test_batch_size=wired_losses(tests[0].wiring).images)
     return config
 
 
@@ -183,7 +185,7 @@ def _is_cut(text: str) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _printed(solver_text: str, train_text: str, test_text: str, gpus: int, settings: str) -> Config:
+def _printed(solver_text: str, train_text: str, test_texts: tuple[str, ...], gpus: int, settings: str) -> Config:
     """What the texts say; what several sessions or runs have in common is read once."""
     solver, cut = parse(solver_text), _is_cut(solver_text)
     if cut and settings:
@@ -208,7 +210,7 @@ def _printed(solver_text: str, train_text: str, test_text: str, gpus: int, setti
         average_loss=_integer(first(solver, "average_loss")) or 1,
         test_iter=tuple(n for n in map(_integer, solver.get("test_iter", [])) if n is not None),
         test_interval=_integer(first(solver, "test_interval")),
-        test_batch_size=_net(test_text).test_images or net.test_images,
+        test_batch_size=(_net(test_texts[0]).test_images if test_texts else None) or net.test_images,
         snapshot_prefix=prefix if isinstance(prefix, str) else None,
         classes=losses.classes,
         guessing=losses.guessing,
@@ -217,6 +219,7 @@ def _printed(solver_text: str, train_text: str, test_text: str, gpus: int, setti
         solver=solver,
         net=net.message,
         net_key=net.key,
+        test_key=None if any(map(_is_cut, test_texts)) else "".join(_net(one).key for one in test_texts),
         cut=cut or built_cut,
         iter_size_lost=cut and not settings,
     )

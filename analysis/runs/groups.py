@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caffebench.analysis.runs.related import copies
+from caffebench.common.printable import shortened
 
 if TYPE_CHECKING:
     from caffebench.analysis.runs.model import Run
@@ -44,8 +45,12 @@ class Group:
 
     @cached_property
     def converged(self) -> tuple[Run, ...]:
-        """Those that converged and were tested; figures of a group are theirs."""
-        return tuple(run for run in self.runs if run.status not in {"not_converged", "empty"})
+        """Those that converged; figures of a group are theirs.
+
+        Where some are at their end only those: what is under way, or was killed at its start, would be no seed's end.
+        """
+        some = tuple(run for run in self.runs if run.status not in {"not_converged", "empty"})
+        return tuple(run for run in some if run.finished) or some
 
     @property
     def name(self) -> str:
@@ -59,9 +64,22 @@ class Group:
 
     @property
     def variant(self) -> str:
-        """Of the header; else what the names of the runs have in common; empty for a single run without a header."""
+        """Of the header; else what the names of the runs have in common, or the names where that is nothing.
+
+        Empty for a single run without a header.
+        """
         variant = self.runs[0].variant
-        return variant or (_common(self.runs) if len(self.runs) > 1 else "")
+        return variant or ((_common(self.runs) or self.names) if len(self.runs) > 1 else "")
+
+    @property
+    def names(self) -> str:
+        """The names of its runs, or of the first of many."""
+        return shortened([run.name for run in self.runs])
+
+    @property
+    def is_doubtful(self) -> bool:
+        """It is one only because its logs differ in nothing: the names of its runs have nothing in common."""
+        return len(self.runs) > 1 and not self.runs[0].variant and not _common(self.runs)
 
     @property
     def label(self) -> str:
@@ -97,9 +115,9 @@ def singles(runs: Sequence[Run]) -> list[Group]:
 
 
 def _common(runs: Sequence[Run]) -> str:
-    """``net`` of ``net_seed1`` and ``net_seed2``; the first run's name where nothing is left."""
+    """``net`` of ``net_seed1`` and ``net_seed2``; empty where the names have nothing in common."""
     letters = zip(*(run.name for run in runs), strict=False)
-    return _SEED.sub("", "".join(one[0] for one in takewhile(lambda one: len(set(one)) == 1, letters))) or runs[0].name
+    return _SEED.sub("", "".join(one[0] for one in takewhile(lambda one: len(set(one)) == 1, letters)))
 
 
 def _kind(run: Run) -> tuple[object, ...] | None:
@@ -111,8 +129,10 @@ def _kind(run: Run) -> tuple[object, ...] | None:
         return run.sweep, run.variant, *file, config.solver_key, config.gpus
     if not config.solver or not config.net or config.cut or first.headless or first.resumed_from:
         return None  # what is cut may differ; what began in the middle may have begun in the log of another run
-    trained = (one.config for one in run.sessions if one.trained)
-    return first.weights, *dict.fromkeys((one.solver_key, one.net_key, one.gpus) for one in trained)
+    trained = [one.config for one in run.sessions if one.trained]
+    if any(one.test_key is None for one in trained):
+        return None
+    return first.weights, *dict.fromkeys((one.solver_key, one.net_key, one.test_key, one.gpus) for one in trained)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -138,4 +158,4 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             seeds.setdefault(key, set()).add(run.seed)
     groups = [Group(tuple(some)) for some in together.values()]
     count = Counter(one.label for one in groups)
-    return [replace(one, apart=_common(one.runs)) if count[one.label] > 1 else one for one in groups]
+    return [replace(one, apart=_common(one.runs) or one.names) if count[one.label] > 1 else one for one in groups]

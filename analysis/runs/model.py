@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffebench.analysis.runs.config import Config
+from caffebench.analysis.stitch.session_rows import OF_A_HOST
 from caffebench.common.printable import printable
 from caffebench.common.scores import Choice, TestOutput, choose_accuracy, choose_loss, find_output
 
@@ -121,6 +123,11 @@ class Run:
         return self.config.max_iter
 
     @property
+    def finished(self) -> bool:
+        """It is at its end: the log says so, or has its last iteration."""
+        return self.status == "done" or (self.iteration or 0) >= (self.max_iter or math.inf)
+
+    @property
     def lost_iterations(self) -> int:
         """Iterations that were trained and thrown away by a resume from an earlier snapshot."""
         return sum(one.lost_iterations for one in self.sessions)
@@ -141,16 +148,19 @@ class Run:
 
     @property
     def crashes(self) -> int:
-        """Sessions that died: of an error, of a signal that nobody sends on purpose, or without a word.
+        """Sessions that died: of an error, of a signal that nobody sends on purpose, or without a word."""
+        return sum(one.ended == "crashed" or self.died_silently(one) for one in self.sessions)
 
-        A session that ended without a word counts if another followed and iterations were lost, or none was trained:
-        otherwise its last lines were only cut off, or it is still running.
+    def died_silently(self, session: Session) -> bool:
+        """Whether ``session`` died without a word: another process followed, and iterations were lost or none trained.
+
+        Otherwise its last lines were only cut off, it is still running, or a script restored an earlier snapshot.
         """
-        return sum(
-            one.ended == "crashed"
-            or (one.ended == "cut" and one is not self.sessions[-1] and (one.lost_iterations > 0 or not one.trained))
-            for one in self.sessions
-        )
+        if session.ended != "cut" or session is self.sessions[-1]:
+            return False
+        following = self.sessions[session.number]
+        same = session.pid == following.pid and session.pid >= OF_A_HOST
+        return not same and (session.lost_iterations > 0 or not session.trained)
 
     @property
     def classes(self) -> int | None:

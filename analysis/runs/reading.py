@@ -149,7 +149,7 @@ def _make_run(
     told_sizes = (train_size, launch.train_size, config.train_images, header.get("train_size"))
     sizes = [int(one) for one in told_sizes if isinstance(one, int) and 0 < one < 2**53]
     size = sizes[0] if sizes else TRAIN_SIZES.get(classes or 0)
-    joined = join_sessions(rows, [one.batch_size for one in configs], launch.phases, size)
+    joined = join_sessions(rows, [one.batch_size for one in configs], launch.phases, size, metrics.known)
     sessions = tuple(
         describe(one, number, own, lost, seconds)
         for number, one, own, lost, seconds in zip(

@@ -22,6 +22,7 @@ _STOP_SIGNALS = {"SIGTERM", "SIGINT", "SIGHUP"}
 def _ending(session: SessionRows) -> tuple[str, str]:
     """How a session ended, and the log's own words for it."""
     ended, reason = "cut", ""
+    last_row = int(session.rows.byte_offset[-1]) if len(session.rows) else -1  # what is trained after it was caught
     for event in session.events:
         if event.kind == "event" and event.text == "end":
             status = str(event.content.get("status"))
@@ -36,6 +37,8 @@ def _ending(session: SessionRows) -> tuple[str, str]:
             # Somebody else says why, as the last: a batch system tells more than the signal that it sent.
             ended = "crashed" if event.kind == "killed" else "stopped"
             reason = " ".join(event.text.split())
+        elif event.kind == "raised" and ended == "cut" and event.byte_offset > last_row:
+            ended, reason = "crashed", " ".join(event.text.split())
         elif event.kind == "stopped" and ended == "cut":
             ended, reason = "stopped", "stopped on request"
         elif event.kind == "done" and ended == "cut":
@@ -52,15 +55,15 @@ def config_of(session: SessionRows) -> Config:
     return read_config(solver.text if solver else "", *_built_nets(session), count, settings)
 
 
-def _built_nets(session: SessionRows) -> tuple[BuiltNet, BuiltNet]:
-    """The training net and the first test net that were built; empty where the log has none."""
-    train, test = list[BuiltNet](), list[BuiltNet]()
+def _built_nets(session: SessionRows) -> tuple[BuiltNet, tuple[BuiltNet, ...]]:
+    """The training net that was built, empty where the log has none, and the test nets."""
+    train, tests = list[BuiltNet](), list[BuiltNet]()
     for event in (one for one in session.events if one.kind == "net"):
         phase = _PHASE.match(event.text)
         # Before mid 2014 a net did not say its phase: the first was that for training.
         is_test = phase[1] == "TEST" if phase is not None else bool(train)
-        (test if is_test else train).append(BuiltNet(event.text, event.content["wiring"]))
-    return (train or [NO_NET])[0], (test or [NO_NET])[0]
+        (tests if is_test else train).append(BuiltNet(event.text, event.content["wiring"]))
+    return (train or [NO_NET])[0], tuple(tests)
 
 
 def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionRows:
@@ -84,7 +87,7 @@ def with_later_scores(session: SessionRows, metrics: MetricRegistry) -> SessionR
         iteration=np.full(count, last, "i8"),
         value=np.array([event.content["value"] for event, _ in scores], "f8"),
         lr=np.full(count, np.nan),
-        metric=np.array([number for _, number in scores], "i2"),
+        metric=np.array([number for _, number in scores], "i4"),
         net=np.zeros(count, "i2"),
         kind=np.full(count, TEST, "u1"),
         byte_offset=np.array([event.byte_offset for event, _ in scores], "i8"),

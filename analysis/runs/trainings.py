@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from caffebench.analysis.read.files import distinct_names, numbered
-from caffebench.analysis.stitch.session_rows import SessionRows
+from caffebench.analysis.stitch.session_rows import OF_A_HOST, SessionRows
 
 __all__ = ["Training", "split_trainings", "without_echoes"]
 
@@ -70,9 +70,10 @@ def _overlap(one: SessionRows, other: SessionRows) -> bool:
 
 
 def _same_process(one: SessionRows, later: SessionRows) -> bool:
-    """Whether one process began both, with solvers that differ; in a container the same number comes again."""
+    """Whether one process began both: with solvers that differ, or, where its number tells, with the same anew."""
     texts = [some.text for some in (one.event("solver"), later.event("solver")) if some is not None]
-    return bool(one.pid) and one.pid == later.pid and len(texts) == 2 and texts[0] != texts[1]
+    again = one.pid >= OF_A_HOST and one.event("fatal") is None and later.anew
+    return bool(one.pid) and one.pid == later.pid and len(texts) == 2 and (texts[0] != texts[1] or again)
 
 
 def split_trainings(sessions: Sequence[SessionRows], *, at_once: bool = False) -> list[Training]:
@@ -82,8 +83,8 @@ def split_trainings(sessions: Sequence[SessionRows], *, at_once: bool = False) -
 
     A session that resumes is of the training whose snapshot it names, else of the one before. One that begins anew is
     of a new training where it has another snapshot prefix or another net, where it begins with the weights of the one
-    before, where that was finished, or where it is of the same process, with another solver; else of the one before,
-    which crashed. Each ``caffe test`` stands alone.
+    before, where that was finished, or where it is of the same process; else of the one before, which crashed.
+    Each ``caffe test`` stands alone.
     """
     if len(sessions) == 1:
         return [Training("", tuple(sessions))]

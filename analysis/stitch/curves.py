@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 CHUNK = 1 << 16
 """Rows that are looked at together."""
+_NETS = 1 << 16  # more than there are of them
 
 
 class Chunk(NamedTuple):
@@ -90,30 +92,30 @@ class RunCurves:
         return list(dict.fromkeys(pair for part in self.parts for pair in part.rows.pairs()))
 
     @cached_property
-    def labels(self) -> dict[tuple[int, int], str]:
-        """Names of metrics by kind and code.
+    def labels(self) -> dict[tuple[int, int, int], str]:
+        """Names of metrics by kind, code and net, in the order of ``pairs``.
 
-        The train net's output ``loss`` is ``batch_loss``; of a name that several outputs of one iteration have, as the
-        values of a vector do, each gets a number.
+        The train net's output ``loss`` is ``batch_loss``; of a name that several outputs of one net and iteration have,
+        as the values of a vector do, each gets a number.
         """
-        pairs = {(kind, code) for kind, code, _ in self.pairs}
-        labels = {(kind, code): self.metrics[code].name for kind, code in pairs}
-        by_name: dict[tuple[int, str], list[int]] = {}
-        for kind, code in sorted(pairs):
-            by_name.setdefault((kind, self.metrics[code].name), []).append(code)
-            if kind == TRAIN and self.metrics[code].name == "loss":
-                labels[kind, code] = "batch_loss"
-        for (kind, name), codes in by_name.items():
-            indexes = sorted({self.metrics[code].index for code in codes})
-            if len(indexes) > 1 and self._together(kind, codes):
-                labels.update({(kind, code): f"{name}[{indexes.index(self.metrics[code].index)}]" for code in codes})
+        labels = {pair: self.metrics[pair[1]].name for pair in self.pairs}
+        alike: dict[tuple[int, int, str], list[int]] = {}
+        for (kind, code, net), name in labels.items():
+            alike.setdefault((kind, net, name), []).append(code)
+        for (kind, net, name), codes in alike.items():
+            place = {index: at for at, index in enumerate(sorted({self.metrics[code].index for code in codes}))}
+            for code in codes if len(place) > 1 and self._together(kind, net, codes) else ():
+                labels[kind, code, net] = f"{name}[{place[self.metrics[code].index]}]"
+            if kind == TRAIN and labels[kind, codes[0], net] == "loss":
+                labels.update({(kind, code, net): "batch_loss" for code in codes})
         return labels
 
-    def _together(self, kind: int, codes: Sequence[int]) -> bool:
+    def _together(self, kind: int, net: int, codes: Sequence[int]) -> bool:
         """Whether several of these are said at one iteration."""
         for rows in self._rows:
-            mine = [np.unique(rows.iteration[(rows.kind == kind) & (rows.metric == one)]) for one in codes]
-            if len(np.unique(np.concatenate(mine))) < sum(map(len, mine)):
+            mine = np.flatnonzero((rows.kind == kind) & (rows.net == net) & np.isin(rows.metric, codes))
+            said = np.unique(np.column_stack([rows.iteration[mine], rows.metric[mine]]), axis=0)
+            if len(np.unique(said[:, 0])) < len(said):
                 return True
         return False
 
@@ -133,37 +135,41 @@ class RunCurves:
         ``net`` is the number of a test net; None for all.
         """
         found: dict[str, Metric] = {}
-        for kind, code, of in self.pairs:
+        for (kind, code, of), name in self.labels.items():
             if (kind == TEST) == (phase == "test") and net in (None, of):
-                found.setdefault(self.labels[kind, code], self.metrics[code])
+                found.setdefault(name, self.metrics[code])
         return list(found.items())
 
     @cached_property
     def scores(self) -> dict[tuple[str, int], Score]:
         """What the tests say, by metric and net."""
+        tests = [rows[rows.kind == TEST] for rows in self._rows]
+        every = CurveRows.joined(tests)
+        names = {(code, net): (name, net) for (kind, code, net), name in self.labels.items() if kind == TEST}
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names.values()))}
+        keys, of_row = np.unique(every.metric.astype("i8") * _NETS + every.net, return_inverse=True)
+        number = np.array([numbers[names[divmod(key, _NETS)]] for key in keys.tolist()], "i8")[of_row]
+        order = np.argsort(number, kind="stable")
+        edges = np.searchsorted(number[order], np.arange(len(numbers) + 1)).tolist()
         found: dict[tuple[str, int], Score] = {}
-        for name, net in dict.fromkeys(
-            (self.labels[kind, code], net) for kind, code, net in self.pairs if kind == TEST
-        ):
-            iterations, values = self.points(name, "test", net)
+        for name, (begin, end) in zip(numbers, pairwise(edges), strict=True):
+            iterations, values = every.iteration[order[begin:end]], every.value[order[begin:end]]
             best = int(np.argmax(np.where(np.isnan(values), -np.inf, values)))
-            found[name, net] = Score(float(values[-1]), float(values[best]), int(iterations[best]), int(iterations[-1]))
+            found[name] = Score(float(values[-1]), float(values[best]), int(iterations[best]), int(iterations[-1]))
         return found
 
     def chosen(self, metric: str, phase: str, net: int | None) -> Chosen:
         """A function rows -> mask, of the rows of ``metric`` in ``phase``; of all nets where ``net`` is None."""
-        codes = [
-            (kind, code)
-            for (kind, code), name in self.labels.items()
-            if name == metric and (kind == TEST) == (phase == "test")
+        pairs = [
+            pair
+            for pair, name in self.labels.items()
+            if name == metric and (pair[0] == TEST) == (phase == "test") and net in (None, pair[2])
         ]
 
         def mine(rows: CurveRows) -> npt.NDArray[np.bool_]:
             found: npt.NDArray[np.bool_] = np.zeros(len(rows), bool)
-            for kind, code in codes:
-                found |= (rows.kind == kind) & (rows.metric == code)
-            if net is not None:
-                found &= rows.net == net
+            for kind, code, of in pairs:
+                found |= (rows.kind == kind) & (rows.metric == code) & (rows.net == of)
             return found
 
         return mine
@@ -207,14 +213,14 @@ def empty_frame() -> pl.DataFrame:
     return _frame("", Chunk(0, CurveRows.space(0), np.empty(0), np.empty(0)), {})
 
 
-def _frame(name: str, chunk: Chunk, labels: Mapping[tuple[int, int], str]) -> pl.DataFrame:
+def _frame(name: str, chunk: Chunk, labels: Mapping[tuple[int, int, int], str]) -> pl.DataFrame:
     with needs_extra("frames", "tables in Python need Polars"):
         import polars as pl
 
     rows = chunk.rows
     count, tests = len(rows), rows.kind == TEST
-    codes = pl.Series((rows.kind.astype("i4") << 16) | rows.metric)
-    names = {(kind << 16) | code: label for (kind, code), label in labels.items()}
+    codes = pl.Series((rows.metric.astype("i8") * 8 + rows.kind) * _NETS + rows.net)
+    names = {(code * 8 + kind) * _NETS + net: label for (kind, code, net), label in labels.items()}
     return pl.DataFrame(
         {
             "run": pl.repeat(name, count, dtype=pl.String, eager=True),

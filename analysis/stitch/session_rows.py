@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from caffebench.analysis.read.columns import NO_TIME, LogEvent, ParsedRows
 
-__all__ = ["SessionRows", "snapshots"]
+__all__ = ["OF_A_HOST", "SessionRows", "snapshots"]
 
+OF_A_HOST = 1000
+"""Numbers of processes from there on tell one: in a container the same few small ones come again and again."""
 _ITERATION = re.compile(r"_iter_(\d{1,15})(?:\.|$)")
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from caffebench.analysis.read.columns import NO_TIME, CurveRows, ParsedRows
+from caffebench.analysis.read.columns import NO_TIME, CurveRows, Metric, ParsedRows
 from caffebench.analysis.stitch.clock import Phases, SessionClock, Trace, between, images_between
 from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 
@@ -47,8 +47,8 @@ class _Limit(NamedTuple):
 
     iteration: int = ALL
     """The last iteration that survives; -1 for none."""
-    again: frozenset[tuple[int, int, int]] = frozenset()
-    """Kind, metric and net of what they say at that iteration, too."""
+    again: frozenset[tuple[int, str, int]] = frozenset()
+    """Kind, name and net of what they say at that iteration, too."""
 
 
 def join_sessions(
@@ -56,15 +56,17 @@ def join_sessions(
     batch_sizes: Sequence[int | None],
     phases: Phases,
     train_size: int | None,
+    metrics: Sequence[Metric],
 ) -> Joined:
     """Join ``sessions``, given in true order, to the rows that survive. Time is linear in their rows.
 
     ``batch_sizes`` has one for each session: images of an iteration, None if not known; ``phases`` of the run
-    overrule them. ``train_size`` is the number of images of an epoch, None if not known.
+    overrule them. ``train_size`` is the number of images of an epoch, None if not known; ``metrics`` are those of the
+    rows, by their ids.
     """
     rows = [_last_of_duplicates(one.rows) for one in sessions]
     starts = [_start(session, own) for session, own in zip(sessions, rows, strict=True)]
-    limits = _limits(sessions, rows, starts)
+    limits = _limits(sessions, rows, starts, metrics)
     lost, spent = [0] * len(sessions), [0.0] * len(sessions)
     parts: list[Survivors] = []
     total: float | None = None
@@ -103,7 +105,7 @@ def join_sessions(
         if own.facts.ended != NO_TIME:
             spent[number] = (own.facts.ended - since) / 1e6
             total = float(seconds[-1] if own.facts.timed else np.nanmax(seconds))
-        part = _surviving(number + 1, own, seconds, clock, limit)
+        part = _surviving(number + 1, own, seconds, clock, limit, metrics)
         if len(part.rows):
             parts.append(part)
         if len(part.rows) and number + 1 < len(sessions):
@@ -124,7 +126,7 @@ def _last_of_duplicates(rows: ParsedRows) -> ParsedRows:
     if rows.facts.each_once:
         return rows
     nets = int(rows.net.max(initial=-1)) + 2
-    key = (rows.metric.astype("i4") * 8 + rows.kind) * nets + rows.net + 1
+    key = (rows.metric.astype("i8") * 8 + rows.kind) * nets + rows.net + 1
     order = np.lexsort((np.arange(len(rows)), rows.iteration, key))
     keys, iterations = key[order], rows.iteration[order]
     last = np.ones(len(rows), bool)
@@ -141,7 +143,9 @@ def _start(session: SessionRows, rows: ParsedRows) -> int:
     return first if session.resumed_from is None else min(session.resumed_from, first)
 
 
-def _limits(sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts: Sequence[int]) -> list[_Limit]:
+def _limits(
+    sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts: Sequence[int], metrics: Sequence[Metric]
+) -> list[_Limit]:
     """Of each session, where later ones take over; found from the last one to the first."""
     limits = [_Limit()] * len(rows)
     limit = _Limit()
@@ -152,21 +156,25 @@ def _limits(sessions: Sequence[SessionRows], rows: Sequence[ParsedRows], starts:
         if sessions[number].anew:
             limit = _Limit(-1)
             continue
-        there = np.flatnonzero(rows[number].iteration == starts[number])
-        there_too = frozenset(
-            zip(*(getattr(rows[number], one)[there].tolist() for one in ("kind", "metric", "net")), strict=True)
-        )
+        there_too = frozenset(_said(rows[number], np.flatnonzero(rows[number].iteration == starts[number]), metrics))
         limit = _Limit(starts[number], there_too | limit.again if starts[number] == limit.iteration else there_too)
     return limits
 
 
-def _surviving(number: int, rows: ParsedRows, seconds: Floats, clock: SessionClock, limit: _Limit) -> Survivors:
+def _said(rows: ParsedRows, places: Ints, metrics: Sequence[Metric]) -> list[tuple[int, str, int]]:
+    """Kind, name and net of the rows at ``places``: a net that was changed in between numbers its outputs anew."""
+    return [(int(rows.kind[at]), metrics[rows.metric[at]].name, int(rows.net[at])) for at in places]
+
+
+def _surviving(
+    number: int, rows: ParsedRows, seconds: Floats, clock: SessionClock, limit: _Limit, metrics: Sequence[Metric]
+) -> Survivors:
     kept = CurveRows(*(getattr(rows, name) for name in CurveRows.names))
     if limit.iteration == ALL or rows.facts.last < limit.iteration:
         return Survivors(number, kept, seconds, clock)
     keep = rows.iteration <= limit.iteration
-    for at in np.flatnonzero(rows.iteration == limit.iteration):
-        keep[at] = (int(rows.kind[at]), int(rows.metric[at]), int(rows.net[at])) not in limit.again
+    there = np.flatnonzero(rows.iteration == limit.iteration)
+    keep[there] = [one not in limit.again for one in _said(rows, there, metrics)]
     return Survivors(number, kept[keep], seconds[keep], clock)
 
 

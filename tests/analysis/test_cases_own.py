@@ -508,12 +508,28 @@ def test_a_net_cut_before_its_batch_size_is_known_by_its_set_up(write: Write) ->
         ("train.sh: line 2:  4242 Illegal instruction     (core dumped) caffe train", "Illegal instruction", "crashed"),
         ("[12345.6] Out of memory: Killed process 4242 (caffe)", "Out of memory", "crashed"),
         ("Killed", "Killed", "crashed"),
+        (
+            "Traceback (most recent call last):\n  File 't.py', line 7\nKeyError: 'nosuch'",
+            "KeyError: 'nosuch'",
+            "crashed",
+        ),
+        ("Traceback (most recent call last):\nlmdb.DiskError\nlmdb.MapFullError: full", "MapFullError", "crashed"),
+        ("Traceback (most recent call last):\n  File 't.py', line 7\nKeyboardInterrupt", "Interrupt", "stopped"),
     ],
 )
 def test_the_reason_that_somebody_else_says(write: Write, line: str, word: str, status: str) -> None:
     run = read(write("a.log", training(FALLING, end=""), line + "\n"))
     assert word.lower() in run.reason.lower()
     assert run.status == status
+
+
+def test_an_exception_that_was_caught_ends_nothing(write: Write) -> None:
+    lines = training(FALLING).splitlines(keepends=True)
+    middle = next(at for at, line in enumerate(lines) if f"Iteration {FALLING[2][0]}, loss" in line)
+    lines.insert(middle, "ValueError: no picture\n")
+    assert read(write("a.log", *lines)).status == "done"
+    (run,) = read_runs([write("b.log", *lines[: middle + 4])])
+    assert (run.status, run.crashes) == ("stopped", 0)
 
 
 # 12. Other programs' figures

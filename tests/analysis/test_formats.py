@@ -85,6 +85,43 @@ def test_a_vector_is_numbered(write: Write) -> None:
     assert [row[3:] for row in rows(run)] == [("accuracy", 0.5), ("per_class[0]", 0.25), ("per_class[1]", 0.75)]
 
 
+def test_test_nets_with_other_outputs_have_no_vectors(write: Write) -> None:
+    run = log(
+        write,
+        P + "Iteration 0, Testing net (#0)",
+        P + "    Test net output #0: acc_top5 = 0.9",
+        P + "    Test net output #1: accuracy = 0.5",
+        P + "    Test net output #2: loss = 2 (* 1 = 2 loss)",
+        P + "    Test net output #3: part = 0.25",
+        P + "    Test net output #4: part = 0.75",
+        P + "Iteration 0, Testing net (#1)",
+        P + "    Test net output #0: accuracy = 0.6",
+        P + "    Test net output #1: loss = 1 (* 1 = 1 loss)",
+        P + "    Test net output #3: part = 0.125",
+    )
+    assert (run.accuracy, run.loss) == (0.5, 2.0)
+    assert run.curve("loss", net=1)["value"].to_list() == [1.0]
+    assert [name for name, _ in run.stitched.named("test", 0)][3:] == ["part[0]", "part[1]"]
+    assert run.curve("part", net=1)["value"].to_list() == [0.125]
+
+
+def test_a_vector_of_a_test_of_finished_weights_is_numbered(write: Write) -> None:
+    said = [P + "Running for 2 iterations.", P + "Batch 0, part = 0.1", P + "Batch 0, part = 0.2", P + "Loss: 0.3"]
+    said += [P + "accuracy = 0.5", P + "part = 0.25", P + "part = 0.75", P + "loss = 0.3 (* 1 = 0.3 loss)"]
+    expected = [("accuracy", 0.5), ("part[0]", 0.25), ("part[1]", 0.75), ("loss", 0.3)]
+    for run in read_runs([write("net.log", "\n".join([*said, *said]))]):
+        assert [row[3:] for row in rows(run)] == expected
+        assert (run.accuracy, run.loss) == (0.5, 0.3)
+
+
+def test_every_value_of_a_blob_that_nobody_reads_is_one(write: Write) -> None:
+    values = [f"    Test net output #{at}: features = {at / 7:g}" for at in range(36_000)]
+    said = ["Iteration 100, Testing net (#0)", *values, "    Test net output #36000: loss = 0.5 (* 1 = 0.5 loss)"]
+    run = log(write, *(P + one for one in said))
+    assert (len(run.stitched), run.loss, run.bad_lines) == (36_001, 0.5, 0)
+    assert run.curve("features[35999]")["value"].to_list() == [5142.71]
+
+
 def test_ssd_and_early_2014(write: Write) -> None:
     ssd = log(write, P + "Iteration 0, Testing net (#0)", P + "    Test net output #0: detection_eval = 0.7")
     assert ssd.accuracy == 0.7

@@ -42,6 +42,15 @@ def test_at_the_iteration_of_the_resume_the_later_session_wins(make_session: Ses
     assert sorted(at_300["metric"].to_list()) == ["accuracy", "batch_loss", "loss", "loss"]
 
 
+def test_an_output_that_got_another_number_is_the_same_one(make_session: Session, write: Write) -> None:
+    later = make_session(100, 200, pid=7, at=datetime(2016, 4, 7), resume=True)
+    later = later.replace("output #1: loss", "output #2: loss").replace("output #0: acc", "output #1: acc")
+    (run,) = read_runs([write("net.log", make_session(0, 120), later)])
+    for name in ("accuracy", "loss"):
+        assert run.curve(name)["iteration"].to_list() == [0, 100, 200]
+        assert run.curve(name)["session"].to_list() == [1, 2, 2]
+
+
 def test_seconds_hold_no_nights_and_no_lost_work(make_session: Session, write: Write) -> None:
     night = datetime(2016, 4, 7, 9, 0, 0)
     path = write("net.log", make_session(0, 340), make_session(300, 400, resume=True, pid=2, at=night))

@@ -81,3 +81,21 @@ def test_solvers_whose_outputs_are_called_alike_are_reported(tmp_path: Path) -> 
     notes = [note for run in read_runs([path]) for note in run.notes]
     assert len(notes) == 1
     assert "2 solvers of one process say the same outputs" in notes[0]
+
+
+def test_a_script_trains_one_solver_again_and_again(tmp_path: Path) -> None:
+    (tmp_path / "D.net").write_text(NET.format(name="D", output="loss"))
+    (tmp_path / "D.solver").write_text(SOLVER.format(name="D", rate=0.02, display=5).replace("random_seed: 1", ""))
+    script = """
+import caffe
+for _ in range(3):
+    solver = caffe.get_solver("D.solver")
+    solver.step(41)
+solver.restore("D_iter_30.solverstate")
+solver.step(20)
+"""
+    with (tmp_path / "script.log").open("wb") as log:
+        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stderr=log, check=True)
+    runs = read_runs([tmp_path / "script.log"])
+    assert [(run.name, run.iteration) for run in runs] == [("script/D", 40), ("script/D~2", 40), ("script/D~3", 45)]
+    assert [run.crashes for run in runs] == [0, 0, 0]

@@ -79,11 +79,13 @@ def _comment(group: Group) -> str:
         said = [f"lr={rate:g}"] if rate is not None else []
         said += [f"{run.max_iter / 1000:g}K iters"] if run.max_iter else []
     if len(group.runs) > 1:
-        if len(group.converged) < len(group.runs):
-            said.append(f"{len(group.converged)} of {len(group.runs)} converged")
-        early = [one for one in group.converged if one.iteration is not None and one.iteration < (one.max_iter or 0)]
-        return ", ".join([*said, f"{len(early)} not at their end"] if early else said)
-    if run.status in {"stopped", "crashed"} and run.iteration is not None and run.iteration < (run.max_iter or 0):
+        tried = [one for one in group.runs if one.status not in {"not_converged", "empty"}]
+        if len(tried) < len(group.runs):
+            said.append(f"{len(tried)} of {len(group.runs)} converged")
+        if early := [one for one in tried if not one.finished]:
+            said.append(f"{len(early)} not at their end{', left out' if len(early) < len(tried) else ''}")
+        return ", ".join(said)
+    if run.status in {"stopped", "crashed"} and run.iteration is not None and not run.finished and run.max_iter:
         word = "in progress" if run.status == "stopped" else "crashed"
         said.append(f"{word} at {run.iteration / 1000:g}K")
     if run.tested_at is not None and run.tested_at != run.iteration and run.status != "not_converged":

@@ -147,6 +147,67 @@ def test_a_rate_that_was_changed_by_hand_at_a_resume_makes_another_training(
     assert len(group_runs(read_runs([path.parent]))) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("source: 'test'", "source: 'train'"), ("type: 'Accuracy'", "type: 'Accuracy' accuracy_param { top_k: 5 }")],
+)
+def test_what_is_tested_otherwise_is_no_seed(run: Callable[..., Path], old: str, new: str) -> None:
+    line = "I0406 04:34:54.000000   100 net.cpp:49] Initializing net from parameters: \n"
+    nets = [f"{line}state {{\n  phase: {phase}\n}}\nlayer {{ type: 'Data' source: '{source}' }}\n" for phase, source in
+            (("TRAIN", "train"), ("TEST", "train"), ("TEST", "test"))]  # fmt: skip
+    built = "".join(nets) + "layer { type: 'Accuracy' }\n" + line.replace("Initializing net from parameters: ", "built")
+    paths = [run("net_s1", 0.8, 1), run("net_s2", 0.7, 2)]
+    for path in paths:
+        head, start, rest = path.read_text().partition("I0406 04:34:55.000000   100 solver.cpp:237] Starting")
+        assert start
+        path.write_text(head + built + start + rest)
+    assert len(group_runs(read_runs(paths))) == 1
+    assert paths[1].read_text().count(old) == 1
+    paths[1].write_text(paths[1].read_text().replace(old, new))
+    assert len(group_runs(read_runs(paths))) == 2
+
+
+def test_a_seed_that_is_not_at_its_end_is_left_out(run: Callable[..., Path], tmp_path: Path) -> None:
+    paths = [run(f"net_s{seed}", accuracy, seed, end="Optimization Done.") for seed, accuracy in ((1, 0.8), (2, 0.9))]
+    early = run("net_s3", 0.1, 3)
+    early.write_text(early.read_text().partition("Iteration 40, loss")[0])
+    (group,) = group_runs(read_runs([*paths, early]))
+    assert [one.name for one in group.converged] == ["net_s1", "net_s2"]
+    done = merge(*paths, early, "--out", tmp_path / "out", "--table")
+    assert "| net_s | **0.850 ± 0.071 (2)** |" in done.stdout
+    assert "1 not at their end, left out |" in done.stdout
+    under_way = [paths[0].read_text().replace("Optimization Done.", "still on"), paths[1].read_text()]
+    for path in paths:
+        path.write_text(path.read_text().replace("Optimization Done.", "still on"))
+    assert under_way[0] == paths[0].read_text()
+    (group,) = group_runs(read_runs(paths))
+    (line,) = table_rows(read_runs(paths))
+    assert len(group.converged) == 2
+    assert line.comment.endswith("2 not at their end")
+
+
+def test_losses_of_any_size_have_figures_in_groups_csv(run: Callable[..., Path], tmp_path: Path) -> None:
+    for seed, loss in enumerate((4.45e-7, 5.45e-7, 6.45e-7), 1):
+        path = run(f"net_s{seed}", 0.5, seed, loss=lambda _, loss=loss: loss)
+    assert merge(path.parent, "--out", tmp_path / "out").returncode == 0
+    (group,) = csv.DictReader((tmp_path / "out/groups.csv").open())
+    assert (group["loss_mean"], group["loss_std"]) == ("5.45e-07", "1e-07")
+
+
+def test_seeds_whose_names_have_nothing_in_common_are_named(run: Callable[..., Path], tmp_path: Path) -> None:
+    run("baseline", 0.8, 1)
+    path = run("augmented", 0.7, 2)
+    done = merge(path.parent, "--out", tmp_path / "out", "--table")
+    assert "| augmented, baseline | **0.750" in done.stdout
+    assert "augmented, baseline: taken for seeds of one training" in done.stderr
+    run("net_s1", 0.7, 3)
+    path = run("net_s2", 0.7, 4)
+    for one in path.parent.glob("net_*"):
+        one.write_text(one.read_text().replace("base_lr: 0.01", "base_lr: 0.1"))
+    done = merge(path.parent, "--out", tmp_path / "out", "--table")
+    assert done.stderr.count("taken for seeds") == 1
+
+
 def test_a_net_that_is_cut_between_two_layers_is_cut(make_session: Session, write: Write) -> None:
     layer = '  layer { name: "l" type: "ReLU" bottom: "data" top: "data" }\n'
     text = make_session(0, 200)
