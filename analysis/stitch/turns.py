@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +17,15 @@ __all__ = ["by_solver"]
 
 _OUTPUT = re.compile(rb"This network produces output (\S[^\n]*)")
 _PREFIX = re.compile(r'^snapshot_prefix: "([^"\n]+)"', re.MULTILINE)
+_FIELD = re.compile(r"^(base_lr|display|test_interval): (\d[\d.e+-]{0,30})$", re.MULTILINE)
 Ints = npt.NDArray[np.int64]
 
 
 def by_solver(log: ParsedLog, metrics: MetricRegistry) -> list[ParsedLog]:
     """``log`` itself, or one for each of several solvers that its process made before it trained.
 
-    They are told apart by the outputs of their nets; where these are called alike, a note says so. ``metrics`` gave the
-    ids in ``log``.
+    They are told apart by the outputs of their nets, their counts and their learning rates; where these are alike, a
+    note says so. ``metrics`` gave the ids in ``log``.
     """
     solvers = [number for number, one in enumerate(log.events) if one.kind == "solver"]
     if len(solvers) < 2:
@@ -38,14 +41,13 @@ def by_solver(log: ParsedLog, metrics: MetricRegistry) -> list[ParsedLog]:
         if len(some) < 2 or not len(rows) or len({log.events[number].pid for number in some}) > 1:
             continue
         first_row = int(np.searchsorted(offsets, rows.byte_offset[0]))
-        outputs = [_outputs(log.events[a:b]) for a, b in pairwise([*some, first_row])]
-        if not all(outputs):
+        solvers_there = [_Solver.of(log.events[a], log.events[a + 1 : b]) for a, b in pairwise([*some, first_row])]
+        if not all(one.outputs for one in solvers_there):
             continue  # a start that failed
-        if any(one == other for place, one in enumerate(outputs) for other in outputs[:place]):
-            if (again := np.diff(rows.losses.iteration) == 0).sum() * 4 > len(again):
-                notes = (f"{len(some)} solvers of one process say the same outputs: of each iteration the last counts",)
-            continue
-        of_rows[begin:end] = owners = _owners(rows, outputs, metrics)
+        of_rows[begin:end] = owners = _owners(rows, solvers_there, metrics)
+        alike = {(frozenset(one.outputs), one.base_lr) for one in solvers_there}
+        if len(alike) < len(some) == len(set(owners.tolist())):
+            notes = (f"{len(some)} solvers of one process say the same outputs: told apart by their turns alone",)
         for number in range(some[0], following[0]):
             event = log.events[number]
             if number < first_row:
@@ -68,38 +70,62 @@ def by_solver(log: ParsedLog, metrics: MetricRegistry) -> list[ParsedLog]:
     ]
 
 
-def _outputs(events: Sequence[LogEvent]) -> set[str]:
-    """What the nets of one solver put out, as they say when they are set up."""
-    wiring = b"".join(one.content["wiring"] for one in events if one.kind == "net")
-    return {name.decode(errors="replace").rstrip() for name in _OUTPUT.findall(wiring)}
+class _Solver(NamedTuple):
+    """What tells the lines of a solver from those of another."""
+
+    outputs: set[str]
+    """Of its nets, as they say when they are set up."""
+    base_lr: float
+    display: int
+    test_interval: int
+
+    @classmethod
+    def of(cls, solver: LogEvent, events: Sequence[LogEvent]) -> _Solver:
+        """Of the event ``solver`` and those that follow it."""
+        told = dict(_FIELD.findall(solver.text))
+        wiring = b"".join(one.content["wiring"] for one in events if one.kind == "net")
+        outputs = {name.decode(errors="replace").rstrip() for name in _OUTPUT.findall(wiring)}
+        display, interval = (int(told.get(name, 0)) for name in ("display", "test_interval"))
+        return cls(outputs, float(told.get("base_lr", "nan")), display, interval)
 
 
-def _owners(rows: ParsedRows, outputs: Sequence[set[str]], metrics: MetricRegistry) -> Ints:
-    """The number of the solver that says each row (n): the one whose nets have all outputs of the rows around it."""
+def _owners(rows: ParsedRows, solvers: Sequence[_Solver], metrics: MetricRegistry) -> Ints:
+    """The number of the solver that says each row (n).
+
+    Of the solvers whose nets have all outputs of a display or a test, it is the one whose own count goes on there; of
+    several the one with that learning rate; of several the one whose turn it is. A test is of what is displayed next.
+    """
     order = rows.net.astype("i8") * 2**32 + metrics.indexes[rows.metric]
-    tests = rows.kind == TEST
+    tests, named = rows.kind == TEST, (rows.kind == TRAIN) | (rows.kind == TEST)
     begins = rows.kind == LOSS
     begins[0] = True
     begins[1:] |= tests[1:] & (~tests[:-1] | (order[1:] <= order[:-1]))
-    edges = [*np.flatnonzero(begins).tolist(), len(rows)]
-    named = (rows.kind == TRAIN) | tests
+    starts = np.flatnonzero(begins)
+    edges = [*starts.tolist(), len(rows)]
     able: list[list[int]] = []
     for begin, end in pairwise(edges):
         names = {metrics[number].name for number in set(rows.metric[begin:end][named[begin:end]].tolist())}
-        able.append([number for number, one in enumerate(outputs) if names <= one] or list(range(len(outputs))))
-    # What several may have said, as a test of which all have the outputs, is of the one that speaks next; but of one
-    # iteration each says one test.
-    owner = next((one[0] for one in reversed(able) if len(one) == 1), len(outputs) - 1)
-    owners, iteration, tested = list[int](), -1, set[int]()
-    for begin, some in zip(edges[-2::-1], reversed(able), strict=True):
-        if rows.iteration[begin] != iteration:
-            iteration, tested = int(rows.iteration[begin]), set()
-        free = [one for one in some if not (tests[begin] and one in tested)] or some
-        owner = owner if owner in free else free[-1]
-        owners.append(owner)
-        if tests[begin]:
-            tested.add(owner)
-    return np.repeat(owners[::-1], np.diff(edges))
+        able.append([number for number, one in enumerate(solvers) if names <= one.outputs] or list(range(len(solvers))))
+    iterations, is_test = rows.iteration[starts].tolist(), tests[starts].tolist()
+    owners = [-1] * len(able)
+    for of_tests in (False, True):
+        steps = [one.test_interval if of_tests else one.display for one in solvers]
+        counts: list[int | None] = [None] * len(solvers)  # where each said something last
+        turns = [-len(solvers) + number for number in range(len(solvers))]
+        rates = [one.base_lr for one in solvers]
+        mine = [place for place, test in enumerate(is_test) if test == of_tests]
+        for place in mine:
+            begin, at, some = edges[place], iterations[place], able[place]
+            shown = owners[place + 1] if of_tests and iterations[place + 1 : place + 2] == [at] else -1
+            goes_on = [
+                one for one in some if at == (iterations[mine[0]] if counts[one] is None else counts[one] + steps[one])
+            ]
+            near = [
+                one for one in goes_on or some if of_tests or math.isclose(rates[one], rows.lr[begin], rel_tol=1e-4)
+            ]
+            owner = shown if shown in some else min(near or goes_on or some, key=turns.__getitem__)
+            owners[place], counts[owner], turns[owner], rates[owner] = owner, at, place, float(rows.lr[begin])
+    return np.repeat(owners, np.diff(edges))
 
 
 def _of_snapshot(event: LogEvent, solvers: Sequence[LogEvent], last: int) -> int:

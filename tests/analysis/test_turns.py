@@ -39,9 +39,11 @@ json.dump(said, open("said.json", "w"))
 """
 
 
-def trained(folder: Path, outputs: dict[str, str], trained: str) -> tuple[Path, dict[str, dict[str, float]]]:
+def trained(
+    folder: Path, outputs: dict[str, str], trained: str, rate_of_g: float = 0.01
+) -> tuple[Path, dict[str, dict[str, float]]]:
     """The log of a script that makes the solvers D and G and steps those of ``trained``, and their losses."""
-    for name, output, rate, display in (("D", outputs["D"], 0.02, 5), ("G", outputs["G"], 0.01, 10)):
+    for name, output, rate, display in (("D", outputs["D"], 0.02, 5), ("G", outputs["G"], rate_of_g, 10)):
         (folder / f"{name}.net").write_text(NET.format(name=name, output=output))
         (folder / f"{name}.solver").write_text(SOLVER.format(name=name, rate=rate, display=display))
     script = SCRIPT.format(trained={name: outputs[name] for name in trained})
@@ -50,8 +52,9 @@ def trained(folder: Path, outputs: dict[str, str], trained: str) -> tuple[Path, 
     return folder / "script.log", json.loads((folder / "said.json").read_text())
 
 
-def test_solvers_that_train_by_turns_are_told_apart(tmp_path: Path) -> None:
-    path, said = trained(tmp_path, {"D": "d_loss", "G": "g_loss"}, "GD")
+@pytest.mark.parametrize("outputs", [{"D": "d_loss", "G": "g_loss"}, {"D": "loss", "G": "loss"}])
+def test_solvers_that_train_by_turns_are_told_apart(tmp_path: Path, outputs: dict[str, str]) -> None:
+    path, said = trained(tmp_path, outputs, "GD")
     g, d = read_runs([path])
     assert [run.name for run in (d, g)] == ["script/D", "script/G"]
     for run, rate, display in ((d, 0.02, 5), (g, 0.01, 10)):
@@ -66,9 +69,10 @@ def test_solvers_that_train_by_turns_are_told_apart(tmp_path: Path) -> None:
         assert run.notes == ()
 
 
+@pytest.mark.parametrize("outputs", [{"D": "d_loss", "G": "g_loss"}, {"D": "loss", "G": "loss"}])
 @pytest.mark.parametrize("one", ["D", "G"])
-def test_what_one_of_two_solvers_says_is_its_own(tmp_path: Path, one: str) -> None:
-    path, said = trained(tmp_path, {"D": "d_loss", "G": "g_loss"}, one)
+def test_what_one_of_two_solvers_says_is_its_own(tmp_path: Path, one: str, outputs: dict[str, str]) -> None:
+    path, said = trained(tmp_path, outputs, one)
     (run,) = (run for run in read_runs([path]) if run.status != "empty")
     losses = run.curve("loss", "train")
     assert run.name == f"script/{one}"
@@ -76,11 +80,22 @@ def test_what_one_of_two_solvers_says_is_its_own(tmp_path: Path, one: str) -> No
     assert losses["value"].to_list() == pytest.approx([said[one][f"{at}"] for at in losses["iteration"]], rel=1e-5)
 
 
-def test_solvers_whose_outputs_are_called_alike_are_reported(tmp_path: Path) -> None:
-    path, _ = trained(tmp_path, {"D": "loss", "G": "loss"}, "DG")
-    notes = [note for run in read_runs([path]) for note in run.notes]
+def test_solvers_that_only_their_turns_tell_apart_are_reported(tmp_path: Path) -> None:
+    path, _ = trained(tmp_path, {"D": "loss", "G": "loss"}, "DG", rate_of_g=0.02)
+    runs = read_runs([path])
+    assert sorted(len(run.curve("loss", "train")) for run in runs) == [6, 12]
+    notes = [note for run in runs for note in run.notes]
     assert len(notes) == 1
-    assert "2 solvers of one process say the same outputs" in notes[0]
+    assert "2 solvers of one process say the same outputs: told apart by their turns alone" in notes[0]
+
+
+def test_steps_of_other_lengths(tmp_path: Path) -> None:
+    path, _ = trained(tmp_path, {"D": "loss", "G": "loss"}, "D")
+    script = SCRIPT.format(trained={"G": "loss", "D": "loss"}).replace("step(1)", "step(5 if name == 'D' else 1)")
+    with path.open("wb") as log:
+        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stderr=log, check=True)
+    last = {run.name: (run.iteration, run.bad_lines) for run in read_runs([path])}
+    assert last == {"script/D": (295, 0), "script/G": (50, 0)}
 
 
 def test_a_script_trains_one_solver_again_and_again(tmp_path: Path) -> None:
