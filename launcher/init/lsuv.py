@@ -92,7 +92,7 @@ def initialise(
 
     ``report`` gets one event for each layer with parameters, in net order, when all is done.
 
-    ``lsuv`` takes exactly one batch from the data layers of the net and calls ``caffe.set_random_seed``: seed
+    ``lsuv`` takes exactly one batch from each data layer of the net and calls ``caffe.set_random_seed``: seed
     again before training. ``seed`` is 0 to 2**32 - 1. Raises ``InputError`` for an unknown method and
     ``CaffebenchError`` where a layer cannot have unit variance: constant or not finite output, too large a bias.
     """
@@ -106,7 +106,7 @@ def initialise(
         scalings = {}
         if method == "ortho":
             scalings = {layer.index: _Scaling() for layer, _ in zip(layers, finished, strict=True)}
-        elif layers:
+        else:
             scalings = _give_unit_variance(net, layers, finished, seed)
     if report is None:
         return
@@ -139,8 +139,7 @@ def _find_layers(net: Any, keep: Collection[str]) -> tuple[list[_Layer], dict[in
         kind, blobs = net.layers[index].type, list(net.layers[index].blobs)
         if not blobs:
             continue
-        # Layers share a parameter by sharing its memory.
-        owner = owners.setdefault(blobs[0].data.ctypes.data, index)
+        owner = owners.setdefault(_memory(blobs[0]), index)
         if kind not in LINEAR:
             skipped[index] = _NOT_LINEAR.get(kind, f"LSUV is defined for {', '.join(LINEAR)}")
         elif name in keep:
@@ -153,6 +152,11 @@ def _find_layers(net: Any, keep: Collection[str]) -> tuple[list[_Layer], dict[in
             groups = _groups(kind, blobs[0], bottoms[0], tops[0])
             layers.append(_Layer(index, name, kind, blobs[0], bias, tops, groups))
     return layers, skipped
+
+
+def _memory(blob: Any) -> int:
+    """Where a blob's numbers lie: layers share a parameter by sharing its memory."""
+    return int(blob.data.ctypes.data)
 
 
 def _groups(kind: str, weight: Any, bottom: Any, top: Any) -> int:
@@ -175,17 +179,25 @@ def _channel_axis(weight: Any) -> int:
 def _give_unit_variance(net: Any, layers: Sequence[_Layer], finished: Iterator[None], seed: int) -> dict[int, _Scaling]:
     """Run the net once, up to the last of ``layers``, scaling each on the way: how, by their index.
 
-    ``finished`` yields, in turn, once the orthonormal weights of the next layer are written.
+    ``finished`` yields, in turn, once the orthonormal weights of the next layer are written. Of what stands behind
+    the last one only the data layers run, lest they fall a batch behind the others.
     """
     import caffe
 
     scalings = {}
     linear = {layer.index: layer for layer in layers}
-    run = range(layers[-1].index + 1)
-    # BatchNorm counts every forward pass of phase TRAIN into its statistics. This one is no part of training.
-    untouched = [(blob, blob.data.copy()) for i in run if i not in linear for blob in net.layers[i].blobs]
+    end = layers[-1].index + 1 if layers else 0
+    weights = {_memory(layer.weight) for layer in layers}
+    # BatchNorm counts every forward pass of phase TRAIN into its statistics. This one is no part of training. Of what
+    # a layer shares with an initialised one, this is not the time for a copy.
+    untouched = [
+        (blob, blob.data.copy())
+        for index in range(end)
+        for blob in net.layers[index].blobs
+        if index not in linear and _memory(blob) not in weights
+    ]
     caffe.set_random_seed(seed)  # for the masks of Dropout
-    for index in run:
+    for index in range(end):
         layer = linear.get(index)
         if layer is None:
             net._forward(index, index)
@@ -199,6 +211,9 @@ def _give_unit_variance(net: Any, layers: Sequence[_Layer], finished: Iterator[N
         if not abs(after - 1) <= TOLERANCE:
             raise layer.refusal(f"has variance {after:.4g} after scaling: use smaller biases, these drown it")
         scalings[index] = _Scaling(before, after, scale)
+    for index in range(end, len(net.layers)):
+        if not len(net._bottom_ids(index)):
+            net._forward(index, index)
     for blob, data in untouched:
         blob.data[...] = data
     return scalings

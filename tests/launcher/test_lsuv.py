@@ -188,6 +188,23 @@ def test_one_batch_one_forward_of_each_layer_and_one_check(digits_root: Path, tm
     np.testing.assert_array_equal(net.forward(end="data")["data"], batches[1])
 
 
+@pytest.mark.parametrize("linear", [convolution("conv", "images"), ""], ids=["behind the last", "without one"])
+def test_all_data_layers_stay_together(digits_root: Path, tmp_path: Path, linear: str) -> None:
+    text = "".join(
+        f"""layer {{ name: "{name}" type: "Data" top: "{name}" top: "{name}_label" data_param {{
+            source: "{digits_root}/digits/train_lmdb" backend: LMDB batch_size: 32 }} }} {behind}"""
+        for name, behind in (("images", linear), ("late", ""))
+    )
+    net = build(text, tmp_path)
+    fresh = build(text, tmp_path)
+    fresh.forward()
+    initialise(net, method="lsuv", seed=1)
+    for one in (net, fresh):
+        one.forward()
+        np.testing.assert_array_equal(one.blobs["images_label"].data, one.blobs["late_label"].data)
+    np.testing.assert_array_equal(net.blobs["late"].data, fresh.blobs["late"].data)
+
+
 def test_orthonormal_alone_runs_nothing(digits_root: Path, tmp_path: Path) -> None:
     net = build(everything(digits_root), tmp_path)
     runs: list[int] = []
@@ -264,6 +281,54 @@ def test_shared_weights_are_initialised_once_and_several_tops_together(tmp_path:
     both = np.concatenate([net.blobs["soft"].data.ravel(), net.blobs["loud"].data.ravel()])
     assert np.var(both, dtype=np.float64) == pytest.approx(1, abs=1e-4)
     assert reports[1] == SkippedInitEvent("lsuv", "twin", "Convolution", "shares the weights of pair")
+
+
+SHARED = 'param { name: "w" } inner_product_param'
+INNER = """
+layer { name: "NAME" type: "InnerProduct" bottom: "BOTTOM" top: "NAME" inner_product_param {
+        num_output: 144 weight_filler { type: "msra" } } }
+"""
+
+
+def inner(name: str, bottom: str, *, shared: bool = False) -> str:
+    text = INNER.replace("NAME", name).replace("BOTTOM", bottom)
+    return text.replace("inner_product_param", SHARED) if shared else text
+
+
+TWO_BRANCHES = (
+    NOISE
+    + NOISE.replace('"data"', '"other"')
+    + inner("owner", "data", shared=True)
+    + inner("sharer", "other", shared=True)
+    + 'layer { name: "both" type: "Concat" bottom: "owner" bottom: "sharer" top: "both" }'
+    + inner("decision", "both")
+)
+TIED_STACK = (
+    NOISE + inner("owner", "data", shared=True) + inner("sharer", "owner", shared=True) + inner("end", "sharer")
+)
+TIED_WORDS = (
+    NOISE
+    + 'layer { name: "words" type: "DummyData" top: "words" dummy_data_param { shape { dim: 64 }'
+    + " data_filler { value: 3 } } }"
+    + inner("owner", "data", shared=True)
+    + 'layer { name: "embed" type: "Embed" bottom: "words" top: "embed" param { name: "w" }'
+    + " embed_param { input_dim: 144 num_output: 144 bias_term: false } }"
+    + 'layer { name: "sum" type: "Eltwise" bottom: "owner" bottom: "embed" top: "sum" }'
+    + inner("end", "sum")
+)
+
+
+@pytest.mark.parametrize("text", [TWO_BRANCHES, TIED_STACK, TIED_WORDS], ids=["branches", "stack", "words"])
+def test_weights_that_a_layer_further_on_shares_stay_as_they_were_made(tmp_path: Path, text: str) -> None:
+    net = build(text, tmp_path)
+    reports: list[Any] = []
+    initialise(net, method="lsuv", seed=1, report=reports.append)
+    owner, *_, last = [report for report in reports if isinstance(report, InitEvent)]
+    unit = net.params["owner"][0].data.astype(np.float64) / owner.scale
+    np.testing.assert_allclose(unit @ unit.T, np.eye(144), atol=1e-5)
+    net.save(str(tmp_path / "net.caffemodel"))
+    found = variances_measured_anew(text, tmp_path / "net.caffemodel", tmp_path)
+    assert [found["owner"], found[last.layer]] == pytest.approx([1, 1], abs=0.1), "on other noise"
 
 
 def test_kept_layers_keep_their_weights(tmp_path: Path) -> None:
