@@ -23,6 +23,8 @@ EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm",
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _LARGEST_FILE = 1 << 30
 _ORIENTATION = 0x0112  # the EXIF tag
+# TIFF's tags, and the value by which 0 is white.
+_BITS, _INTERPRETATION, _WHITE_IS_ZERO = 258, 262, 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def image_record(path: Path, label: int, options: ImageOptions) -> Record:
         mode = "L" if options.gray else "RGB"
         as_it_is = (
             original.format in ("JPEG", "PNG")
-            and original.mode == mode
+            # Caffe decodes with all bits and channels that a file has, and takes only images of 8 bits: of a PNG of
+            # 16 bits, Pillow's mode says nothing.
+            and original.tile[0][3] in (mode, (mode, ""))
+            and "transparency" not in original.info
             and original.getexif().get(_ORIENTATION, 1) == 1
             and options.small_side in (None, min(original.size))
         )
@@ -83,14 +88,30 @@ def _pixels(image: Pillow.Image, mode: str, small_side: int | None) -> Pillow.Im
     # A large JPEG is decoded at a half, a quarter or an eighth of its size, but never below the size wanted: that
     # halves the time. Measured against Lanczos from full size: 41 dB, where OpenCV's own resize comes to 30.
     image.draft(mode, size)
-    if image.mode.startswith("I"):  # 16 bits, of which OpenCV also keeps the upper eight
-        image = Pillow.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
     if image.mode != mode:
         image = image.convert(mode)
     if image.size != size:
         image = image.resize(size, Pillow.Resampling.BICUBIC)
     ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def _eight_bits(image: Pillow.Image) -> Pillow.Image:
+    """A gray image of 16 bits with the upper eight, as OpenCV gives it, or a scanner's of 12.
+
+    Raises ``InputError`` where the pixels are numbers of which nobody can tell what is black and what is white.
+    """
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise InputError("its pixels are 32-bit, signed or floating-point numbers: save it with 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (16,))[0]
+    pixels = (np.asarray(image) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    # Pillow itself turns those of 8 bits round.
+    eight = Pillow.fromarray(255 - pixels if tags.get(_INTERPRETATION) == _WHITE_IS_ZERO else pixels)
+    eight.info = {key: image.info[key] for key in ("exif",) if key in image.info}
+    return eight
 
 
 def _scaled(size: tuple[int, int], small_side: int) -> tuple[int, int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from caffebench.common.errors import InputError
 from caffebench.datasets.datum import read_record
 from caffebench.datasets.images import ImageOptions, image_record
 
@@ -79,6 +82,54 @@ def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored(tmp_path / "x.png", ImageOptions(gray=True))[0], deep >> 8)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_sixteen_bits_are_turned_as_eight_are(tmp_path: Path, orientation: int) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    deep = (np.arange(63).reshape(7, 9) * 1000).astype(np.uint16)
+    Pillow.fromarray(deep).save(tmp_path / "x.png", exif=exif)
+    expected = deep >> 8 if orientation == 1 else np.rot90(deep >> 8, -1)
+    np.testing.assert_array_equal(stored(tmp_path / "x.png", ImageOptions(gray=True))[0], expected)
+
+
+def tiff(path: Path, pixels: bytes, width: int, bits: int, white: int = 1, kind: int = 1) -> None:
+    """One row of gray pixels; ``kind`` is TIFF's SampleFormat: 1 unsigned, 2 signed, 3 floating-point."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: white, 273: 0, 277: 1, 278: 1, 279: len(pixels), 339: kind}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4  # where the pixels are
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + pixels)
+
+
+def test_twelve_bits_and_white_that_is_zero(tmp_path: Path) -> None:
+    gray = ImageOptions(gray=True)
+    tiff(tmp_path / "x.tif", bytes.fromhex("000400800fff"), 4, bits=12)
+    assert stored(tmp_path / "x.tif", gray).tolist() == [[[0, 64, 128, 255]]]
+    for bits, pixels in ((8, b"\x00\x40\xff"), (16, b"\x00\x00\x00\x40\xff\xff")):
+        tiff(tmp_path / "x.tif", pixels, 3, bits, white=0)
+        assert stored(tmp_path / "x.tif", gray).tolist() == [[[255, 191, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("form", "pixels"),
+    [
+        ("TIFF", np.linspace(0, 1, 63, dtype=np.float32)),
+        ("TIFF", np.linspace(0, 255, 63, dtype=np.float32)),
+        ("TIFF", np.arange(63, dtype=np.int32)),
+        ("PPM", np.linspace(0, 1, 63, dtype=np.float32)),  # "portable float map"
+    ],
+)
+def test_numbers_without_black_and_white_are_no_image(tmp_path: Path, form: str, pixels: np.ndarray) -> None:
+    Pillow.fromarray(pixels.reshape(7, 9)).save(tmp_path / "x", form)
+    with pytest.raises(InputError, match="32-bit, signed or floating-point numbers: save it with 8 or 16 bits"):
+        stored(tmp_path / "x")
+
+
+def test_signed_sixteen_bits_are_no_image(tmp_path: Path) -> None:
+    tiff(tmp_path / "x.tif", np.array([-1000, 0, 1000], "<i2").tobytes(), 3, bits=16, kind=2)
+    with pytest.raises(InputError, match="signed"):
+        stored(tmp_path / "x.tif")
+
+
 @pytest.mark.parametrize("options", [ImageOptions(), ImageOptions(small_side=10)])
 def test_a_camera_held_upright(tmp_path: Path, options: ImageOptions) -> None:
     exif = Pillow.Exif()
@@ -122,6 +173,36 @@ def test_encoded_anew_where_the_file_will_not_do(tmp_path: Path, name: str, mode
     assert image.format == "JPEG"
     assert image.mode == ("L" if options.gray else "RGB")
     assert (image.height, image.width) == record.shape[1:]
+
+
+def png(path: Path, pixels: np.ndarray, color: int, *chunks: tuple[bytes, bytes]) -> None:
+    """As Pillow reads, but does not write: three channels of 16 bits, a gray value that is transparent."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = pixels.shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, color, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(pixels.dtype.newbyteorder(">")).tobytes() for row in pixels)
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+def test_a_png_that_opencv_reads_with_more_bits_or_channels_is_encoded_anew(tmp_path: Path) -> None:
+    deep = RGB.astype(np.uint16) << 8
+    transparent = (b"tRNS", struct.pack(">HHH", 1, 2, 3))
+    png(tmp_path / "deep.png", deep, 2)
+    png(tmp_path / "deep_gray.png", deep[..., 0], 0)
+    png(tmp_path / "transparent.png", RGB, 2, transparent)
+    png(tmp_path / "transparent_gray.png", RGB[..., 0], 0, (b"tRNS", b"\0\1"))
+    for path in sorted(tmp_path.iterdir()):
+        options = ImageOptions(gray="gray" in path.name, encoded=True)
+        content, _ = read_record(image_record(path, 0, options).data)
+        assert isinstance(content, bytes)
+        image = Pillow.open(io.BytesIO(content))
+        assert (image.format, image.mode) == ("JPEG", "L" if options.gray else "RGB")
+        wanted = RGB[..., 0] if options.gray else RGB
+        np.testing.assert_allclose(np.asarray(image).mean(), wanted.mean(), atol=3)
 
 
 def test_quality(tmp_path: Path) -> None:
