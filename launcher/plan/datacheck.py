@@ -53,7 +53,7 @@ def _check_sizes(
     """Refuse images of two sizes where a layer's weights fit one only."""
     if train[1:] == test[1:] or not all((*train, *test)):  # the sizes of encoded images are unknown
         return
-    if train[1] != test[1] or _fits_one_size(tuple(built_layers(file.solver).values()), blob):
+    if train[1] != test[1] or _fits_one_size(built_layers(file.solver), blob):
         raise InputError(
             f"{file.path}: the training images come out as {_size(train[1:])} and the test images as "
             f"{_size(test[1:])}, so one net cannot read both: make both databases of one size, or set crop_size"

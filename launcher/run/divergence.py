@@ -62,7 +62,7 @@ def chance_loss(parameter: Any) -> float | None:
     None where the training net has another loss, whose size nobody knows; one that is a sum, not a mean, over labels
     (FCN's ``normalize: false``); or one whose number of classes cannot be told.
     """
-    layers, total = tuple(built_layers(parameter).values()), 0.0
+    layers, total = built_layers(parameter), 0.0
     for layer, count in zip(layers, channels(layers), strict=True):
         weights = list(layer.loss_weight) or ([1.0] if layer.type.endswith("Loss") else [])
         if not any(weights):

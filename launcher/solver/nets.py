@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.netstate import included, net_state
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers"]
+__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers", "numbered"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,17 @@ def built_nets(solver: Any, old_nets: Mapping[str, Any] | None = None) -> Iterat
         yield _built(number, net, net_state(pb2, "TEST", net.state, own))
 
 
-def built_layers(solver: Any, test: int | None = None) -> dict[str, Any]:
-    """The layers by name of a solver's train net, or of its test net number ``test``; empty where it is in a file."""
-    nets = [net.layers for net in built_nets(solver) if net.number == test]
-    return {layer.name: layer for layers in nets for layer in layers}
+def built_layers(solver: Any, test: int | None = None) -> tuple[Any, ...]:
+    """The layers of a solver's train net, or of its test net number ``test``; none where it is in a file."""
+    return next((net.layers for net in built_nets(solver) if net.number == test), ())
+
+
+def numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Each name with how often it came before: layers of one net may be called alike."""
+    before: Counter[str] = Counter()
+    for name in names:
+        yield name, before[name]
+        before[name] += 1
 
 
 def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:

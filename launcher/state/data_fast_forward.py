@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import count_records
+from caffebench.launcher.solver.nets import numbered
 
 __all__ = ["BUDGET", "forward_data"]
 
@@ -29,11 +30,11 @@ RECORDS = 200_000
 
 
 def forward_data(
-    net: Any, layers: Mapping[str, Any], batches: int, mode: str, *, train: bool = False, ranks: int = 1
+    net: Any, layers: Sequence[Any], batches: int, mode: str, *, train: bool = False, ranks: int = 1
 ) -> str:
     """Run the data layers of ``net`` forward to where ``batches`` batches have been used.
 
-    ``layers`` are the ``LayerParameter`` by name that the net was built from, ``mode`` one of ``exact``, ``order``
+    ``layers`` are the ``LayerParameter`` that the net was built from, ``mode`` one of ``exact``, ``order``
     (whole records only, within one pass over the data), ``auto`` (exact if it takes less than ``BUDGET`` seconds) and
     ``caffe`` (leave them at record 0, as Caffe does). ``train`` says that it is the train net, whose data ``ranks``
     processes share.
@@ -42,9 +43,11 @@ def forward_data(
     if mode == "caffe":
         return "data layers start at record 0" if batches else ""
     lost = []
-    for index, layer in enumerate(net.layers):
-        name = net._layer_names[index]
-        parameter = layers.get(name)
+    parameters = dict(
+        zip(numbered(layer.name for layer in layers), layers, strict=True)
+    )  # Caffe's own Splits have none
+    for index, (name, number) in enumerate(numbered(net._layer_names)):
+        layer, parameter = net.layers[index], parameters.get((name, number))  # Caffe's own Splits have none
         if layer.type not in SOURCES or len(net._bottom_ids(index)):
             continue
         if parameter is not None and parameter.python_param.module == LOADER:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import read_records
-from caffebench.launcher.solver.nets import built_layers
+from caffebench.launcher.solver.nets import built_layers, numbered
 from caffebench.launcher.state.record import DataState
 
 __all__ = ["batch_images", "data_states", "in_batches_of", "training_images", "what_changed"]
@@ -17,20 +17,20 @@ __all__ = ["batch_images", "data_states", "in_batches_of", "training_images", "w
 
 def data_states(solver: Any, test_nets: int) -> tuple[DataState, ...]:
     """The state of all data that the nets of a ``SolverParameter`` read, the train net's first."""
-    nets: dict[str, Mapping[str, Any]] = {"TRAIN": built_layers(solver)}
+    nets = {"TRAIN": built_layers(solver)}
     for number in range(test_nets):
         nets[f"TEST#{number}" if number else "TEST"] = built_layers(solver, number)
     return tuple(
         DataState(net, layer.name, source, batch_size, *_fingerprint(layer, Path(source)))
         for net, layers in nets.items()
-        for layer in layers.values()
+        for layer in layers
         for source, batch_size in _sources(layer)
     )
 
 
 def training_images(solver: Any) -> int | None:
     """Images that the training net of a ``SolverParameter`` reads in an epoch; None where its data do not tell."""
-    for layer in built_layers(solver).values():
+    for layer in built_layers(solver):
         for source, _ in _sources(layer):
             return (_fingerprint(layer, Path(source))[0] or None) if layer.type in ("Data", "ImageData") else None
     return None
@@ -38,7 +38,7 @@ def training_images(solver: Any) -> int | None:
 
 def batch_images(solver: Any) -> int:
     """Images that the training net of a ``SolverParameter`` reads at once; 0 where no data layer says it."""
-    return next((count for layer in built_layers(solver).values() for _, count in _sources(layer)), 0)
+    return next((count for layer in built_layers(solver) for _, count in _sources(layer)), 0)
 
 
 def _sources(layer: Any) -> list[tuple[str, int]]:
@@ -78,16 +78,21 @@ def what_changed(before: Sequence[DataState], now: Sequence[DataState], net: str
 
     Where the snapshot says nothing of a layer, or nothing is known of its data, they are taken to be the same.
     """
-    old = {one.layer: one for one in before if one.net == net}
-    for one in now:
-        was = old.get(one.layer)
-        if one.net != net or was is None or not (one.fingerprint and was.fingerprint):
+    old = _by_layer(before, net)
+    for key, one in _by_layer(now, net).items():
+        was = old.get(key)
+        if was is None or not (one.fingerprint and was.fingerprint):
             continue
         if one.records != was.records:
             return f"{one.source} has {one.records:,} records, and had {was.records:,} at the snapshot"
         if one.fingerprint != was.fingerprint:
             return f"{one.source} has not the content that it had at the snapshot"
     return ""
+
+
+def _by_layer(states: Iterable[DataState], net: str) -> dict[tuple[str, int], DataState]:
+    own = [one for one in states if one.net == net]
+    return dict(zip(numbered(one.layer for one in own), own, strict=True))
 
 
 def in_batches_of(batches: int, old: int, new: int) -> tuple[int, int]:
