@@ -56,14 +56,22 @@ def generate_on_base(
     only: str | None = None,
     overrides: Settings | None = None,
 ) -> OnBase:
-    """Every variant of the sweeps on the user's solver.
+    """Every variant of the sweeps on the user's solver; of several, one that cannot be applied at all is refused.
 
-    Raises ``InputError`` where a sweep cannot be applied at all, or two variants have one name.
+    Raises ``InputError`` where that is the only one, or two variants have one name.
     """
     made = OnBase()
     names: dict[str, str] = {}
+    sweeps = list(sweeps)
     for sweep in sweeps:
-        for variant in resolve_on_base(sweep, base, profile, overrides or Settings()):
+        try:
+            variants = resolve_on_base(sweep, base, profile, overrides or Settings())
+        except InputError as error:
+            if len(sweeps) == 1:
+                raise
+            made.refused[sweep.sweep] = str(error)
+            continue
+        for variant in variants:
             if variant.name in names:
                 raise InputError(f"the sweeps {names[variant.name]} and {sweep.sweep} both have a {variant.name}")
             names[variant.name] = sweep.sweep
@@ -109,6 +117,8 @@ def _change_nets(
 
 def _write(variant: BaseVariant, base: Base) -> str:
     """The text of a variant's file. Raises ``InputError`` with the layer that has no place for what is varied."""
+    if variant.refused:
+        raise InputError(variant.refused)
     solver = type(base.solver)()
     solver.CopyFrom(base.solver)
     values, given = variant.values, variant.given
@@ -193,8 +203,10 @@ def _header(variant: BaseVariant, base: Base) -> dict[str, Any]:
         header["default"] = True
     header["base"] = str(base.path)
     header |= {key: value for key, value in base.header.items() if key not in _OF_THE_FILE}
+    if "lr_schedule" not in variant.values:  # the sweep's lr_policy is in its place
+        header.pop("lr_schedule", None)
     for key in HEADER_SETTINGS:
-        if key in variant.given:
+        if key in variant.given or (key in header and key in ("lr_schedule", "phases")):
             header[key] = plain(variant.values[key])
     if "workers" in variant.given:
         header["loader"] = {"workers": plain(variant.values["workers"])}

@@ -70,7 +70,7 @@ def load_base(path: Path) -> Base:
     if len({size for _, size in sizes}) > 1:
         said = ", ".join(f"{name} {size}" for name, size in sizes)
         no_batch = f"its training net reads batches of different sizes ({said})"
-    return Base(path, solver, file.header, recipe, _settings(solver, batch), no_batch)
+    return Base(path, solver, file.header, recipe, _settings(solver, file.header, batch), no_batch)
 
 
 def nets_of(solver: Any) -> list[tuple[Any, frozenset[str]]]:
@@ -133,8 +133,8 @@ def _batch_sizes(nets: list[tuple[Any, frozenset[str]]]) -> list[tuple[str, int]
     ]
 
 
-def _settings(solver: Any, batch: int) -> Settings:
-    """What the solver says, under the names that sweeps use; numbers to the digits that a float has."""
+def _settings(solver: Any, header: Mapping[str, Any], batch: int) -> Settings:
+    """What solver and header say, under the names that sweeps use; numbers to the digits that a float has."""
     said: dict[str, Any] = {"iter_size": solver.iter_size, "average_loss": solver.average_loss}
     for name in _NUMBERS:
         if solver.HasField(name):
@@ -143,19 +143,34 @@ def _settings(solver: Any, batch: int) -> Settings:
         said["lr_policy"] = solver.lr_policy
     if solver.type in SolverType.__args__:  # type: ignore[attr-defined]
         said["solver_type"] = solver.type
+    said |= {name: header[name] for name in ("init", "weights") if name in header}
     # Iterations are held in epochs: with another batch they are scaled like max_iter.
     said["batch_size"] = batch
     said["max_iter"] = "recipe.max_iter * recipe.batch_size / (batch_size * iter_size)"
     for name in (*_INTERVALS, "stepsize"):
         if getattr(solver, name):
-            said[name] = f"{getattr(solver, name)} * max_iter / recipe.max_iter"
+            said[name] = _in_epochs(getattr(solver, name))
     if solver.stepvalue:
-        said["stepvalue"] = [f"{value} * max_iter / recipe.max_iter" for value in solver.stepvalue]
+        said["stepvalue"] = [_in_epochs(value) for value in solver.stepvalue]
     if solver.lr_policy in ("inv", "sigmoid") and solver.HasField("gamma"):
         said["gamma"] = f"{written(solver.gamma)} * recipe.max_iter / max_iter"
+    if "lr_schedule" in header:
+        said["lr_policy"] = "fixed"  # as run-caffe reads it
+        said["lr_schedule"] = _scaled(header["lr_schedule"], "warmup")
+    if "phases" in header:
+        said["phases"] = [_scaled(phase, "until") for phase in header["phases"]]
     if solver.random_seed >= 0:
         said["seed"] = solver.random_seed
     return Settings.model_validate(said)
+
+
+def _in_epochs(iterations: int) -> str:
+    return f"{iterations} * max_iter / recipe.max_iter"
+
+
+def _scaled(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of the header in which ``name`` is a number of iterations."""
+    return {**part, name: _in_epochs(part[name])} if name in part else dict(part)
 
 
 def picture_size(nets: list[tuple[Any, frozenset[str]]]) -> int:

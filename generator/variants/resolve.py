@@ -20,13 +20,14 @@ from pydantic import ValidationError
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain
+from caffebench.generator.variants.agreement import agreeing, see_iterations
 from caffebench.generator.variants.architectures import ENDING, architecture_names, implied_settings, recipe_on, size_on
 from caffebench.generator.variants.expressions import evaluate, fill
 from caffebench.generator.variants.schema import Profile, Sweep
 from caffebench.generator.variants.settings import DEFAULTS, Settings, Variant
 from caffebench.generator.variants.values import Values
 
-__all__ = ["Resolved", "ending_with_a_test", "facts", "resolve", "titles", "variants_of"]
+__all__ = ["Resolved", "ending_with_a_test", "facts", "name_of", "resolve", "titles", "variants_of"]
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,17 @@ def _resolve(
             f"{sweep.sweep}: the profile {profile.profile} has no architecture '{architecture}', but {names}"
             + (f" (nor is there a {templates / architecture}{ENDING})" if templates else "")
         )
-    layers += [*implied_settings(profile, architecture, templates), DEFAULTS]
     where = f"{sweep.sweep}, variant {number} on {profile.profile}"
     try:
+        asked, rest = agreeing(layers, [*implied_settings(profile, architecture, templates), DEFAULTS])
+        layers = [*asked, *rest]
         iterations = next(one.max_iter for one in layers if one.max_iter is not None)
         given = isinstance(iterations, int | float)
         known = facts(profile)
         groups = {"profile": known, "recipe": recipe_on(profile, architecture, known, templates)}
         tested = ending_with_a_test(Values(layers, groups), given)
         values = Values([tested, *layers], groups)
+        see_iterations(values)
         settings = {key: values[key] for key in values}
         name, label, comment = titles(sweep, variant, values)
     except InputError as error:
@@ -131,11 +134,17 @@ def _resolve(
 
 def titles(sweep: Sweep, variant: Variant, values: Values) -> tuple[str, str, str]:
     """Name, label and comment of a variant, filled in. Raises ``InputError``."""
+    name = name_of(sweep, variant, values)
+    label = fill(variant.label or sweep.label or variant.shown("{key}={value}", ", ") or name, values)
+    return name, label, fill(variant.comment or sweep.comment, values)
+
+
+def name_of(sweep: Sweep, variant: Variant, values: Values) -> str:
+    """The name of a variant, which is that of its file, filled in. Raises ``InputError``."""
     name = fill(variant.name or sweep.name or variant.shown("{key}{value}", "_") or sweep.sweep, values)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
         raise InputError(f"'{name}' cannot be a variant's name, it names files: use letters, digits and _ . + -")
-    label = fill(variant.label or sweep.label or variant.shown("{key}={value}", ", ") or name, values)
-    return name, label, fill(variant.comment or sweep.comment, values)
+    return name
 
 
 def ending_with_a_test(values: Mapping[str, Any], given: bool) -> Settings:

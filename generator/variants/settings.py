@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictStr, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
 from caffebench.common.caffe_facts import LR_POLICIES, InitMethod, SolverType
 
@@ -127,6 +136,12 @@ class Settings(Strict):
             hint = " (run-caffe has it: lr_schedule: {policy: cosine})" if "cos" in value.lower() else ""
             raise ValueError(f"Caffe has no policy '{value}', only {', '.join(LR_POLICIES)}{hint}")
         return value
+
+    @model_validator(mode="after")
+    def _one_fall_of_the_rate(self) -> Settings:
+        if self.lr_schedule is not None and self.lr_policy not in (None, "fixed"):
+            raise ValueError(f"lr_policy: {self.lr_policy} and an lr_schedule: leave out one of them")
+        return self
 
 
 DEFAULTS = Settings(
