@@ -40,8 +40,8 @@ class _LayerTask:
 
 
 _TASKS: dict[str, _LayerTask] = {}
-"""By the layer's name. Caffe keeps a layer's parameters in the ``.caffemodel``, where it must not stand at which batch
-a session began, nor with how many workers."""
+"""By the layer's first blob, which is its own, as its name need not be. Caffe keeps a layer's parameters in the
+``.caffemodel``, where it must not stand at which batch a session began, nor with how many workers."""
 
 
 def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, rank: int = 0, ranks: int = 1) -> None:
@@ -67,8 +67,8 @@ def replace_data_layer(layer: Any, *, workers: int, seed: int, start: int, rank:
     layer.type = "Python"
     layer.python_param.module = __name__
     layer.python_param.layer = DataLoader.__name__
-    layer.python_param.param_str = layer.name
-    _TASKS[layer.name] = _LayerTask(recipe, workers, first=start * ranks + rank, step=ranks)
+    layer.python_param.param_str = layer.top[0]
+    _TASKS[layer.top[0]] = _LayerTask(recipe, workers, first=start * ranks + rank, step=ranks)
     layer.ClearField("data_param")
     layer.ClearField("transform_param")
 

@@ -24,7 +24,7 @@ from caffebench.engine.speed import seconds_of
 from caffebench.launcher.estimate.measured import Measured
 from caffebench.launcher.plan.datacheck import expected_shape
 from caffebench.launcher.plan.plan import Plan
-from caffebench.launcher.solver.nets import data_layers
+from caffebench.launcher.solver.nets import data_layers, train_data_layers
 from caffebench.launcher.solver.schedule import Phase, parse_phases
 from caffebench.launcher.solver.solverfile import parse_solver, solver_type
 
@@ -94,12 +94,11 @@ def _build(caffe: Any, plan: Plan, phase: Phase, parts: int) -> tuple[Any, Any, 
 
     parameter = parse_solver(plan.solver, plan.prototxt)
     phase.apply(parameter)
-    for name in ("TRAIN", "TEST"):
-        for layer in data_layers(parameter, name):
-            layer.data_param.batch_size = max(layer.data_param.batch_size // parts, 1)
+    for layer in (*train_data_layers(parameter), *data_layers(parameter, "TEST")):
+        layer.data_param.batch_size = max(layer.data_param.batch_size // parts, 1)
     synthetic = _replace_missing(parameter, plan.header)
     if workers := plan.loader_workers:
-        for layer in data_layers(parameter, "TRAIN"):  # those that are there
+        for layer in train_data_layers(parameter):  # those that are there
             replace_data_layer(layer, workers=workers, seed=0, start=0, rank=0, ranks=1)
     parameter.snapshot = parameter.display = 0
     parameter.snapshot_after_train = parameter.test_initialization = False

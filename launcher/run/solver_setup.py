@@ -14,7 +14,7 @@ from caffebench.launcher.plan.pythonlayers import import_python_layers
 from caffebench.launcher.run.divergence import Divergence, chance_loss
 from caffebench.launcher.run.stopping import TrainingStop
 from caffebench.launcher.run.training import Training
-from caffebench.launcher.solver.nets import built_layers, data_layers
+from caffebench.launcher.solver.nets import built_layers, train_data_layers
 from caffebench.launcher.solver.schedule import Phase, learning_rate
 from caffebench.launcher.solver.solverfile import parse_solver
 from caffebench.launcher.state.data_fast_forward import forward_data
@@ -130,7 +130,7 @@ def _use_loader(parameter: Any, plan: Plan, point: ResumePoint | None, *, seed: 
         from caffebench.launcher.data.loader import replace_data_layer
 
         begin = point.train_batches if point and plan.resume != "caffe" else 0
-        for layer in data_layers(parameter, "TRAIN"):
+        for layer in train_data_layers(parameter):
             replace_data_layer(layer, workers=workers, seed=seed, start=begin, rank=rank, ranks=ranks)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from caffebench.common.netstate import included, net_state
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers", "numbered"]
+__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers", "numbered", "train_data_layers"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,18 @@ def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:
     nets = [net for net in built_nets(solver) if (net.number is None) == (phase == "TRAIN")]
     found = {id(layer): layer for net in nets for layer in net.layers if layer.type == kind}
     return list(found.values())
+
+
+def train_data_layers(solver: Any) -> list[Any]:
+    """The Data layers of the train net, to be changed: tests that read the same ones are given nets of their own."""
+    layers, tests = data_layers(solver, "TRAIN"), data_layers(solver, "TEST")
+    if not {id(layer) for layer in layers} & {id(layer) for layer in tests}:
+        return layers
+    while len(solver.test_net_param) < len(solver.test_iter):
+        solver.test_net_param.add().CopyFrom(solver.net_param)
+    solver.train_net_param.CopyFrom(solver.net_param)
+    solver.ClearField("net_param")
+    return data_layers(solver, "TRAIN")
 
 
 def _net(solver: Any, field: str, files: Mapping[str, Any]) -> Any:

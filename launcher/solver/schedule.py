@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.launcher.solver.nets import data_layers
+from caffebench.launcher.solver.nets import train_data_layers
 
 __all__ = ["Phase", "learning_rate", "parse_phases"]
 
@@ -56,7 +56,7 @@ class Phase:
     def apply(self, parameter: Any) -> None:
         """Put the phase's settings into a ``SolverParameter``."""
         if self.batch_size is not None:
-            for layer in data_layers(parameter, "TRAIN"):
+            for layer in train_data_layers(parameter):
                 layer.data_param.batch_size = self.batch_size
         if self.iter_size is not None:
             parameter.iter_size = self.iter_size

@@ -14,6 +14,7 @@ import pytest
 from caffebench.analysis import read_runs
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
+from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher.data.batches import BatchMaker, BatchRecipe
 from caffebench.launcher.solver.schedule import Phase, learning_rate, parse_phases
 
@@ -137,6 +138,53 @@ def test_epochs_of_phases_are_of_what_each_leaves_as_it_was(bench: Any) -> None:
     seen = {at: epochs * 1437 for at, epochs in run.curve("loss", "train").select("iteration", "epoch").rows()}
     assert {at: round(seen[at]) for at in (20, 40, 60)} == {20: 640, 40: 1280, 60: 2560}
     assert run.epochs == pytest.approx((2560 + 20 * 64) / 1437, abs=1e-6)
+
+
+SHARED = """
+layer {{ name: "data" type: "Data" top: "data" top: "label" {rule} transform_param {{ mean_value: 78 crop_size: 6 }}
+        data_param {{ source: "{data}/digits/test_lmdb" backend: LMDB batch_size: 60 }} }}
+layer {{ name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param {{ num_output: 10
+        weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }}
+layer {{ name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy" include {{ phase: TEST }} }}
+"""
+
+
+@pytest.mark.parametrize("rule", ["", 'exclude { stage: "deploy" }'], ids=["no rule", "a rule"])
+@pytest.mark.parametrize("header", ["loader: {workers: 2}", "phases: [{until: 20}, {until: 40, batch_size: 8}]"])
+def test_what_is_for_training_leaves_tests_alone_that_read_the_same_layer(bench: Any, header: str, rule: str) -> None:
+    caffe = import_caffe()
+    net = bench.folder / "net.prototxt"
+    net.write_text(SHARED.format(rule=rule, data=bench.folder / "data"))
+    (bench.folder / "small.prototxt").write_text(
+        f'# caffebench: {header}\nnet: "net.prototxt" test_iter: 6 test_interval: 40 base_lr: 0.001 '
+        'lr_policy: "fixed" max_iter: 40 display: 20 random_seed: 3\n'
+    )
+    bench.run("small.prototxt")
+    tested = caffe.Net(str(net), caffe.TEST, weights=str(bench.folder / "snapshots/small_iter_40.caffemodel"))
+    expected = np.mean([float(tested.forward()["accuracy"]) for _ in range(6)])
+    said = re.findall(r"Test net output #0: accuracy = (\S+)", bench.log())
+    assert float(said[-1]) == pytest.approx(expected, abs=1e-4)
+    (run,) = read_runs([bench.folder / "logs"])
+    assert run.epochs == pytest.approx((40 * 60 if "loader" in header else 20 * 8 + 20 * 60) / 360)
+
+
+def test_loading_workers_of_two_layers_of_one_name(bench: Any) -> None:
+    """Caffe lets names recur; the layers are told apart by what they make."""
+    second = """
+  layer {
+    name: "data" type: "Data" top: "other" top: "other_label" include { phase: TRAIN }
+    data_param { source: "data/digits/test_lmdb" backend: LMDB batch_size: 10 }
+  }
+  layer { name: "silence" type: "Silence" bottom: "other" bottom: "other_label" include { phase: TRAIN } }
+  layer {
+    name: "conv1\""""
+    common = {"max_iter": 20, "mirror": "false", "init": "ortho"}
+    for folder, header in (("plain", ()), ("snapshots", ("loader: {workers: 2}",))):
+        path = bench.folder / with_header(bench, *header, **common)
+        path.write_text(path.read_text().replace('\n  layer {\n    name: "conv1"', second))
+        bench.run(path.name, "--snapshots", folder, "--logs", folder)
+    assert_equal_weights(bench, 20, "plain")
 
 
 @pytest.mark.parametrize("workers", [1, 3])
