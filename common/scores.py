@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Choice", "TestOutput", "choose_accuracy", "choose_loss", "find_output"]
+__all__ = ["Choice", "TestOutput", "choose_accuracy", "choose_loss", "find_output", "is_error"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _rank_accuracy(output: TestOutput) -> Rank | None:
     top = [int(one or two) for one, two in _TOP.findall(plain)]
     accurate = bool(_ACCURACY.search(plain) or top)
     scored = bool(_SCORE.search(plain) or _PRECISION.search(output.name))
-    if output.weight is not None or _ERROR.search(plain) or not (accurate or scored):
+    if output.weight is not None or is_error(output.name) or not (accurate or scored):
         return None
     if "loss" in last and not accurate:
         return None
@@ -153,6 +153,11 @@ def choose_loss(outputs: Sequence[TestOutput]) -> Choice | None:
         main = found[max(range(len(found)), key=lambda place: (weights[place], place))]
         return Choice(((main.name, 1.0),), main.net)
     return Choice(tuple((one.name, weight) for one, weight in zip(found, weights, strict=True)), found[0].net)
+
+
+def is_error(name: str) -> bool:
+    """Whether an output is an error by its name, and the less of it the better."""
+    return bool(_ERROR.search(_plain(name)))
 
 
 def find_output(outputs: Sequence[TestOutput], name: str) -> Choice | None:

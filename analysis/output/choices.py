@@ -8,7 +8,7 @@ from dataclasses import replace
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
 from caffebench.common.printable import shortened
-from caffebench.common.scores import Choice, find_output
+from caffebench.common.scores import Choice, find_output, is_error
 
 __all__ = ["choice_remarks", "with_names"]
 
@@ -38,6 +38,8 @@ def choice_remarks(runs: Sequence[Run]) -> Iterator[str]:
     A line for all runs that are alike in it, which also says how to overrule it.
     """
     yield from _remarks(runs, "accuracy", lambda run: run.accuracy_choice, lambda run: run.accuracy_name)
+    if name := next((run.accuracy_name for run in runs if run.accuracy_name and is_error(run.accuracy_name)), None):
+        yield f"{name} is an error by its name, and the greatest of an accuracy counts as best: go by the curves"
     yield from _remarks(runs, "loss", lambda run: run.loss_choice, lambda run: run.loss_name)
 
 

@@ -17,6 +17,9 @@ from caffebench.analysis.runs.reading import make_runs
 __all__ = ["Watcher", "watch"]
 
 
+_HEAD = 1 << 12  # bytes: in them a process says when it began
+
+
 @dataclass
 class _Growing:
     """A log and how much of it is read."""
@@ -27,16 +30,23 @@ class _Growing:
     """Bytes that are read."""
     seen: tuple[int, int, int] = (0, 0, 0)
     """Inode, size and time of change (ns) when it was last looked at."""
+    head: bytes = b""
+    """What it began with then."""
 
     def state(self) -> tuple[int, int, int]:
         state = os.stat(self.path)
         return state.st_ino, state.st_size, state.st_mtime_ns
 
     def replaced(self, now: tuple[int, int, int]) -> bool:
-        """It is not what was read before, only longer: another file, a shorter one, or a compressed one anew."""
-        if not self.read:
+        """It is not what was read before, only longer: another file, a shorter one, one written anew."""
+        if not self.read or now == self.seen:
             return False
-        return now[0] != self.seen[0] or now[1] < self.read or (self.path.suffix in COMPRESSED and now != self.seen)
+        anew = self.path.suffix in COMPRESSED or self._beginning(len(self.head)) != self.head
+        return now[0] != self.seen[0] or now[1] < self.read or anew
+
+    def _beginning(self, size: int) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(size)
 
     def read_new(self, now: tuple[int, int, int]) -> int:
         """Read what is new; returns how many bytes that were."""
@@ -45,6 +55,7 @@ class _Growing:
         for piece in pieces(self.path, 0 if self.path.suffix in COMPRESSED else self.read):
             self.parser.feed(piece)
             self.read += len(piece)
+        self.head = self._beginning(min(self.read, _HEAD))
         return self.read - before
 
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from caffebench.analysis.read.block import Block, parse_block
-from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog
+from caffebench.analysis.read.columns import LogEvent, MetricRegistry, ParsedLog, ParsedRows
 from caffebench.analysis.read.files import COMPRESSED, pieces
 from caffebench.analysis.read.growing import GrowingRows
 from caffebench.analysis.read.templates import PAD, LineTemplates
@@ -22,6 +24,7 @@ __all__ = ["LogParser", "parse_bytes", "parse_file"]
 
 _BLOCK = 1 << 21  # bytes that are parsed at once
 _SPARE = 16  # blocks that are kept for others
+_ENOUGH = 4  # train lines that tell whether iterations fall
 
 
 class LogParser:
@@ -166,7 +169,20 @@ def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) 
     Raises ``OSError`` where it cannot be read.
     """
     size = _BLOCK if path.suffix in COMPRESSED else os.stat(path).st_size
-    return parse_bytes(pieces(path), metrics, workers, size)
+    log = parse_bytes(pieces(path), metrics, workers, size)
+    if not _is_backwards(log.rows):
+        return log
+    lines = b"".join(map(bytes, pieces(path))).split(b"\n")
+    log = parse_bytes([b"\n".join(lines[::-1])], metrics, workers, size)
+    return log._replace(notes=("its newest line stands first: it is read from its end",))
+
+
+def _is_backwards(rows: ParsedRows) -> bool:
+    """Whether the newest line stands first, as log servers export it."""
+    if rows.facts.losses_rise or rows.facts.losses < _ENOUGH:
+        return False
+    steps = np.diff(rows.losses.iteration), np.diff(rows.losses.time)
+    return bool((steps[0] < 0).mean() > 0.9 and not (steps[1] > 0).any())
 
 
 def _decoder(head: bytes) -> Callable[[bytes | memoryview], bytes | memoryview]:

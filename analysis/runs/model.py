@@ -66,6 +66,11 @@ class Session:
         """At least one iteration or test of it is in the log."""
         return self.first_iteration is not None
 
+    @property
+    def began_anew(self) -> bool:
+        """It resumed nothing, and began at iteration 0."""
+        return self.resumed_from is None and self.first_iteration == 0
+
 
 @lru_cache(maxsize=64)
 def _chosen(outputs: tuple[TestOutput, ...]) -> tuple[Choice | None, Choice | None]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from caffebench.analysis.read.files import RunFiles, find_runs
 from caffebench.analysis.read.parser import parse_file
 from caffebench.analysis.runs.config import TRAIN_SIZES, Config
 from caffebench.analysis.runs.convergence import verdict
-from caffebench.analysis.runs.model import Run
+from caffebench.analysis.runs.model import Run, Session
 from caffebench.analysis.runs.sessions import config_of, describe, with_later_scores
 from caffebench.analysis.runs.trainings import Training, split_trainings, without_echoes
 from caffebench.analysis.stitch.clock import Phases, read_phases
@@ -176,12 +176,18 @@ def _make_run(
         train_size=size,
         seconds=joined.seconds,
         bad_lines=bad_lines,
-        notes=tuple(f"{name}: {doubt}" for doubt in _doubts(config, size if not sizes else None)),
+        notes=tuple(f"{name}: {doubt}" for doubt in _doubts(config, size if not sizes else None, sessions)),
     )
 
 
-def _doubts(config: Config, assumed: int | None) -> Iterator[str]:
+def _doubts(config: Config, assumed: int | None, sessions: Sequence[Session]) -> Iterator[str]:
     """What is taken to be so and need not be; ``assumed`` are the images of an epoch if only the classes tell them."""
+    trained = [one for one in sessions if one.trained]
+    for before, anew in pairwise(trained):
+        if before.lost_iterations and anew.began_anew and anew.config.solver_key != before.config.solver_key:
+            lost = f"the {before.lost_iterations:,} iterations of the one before count as lost"
+            apart = "; --run NAME=FILE for each makes runs of their own" if anew.source != before.source else ""
+            yield f"session {anew.number} begins anew with another solver: {lost}{apart}"
     if config.iter_size_lost and config.batch_size:
         yield "the solver in the log is cut: if it had an iter_size, batch size and epochs are too small"
     if assumed and config.train_source and not IMAGENET_NAME.search(config.train_source):

@@ -107,6 +107,7 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
         return []
     starts = dict.fromkeys(_starts(log), True)
     starts.setdefault(0, False)
+    log = log._replace(rows=_said_once(log.rows, sorted(starts)))
     own_start = {one.pid for one in log.events if one.kind in ("solver", "resume") and one.pid}
     if len(starts) == 1 and log.rows.facts.one_process and log.rows.facts.losses_rise:
         speaker = int(log.rows.pid[0]) if len(log.rows) else 0
@@ -151,6 +152,22 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
         else:
             found.append(session)
     return [repaired(session) for session in found]
+
+
+def _said_once(rows: ParsedRows, starts: Sequence[int]) -> ParsedRows:
+    """``rows`` without those that are there again to the microsecond: pieces of a log that overlap were put together.
+
+    Not those of what begins at one of the byte offsets ``starts``: that is a copy, or a clock that stood still.
+    """
+    if rows.facts.times_rise or not rows.facts.timed:
+        return rows
+    said = (rows.time, rows.iteration, rows.kind, rows.metric, rows.net, np.searchsorted(starts, rows.byte_offset))
+    order = np.lexsort(said)  # what is equal stays in the order of the log
+    again = np.ones(len(rows), bool)
+    again[0] = False
+    for column in (*said, rows.value.view("i8")):
+        again[1:] &= column[order][1:] == column[order][:-1]
+    return rows[np.sort(order[~again])] if again.any() else rows
 
 
 def _earlier(sessions: Sequence[SessionRows], later: SessionRows) -> int | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from caffebench.analysis import read_runs
 from caffebench.analysis.runs.model import Run
@@ -49,6 +50,40 @@ def test_an_output_that_got_another_number_is_the_same_one(make_session: Session
     for name in ("accuracy", "loss"):
         assert run.curve(name)["iteration"].to_list() == [0, 100, 200]
         assert run.curve(name)["session"].to_list() == [1, 2, 2]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_pieces_that_overlap_are_one_log(make_session: Session, write: Write, resumed: bool) -> None:
+    text = make_session(0, 300)
+    if resumed:
+        text += make_session(200, 600, pid=7, at=datetime(2016, 4, 7), resume=True)
+    lines = text.splitlines(keepends=True)
+    expected = only(write("whole.log", text))
+    for begin, end in ((len(lines) - 60, len(lines) - 20), (len(lines) - 30, len(lines) - 29)):
+        run = only(write("net.log", *lines[:end], *lines[begin:]))
+        assert (run.crashes, run.lost_iterations) == (expected.crashes, expected.lost_iterations)
+        assert run.curves.drop("run").equals(expected.curves.drop("run"))
+
+
+def test_a_log_whose_newest_line_stands_first_is_read_from_its_end(make_session: Session, write: Write) -> None:
+    lines = (make_session(0, 300) + make_session(200, 400, pid=7, at=datetime(2016, 4, 7), resume=True)).splitlines()
+    expected = only(write("a.log", "\n".join(lines)))
+    run = only(write("b.log", "\n".join(lines[::-1])))
+    assert run.notes[0].endswith("its newest line stands first: it is read from its end")
+    assert run.curves.drop("run").equals(expected.curves.drop("run"))
+    assert (run.config, run.status, len(run.sessions)) == (expected.config, expected.status, 2)
+
+
+def test_what_begins_anew_with_another_solver_is_reported(make_session: Session, write: Write) -> None:
+    paths = [write("net.001.log", make_session(0, 300))]
+    again = make_session(0, 200, pid=7, at=datetime(2016, 4, 7))
+    for text, notes in ((again, 0), (again.replace("base_lr: 0.01", "base_lr: 0.001"), 1)):
+        run = only(write("net.010.log", text).parent)
+        assert (run.lost_iterations, len(run.notes)) == (300, notes)
+    assert "session 2 begins anew with another solver" in run.notes[0]
+    paths.append(paths[0].with_name("net.010.log"))
+    apart = read_runs([], named={"a": paths[:1], "b": paths[1:]})
+    assert [(one.name, one.lost_iterations, one.notes) for one in apart] == [("a", 0, ()), ("b", 0, ())]
 
 
 def test_seconds_hold_no_nights_and_no_lost_work(make_session: Session, write: Write) -> None:

@@ -91,6 +91,8 @@ def test_a_log_that_is_written_anew_is_read_anew(make_session: Session, write: W
     watcher.update()
     write("net.log", make_session(0, 300))
     _same(watcher, path.parent)
+    write("net.log", make_session(0, 900, pid=7, at=datetime(2016, 4, 7), loss=lambda _: 1.5))  # and is longer by now
+    _same(watcher, path.parent)
     packed = path.with_name("net2.log.gz")
     packed.write_bytes(gzip.compress(make_session(0, 200).encode()))
     _same(watcher, path.parent)
