@@ -10,7 +10,10 @@ from fractions import Fraction
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.generator.base.draft import refuse
+from caffebench.generator.base.finetuning import agree, specs_of
 from caffebench.generator.meaning import written
+from caffebench.generator.meaning.settings import parameter_count
 from caffebench.generator.variants.expressions import evaluate
 
 __all__ = ["edit_layers", "edit_solver", "refuse_unused"]
@@ -34,7 +37,7 @@ def edit_solver(solver: Any, edits: list[dict[str, Any]], values: Mapping[str, A
 
 def edit_layers(wiring: Any, edits: list[dict[str, Any]], values: Mapping[str, Any]) -> set[int]:
     """Apply the entries that are of layers; the numbers of those for which there was a layer. Raises ``InputError``."""
-    used = set()
+    used, put = set(), set()
     for number, entry in enumerate(edits):
         if "solver" in entry:
             used.add(number)
@@ -48,7 +51,13 @@ def edit_layers(wiring: Any, edits: list[dict[str, Any]], values: Mapping[str, A
                 wiring.remove(layer)
                 continue
             for path, value in _changes(entry):
-                _put(layer, path, value, values, f"layer {layer.name}")
+                if not path.startswith("param.") or _see_specs(layer, path):
+                    _put(layer, path, value, values, f"layer {layer.name}")
+                    put.add(number)
+            if any(path.startswith("param.") for path in entry):
+                _share(wiring, layer)
+        if layers and "remove" not in entry and number not in put:
+            raise InputError(f"edit: no layer that {_shown(_choice(entry))} chooses has weights of its own")
     return used
 
 
@@ -58,8 +67,27 @@ def refuse_unused(edits: list[dict[str, Any]], used: set[int], names: list[str])
         if number not in used:
             near = difflib.get_close_matches(str(entry.get("layer", "")), names, 1)
             hint = f": did you mean '{near[0]}'?" if near else ""
-            chosen = {key: value for key, value in entry.items() if key in ("layer", "type", "phase")}
-            raise InputError(f"edit: no layer is chosen by {_shown(chosen)}{hint}")
+            raise InputError(f"edit: no layer is chosen by {_shown(_choice(entry))}{hint}")
+
+
+def _choice(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key in ("layer", "type", "phase")}
+
+
+def _see_specs(layer: Any, path: str) -> bool:
+    """Whether a layer has weights that a path into ``param`` is of; all of them have an entry then."""
+    number = path.split(".")[1]
+    count = len(specs_of(layer))
+    if number.isdigit() and parameter_count(layer) is not None and int(number) >= count:
+        raise refuse(layer, f"{path}: it has {count} blobs of weights, and they are counted from 0")
+    return number.isdigit() or count > 0
+
+
+def _share(wiring: Any, layer: Any) -> None:
+    """The rates of weights that other layers share are theirs, too."""
+    if layer.type == "BatchNorm" and any(spec.lr_mult for spec in layer.param):
+        raise refuse(layer, "its statistics do not learn: Caffe takes no lr_mult but 0")
+    agree(wiring, {spec.name: (spec.lr_mult, spec.decay_mult) for spec in layer.param})
 
 
 def _shown(entry: Mapping[str, Any]) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, refuse
+from caffebench.generator.meaning.settings import parameter_count
 from caffebench.generator.nets.wiring import LINEAR, Wiring
 
-__all__ = ["freeze_up_to", "renew_classifier", "set_lr_mults"]
+__all__ = ["agree", "freeze_up_to", "renew_classifier", "set_lr_mults", "specs_of"]
 
 _OF_CLASSES = {"Softmax", *LABEL_LAYERS}
 
@@ -61,10 +62,10 @@ def freeze_up_to(draft: Draft, name: str) -> None:
             last += [source for number in range(len(layer.bottom)) for source in wiring.sources(layer, number)]
     shared: dict[str, tuple[float, float]] = {}
     for layer in frozen.values():
-        for spec in _specs(layer):
+        for spec in _learned(layer):
             spec.lr_mult = spec.decay_mult = 0
             shared[spec.name] = (0, 0)
-    _agree(wiring, shared)
+    agree(wiring, shared)
 
 
 def set_lr_mults(draft: Draft, factors: Mapping[str, Any]) -> None:
@@ -77,7 +78,7 @@ def set_lr_mults(draft: Draft, factors: Mapping[str, Any]) -> None:
     shared: dict[str, tuple[float, float]] = {}
     for layer in wiring.layers:
         pattern = next((one for one in factors if fnmatchcase(layer.name, one)), None)
-        if pattern is None or not _specs(layer):
+        if pattern is None or not _learned(layer):
             continue
         used.add(pattern)
         for spec in layer.param:
@@ -85,10 +86,10 @@ def set_lr_mults(draft: Draft, factors: Mapping[str, Any]) -> None:
             shared[spec.name] = (spec.lr_mult, spec.decay_mult)
     for pattern in factors:
         if pattern not in used:
-            if any(fnmatchcase(layer.name, pattern) and _specs(layer) for layer in wiring.layers):
+            if any(fnmatchcase(layer.name, pattern) and _learned(layer) for layer in wiring.layers):
                 raise InputError(f"lr_mults: an earlier pattern has every layer of {pattern}: put it first")
             raise InputError(f"lr_mults: no layer that learns is called {pattern}{_near(pattern, wiring)}")
-    _agree(wiring, shared)
+    agree(wiring, shared)
 
 
 def _behind(wiring: Wiring, layer: Any) -> list[Any]:
@@ -103,27 +104,26 @@ def _behind(wiring: Wiring, layer: Any) -> list[Any]:
     return list(found.values())
 
 
-def _specs(layer: Any) -> Any:
-    """The ``param`` entries of a layer, one for each of its blobs that learns; none for a layer that does not."""
-    counts = {
-        "InnerProduct": 1 + layer.inner_product_param.bias_term,
-        "Embed": 1 + layer.embed_param.bias_term,
-        "Scale": (len(layer.bottom) == 1) + layer.scale_param.bias_term,
-        "Bias": int(len(layer.bottom) == 1),
-        "PReLU": 1,
-        "LSTM": 3,
-        "RNN": 5,
-    }
-    counts |= dict.fromkeys(LINEAR - {"InnerProduct"}, 1 + layer.convolution_param.bias_term)
-    if layer.type == "Python" and not layer.param:
-        raise refuse(layer, "how many weights a Python layer has, Caffe alone knows: give it its 'param' entries")
-    for _ in range(len(layer.param), counts.get(layer.type, 0)):
-        layer.param.add(lr_mult=1, decay_mult=1)
-    return layer.param if layer.type != "BatchNorm" else []  # its statistics have a rate of 0 as it is
+def specs_of(layer: Any) -> Any:
+    """The ``param`` entries of a layer, one for each of its blobs of weights; those that it leaves out are put in.
+
+    Raises ``InputError`` where Caffe alone knows how many there are.
+    """
+    count = parameter_count(layer)
+    if count is None and layer.bottom and not layer.param:
+        why = f"how many weights a {layer.type} layer has, Caffe alone knows: give it its 'param' entries"
+        raise refuse(layer, why)
+    for _ in range(len(layer.param), count or 0):
+        layer.param.add(lr_mult=int(layer.type != "BatchNorm"), decay_mult=1)
+    return layer.param
 
 
-def _agree(wiring: Wiring, shared: Mapping[str, tuple[float, float]]) -> None:
-    """Give all that share weights by name one rate and decay: Caffe aborts on two."""
+def _learned(layer: Any) -> Any:
+    return specs_of(layer) if layer.type != "BatchNorm" else []  # its statistics have a rate of 0 as it is
+
+
+def agree(wiring: Wiring, shared: Mapping[str, tuple[float, float]]) -> None:
+    """Give all that share weights by name one rate and decay, those of ``shared``: Caffe aborts on two."""
     for layer in wiring.layers:
         for spec in layer.param:
             if spec.name and spec.name in shared:

@@ -163,7 +163,11 @@ def parameter_count(message: Any) -> int | None:
         return int(len(message.bottom) == 1) + int(message.scale_param.bias_term)
     if kind == "Bias":
         return int(len(message.bottom) == 1)
-    if kind in ("LSTM", "RNN", "Python") or kind not in LAYER_TYPES:
+    if kind in ("LSTM", "RNN"):
+        states = 2 if kind == "LSTM" else 1  # that may be bottoms, beside the sequence, its marks and a static input
+        static = len(message.bottom) > 2 + states * message.recurrent_param.expose_hidden
+        return (3 if kind == "LSTM" else 5) + int(static)
+    if kind == "Python" or kind not in LAYER_TYPES:
         return None
     return {"BatchNorm": 3, "PReLU": 1, "Parameter": 1}.get(kind, 0)
 
