@@ -94,7 +94,9 @@ def _make_plan(
     snapshot = options.snapshot
     weights = _starting_weights(file, options)
     init = "none" if weights or snapshot is not None else options.init or header.get("init", "none")
-    identity = identify(file, init=init, weights=weights, snapshot=snapshot, seed=request.seed)
+    identity = identify(
+        file, init=init, weights=weights, snapshot=snapshot, seed=request.seed, max_iter=options.max_iter
+    )
     if options.data_root is not None:
         file.move_data(options.data_root)
     if options.max_iter is not None:

@@ -60,7 +60,8 @@ def finished_before(plan: Plan) -> Outcome | None:
     end = before.end
     if end is None:
         return None
-    if end.status == "done" and end.iteration >= plan.max_iter:
+    longer = before.identity is not None and before.identity.other_rates(plan.identity)
+    if end.status == "done" and (end.iteration >= plan.max_iter or longer):
         _check_finished(plan, before, end.iteration)
         if _is_damaged(plan, end.iteration):
             return None  # trained again from the snapshot before, it comes to the same weights
@@ -89,7 +90,7 @@ def _is_damaged(plan: Plan, iteration: int) -> bool:
 def _check_finished(plan: Plan, before: Earlier, iteration: int) -> None:
     """Make sure that a run which was finished at ``iteration`` is what is asked for."""
     changed = before.identity.changes(plan.identity) if before.identity else []
-    if iteration > plan.max_iter:
+    if iteration > plan.max_iter and not any(one.startswith("max_iter") for one in changed):
         changed.append(f"max_iter: {iteration} -> {plan.max_iter}")
     if plan.identity.seed not in (None, before.seed):
         changed.append(f"seed: {before.seed} -> {plan.identity.seed}")

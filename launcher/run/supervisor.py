@@ -205,7 +205,8 @@ class _Supervisor:
             )
         changed = changed_fields(old, new)
         if identity is not None:
-            changed += [one for one in identity.changes(self.plan.identity) if not one.startswith("the ")]
+            changes = identity.changes(self.plan.identity)
+            changed += [one for one in changes if not one.startswith("the ") and one not in changed]
         if changed:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             self.listener.announce(

@@ -32,7 +32,7 @@ HARMLESS = (
     "test_interval",
     "test_iter",
 )
-"""Fields of a solver that do not change the weights which a number of iterations leads to."""
+"""Fields of a solver that do not change the weights which a number of iterations leads to; but see ``schedule``."""
 OPTIONS = ("deterministic", "lr_schedule", "phases")
 """Header lines that do."""
 
@@ -53,6 +53,8 @@ class Identity:
     """Initialisation, weights to start from, and header lines that change the weights, as text."""
     seed: int | None = None
     """Where the command names one."""
+    schedule: int | None = None
+    """The ``max_iter`` that the learning rate of each iteration depends on; None where it does not."""
 
     def changes(self, other: Identity) -> list[str]:
         """What differs in a later one that would change the weights."""
@@ -61,15 +63,27 @@ class Identity:
             old, new = self.options.get(key, "none"), other.options.get(key, "none")
             if old != new:
                 found.append(f"{key}: {old} -> {new}")
+        if self.other_rates(other):
+            found.append(f"max_iter: {self.schedule} -> {other.schedule}")
         return found
+
+    def other_rates(self, other: Identity) -> bool:
+        """Whether a later one has other learning rates from the first iteration on, as it ends elsewhere."""
+        return None not in (self.schedule, other.schedule) and self.schedule != other.schedule
 
 
 def identify(
-    file: SolverFile, *, init: str, weights: tuple[str, ...] = (), snapshot: Path | None = None, seed: int | None = None
+    file: SolverFile,
+    *,
+    init: str,
+    weights: tuple[str, ...] = (),
+    snapshot: Path | None = None,
+    seed: int | None = None,
+    max_iter: int | None = None,
 ) -> Identity:
     """The identity of a run of a solver's file as it is written: call it before anything in it is replaced.
 
-    ``seed`` is the one that the command names.
+    ``seed`` and ``max_iter`` are those that the command names.
     """
     solver = type(file.solver)()
     solver.CopyFrom(file.solver)
@@ -100,7 +114,9 @@ def identify(
         options["snapshot"] = str(snapshot)
     old = list(file.old_nets.values())
     path = str(file.path.resolve())
-    return Identity(path, _digest(whole, *old), _digest(nets, *old), _digest(solver), options, seed)
+    to_the_end = solver.lr_policy == "poly" or "lr_schedule" in options  # rates that fall until max_iter
+    schedule = int(max_iter or file.solver.max_iter) if to_the_end else None
+    return Identity(path, _digest(whole, *old), _digest(nets, *old), _digest(solver), options, seed, schedule)
 
 
 def _digest(*messages: Any) -> str:

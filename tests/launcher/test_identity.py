@@ -96,6 +96,36 @@ def test_a_finished_run_is_not_taken_for_what_was_changed(
     assert "is not what was trained then" in bench.run("small.prototxt", *options, code=2)
 
 
+RATES = {
+    "poly": {"lr_policy": "poly", "max_iter": 40},
+    "cosine": {"extra": "# caffebench: lr_schedule: {policy: cosine}\n", "max_iter": 40},
+}
+
+
+@pytest.mark.parametrize("rates", RATES)
+def test_a_finished_run_is_not_lengthened_where_its_rates_fall_to_its_end(bench: Any, rates: str) -> None:
+    """Of the longer run every iteration has another rate: it would come to other weights."""
+    solver = bench.solver(**RATES[rates])
+    bench.run(solver, "--max-iter", 20)
+    for options in ([], ["--max-iter", 30]):
+        line = bench.run(solver, *options, code=2).splitlines()[-1]
+        assert (
+            "small was finished at iteration 20, and small.prototxt is not what was trained then (max_iter: 20" in line
+        )
+        assert line.count("max_iter") == 1
+    assert "it was finished before" in bench.run(solver, "--max-iter", 20)
+    bench.run(bench.solver(**{**RATES[rates], "max_iter": 10}), code=2)
+
+
+def test_an_unfinished_run_is_lengthened_all_the_same_and_says_so(bench: Any) -> None:
+    bench.run(bench.solver(lr_policy="poly", max_iter=40, snapshot=20))
+    (bench.folder / "logs/small.001.log").unlink()
+    for path in (bench.folder / "snapshots").glob("small_iter_40.*"):
+        path.unlink()
+    said = bench.run("small.prototxt", "--max-iter", 60)
+    assert "was changed since iteration 20: max_iter: 40 -> 60; training continues" in said
+
+
 def test_what_makes_no_difference_is_no_other_run(bench: Any) -> None:
     bench.run(bench.solver(max_iter=20))
     again = bench.run(bench.solver(max_iter=20, display=5, test_interval=10))
