@@ -56,7 +56,7 @@ _TOP = re.compile(r"top[-_ ]?(\d+)|(?:@|(?<![a-z])(?:acc|accuracy|prec|precision
 _SCORE = re.compile(r"(?<![a-z])(?:m?iou|m?iu|f1|auc|dice|kappa|detection_?eval|recall|precision)(?![a-z])|^score0$")
 _PRECISION = re.compile(r"mAP|(?:^|/)map$|(?<![A-Za-z])AP(?![a-z])|mean_ap")
 """mAP, as it is written: a ``feature_map`` is none."""
-_ERROR = re.compile(r"(?<![a-z])err(?:or)?(?![a-z])")
+_ERROR = re.compile(r"(?<![a-z])err(?:or)?(?![a-z])|inaccuracy")
 _MEAN = re.compile(r"mean|average|avg|overall|global|total|(?<![a-z])(?:map|miou|miu|all)(?![a-z])|detection_?eval")
 _CLASS = re.compile(r"class|(?<![a-z])(?:cls|category|label)[-_ ]?\d|\[\d+\]$|(?<![a-z])ap(?![a-z])")
 _AUXILIARY = re.compile(r"(?<![a-z])aux")

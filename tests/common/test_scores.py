@@ -73,6 +73,7 @@ def test_the_accuracy(names: str, accuracy: str, others: str) -> None:
         "accumulated",
         "feature_map",
         "top-1-error",
+        "inaccuracy",
         "err",
         "loss top",
         "",
