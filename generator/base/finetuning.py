@@ -11,7 +11,7 @@ from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, refuse
 from caffebench.generator.meaning.settings import parameter_count
-from caffebench.generator.nets.wiring import LINEAR, Wiring
+from caffebench.generator.nets.wiring import Wiring
 
 __all__ = ["agree", "freeze_up_to", "renew_classifier", "set_lr_mults", "specs_of"]
 

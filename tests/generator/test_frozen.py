@@ -22,7 +22,8 @@ layer {{ name: "data" type: "DummyData" {tops} dummy_data_param {{ {shapes}
   data_filler {{ type: "gaussian" std: 1 }} {fillers} }} }}
 """
 END = """
-layer {{ name: "fc" type: "InnerProduct" bottom: "{0}" top: "fc" inner_product_param {{ num_output: 3 axis: {1} {2} }} }}
+layer {{ name: "fc" type: "InnerProduct" bottom: "{0}" top: "fc"
+  inner_product_param {{ num_output: 3 axis: {1} {2} }} }}
 layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" softmax_param {{ axis: {1} }} }}
 }}
 """
