@@ -12,20 +12,29 @@ from typing import IO, Any
 
 from caffebench.common.errors import InputError
 
-__all__ = ["BoundedStream", "read_regular"]
+__all__ = ["BoundedStream", "open_regular", "read_regular"]
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """A regular file, to be read. Raises ``InputError`` for a pipe or a device and ``OSError`` where it cannot be
+    opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not keep us waiting here
+    file = open(descriptor, "rb")  # noqa: SIM115, the caller closes it
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise InputError(f"{path} is no regular file")
+    return file
 
 
 def read_regular(path: Path, largest: int) -> bytes:
     """The content of a regular file. Raises ``InputError`` for anything else (a pipe, a device, a file of more than
     ``largest`` bytes) and ``OSError`` where it cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not keep us waiting here
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is no regular file")
-        content = file.read(largest + 1) if status.st_size <= largest else b""
-    if status.st_size > largest or len(content) > largest:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(largest + 1) if size <= largest else b""
+    if size > largest or len(content) > largest:
         raise InputError(f"{path} is larger than {largest >> 20} MB: it must be something else")
     return content
 

@@ -180,9 +180,9 @@ def folder(src: Path, out: Path, test_share: float | None, seed: int, **options:
     """Images in one folder per class.
 
     SRC holds the class folders, or train and val (or test) with class folders in each. Images that lie in val
-    itself take their labels from SRC/val.txt, Caffe's list of `file label`. Writes OUT/train_lmdb, OUT/test_lmdb
-    and OUT/labels.txt. Channels are in BGR order, as in Caffe's convert_imageset. If stopped, the same command
-    resumes.
+    itself take their labels from SRC/val.txt, Caffe's list of `file label`. What is no image, by its name or else by
+    its content, is left out, which is said. Writes OUT/train_lmdb, OUT/test_lmdb and OUT/labels.txt. Channels are
+    in BGR order, as in Caffe's convert_imageset. If stopped, the same command resumes.
     """
     _require_pillow()
     from caffebench.datasets.layout import read_layout
@@ -242,12 +242,15 @@ def _make(
     if encoded:
         announce("note: encoded images are read only by a Caffe with OpenCV: install-caffe --opencv builds one")
     options = ImageOptions(small_side, gray, encoded, quality)
+    found = layout()
+    for line in found.left_out:
+        announce(line)
     with progress_bars() as update:
 
         def report(at: Advance) -> None:
             update(at.path.name, at.done, at.total, "images", f"{at.damaged} damaged" if at.damaged else "")
 
-        made = make_images(layout(), out, options, seed=seed, jobs=jobs, force=force, report=report)
+        made = make_images(found, out, options, seed=seed, jobs=jobs, force=force, report=report)
     _report(out, made)
 
 

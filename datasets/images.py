@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,14 +14,16 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from caffebench.common.errors import InputError
-from caffebench.datasets.bounded import read_regular
+from caffebench.datasets.bounded import open_regular, read_regular
 from caffebench.datasets.datum import Record, encoded_record, raw_record
 
-__all__ = ["EXTENSIONS", "ImageOptions", "image_record"]
+__all__ = ["FORMATS", "ImageOptions", "image_record", "is_image"]
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-# Named to Pillow, which goes by the content: of a format like EPS it would run another program's interpreter.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Named to Pillow, which goes by the content: of a format like EPS it would run another program's interpreter."""
+_EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
 _LARGEST_FILE = 1 << 30
 _ORIENTATION = 0x0112  # the EXIF tag
 # TIFF's tags, and the value by which 0 is white.
@@ -47,6 +50,30 @@ class ImageOptions:
         return about
 
 
+def is_image(path: str) -> bool:
+    """Whether a file is an image, be it damaged: by its name or, where that says nothing, by its content.
+
+    One that cannot be opened counts as one; who reads it learns why.
+    """
+    if os.path.splitext(path)[1].lower() in _EXTENSIONS:
+        return True
+    try:
+        file = open_regular(path)
+    except InputError:
+        return False
+    except OSError:
+        return True
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            Pillow.open(file, formats=FORMATS)
+        except Pillow.DecompressionBombError:
+            return True
+        except Exception:  # text that begins as an image does can make Pillow raise anything
+            return False
+    return True
+
+
 def image_record(path: Path, label: int, options: ImageOptions) -> Record:
     """The record of an image file: planes in OpenCV's order, BGR, as Caffe's ``convert_imageset`` stores them.
 
@@ -56,7 +83,7 @@ def image_record(path: Path, label: int, options: ImageOptions) -> Record:
     content = read_regular(path, _LARGEST_FILE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata says nothing about the pixels
-        original = Pillow.open(io.BytesIO(content), formats=_FORMATS)
+        original = Pillow.open(io.BytesIO(content), formats=FORMATS)
         mode = "L" if options.gray else "RGB"
         as_it_is = (
             original.format in ("JPEG", "PNG")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from caffebench.common.errors import InputError
 from caffebench.datasets.bounded import read_regular
-from caffebench.datasets.images import EXTENSIONS
+from caffebench.datasets.images import FORMATS, is_image
 
 __all__ = ["Entry", "Layout", "read_layout", "read_list"]
 
@@ -21,7 +23,11 @@ Entry = tuple[str, int]
 
 _LARGEST_LIST = 1 << 30
 _MOST_CLASSES = 1_000_000
-_TEST_NAMES = ("val", "test", "validation")
+_TRAIN = 1
+_PART = re.compile(
+    r"(?:(train|training)|(val|valid|validation)|(test|testing))[\W_]*(?:set|data|images?)?[\W_]*\d*", re.IGNORECASE
+)
+"""A folder's name that means a part of the data: ``train``, ``Test``, ``val2017``, ``test_images``."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Layout:
     parts: Mapping[str, tuple[Entry, ...]]
     """``train`` and ``test``, in the order in which they are to be stored; paths are below ``root``."""
     root: Path
+    left_out: tuple[str, ...] = ()
+    """What else was found there, in lines for the user."""
 
     def digest(self, part: str) -> str:
         """Of names, labels, sizes and order: the same images give the same digest wherever they lie."""
@@ -49,27 +57,25 @@ class Layout:
 def read_layout(src: Path, *, test_share: float | None = None, seed: int = 0) -> Layout:
     """The images below ``src``, one folder a class, shuffled with ``seed``.
 
-    With ``src/train`` and ``src/val`` (or ``test``) these are the two parts; a part of ImageNet's form, images
-    without class folders, has its labels in Caffe's list beside it, ``src/val.txt``, lines of ``file label``.
-    Otherwise the share ``test_share`` (a tenth by default) of each class becomes the test part. Labels are
-    given in the order of the class names. Raises ``InputError`` for a folder that is none of this.
+    With ``src/train`` and ``src/val`` (or ``test``, in any case and usual spelling) these are the two parts; a part
+    of ImageNet's form, images without class folders, has its labels in Caffe's list beside it, ``src/val.txt``,
+    lines of ``file label``. Otherwise the share ``test_share`` (a tenth by default) of each class becomes the test
+    part. Labels are given in the order of the class names. Raises ``InputError`` for a folder that is none of this.
     """
     if not src.is_dir():
         raise InputError(f"{src} is no folder: give one with a folder of images for each class")
-    test_folder = next((src / name for name in _TEST_NAMES if (src / name).is_dir()), None)
-    seen: dict[tuple[int, int], str] = {}
-    if test_folder is None or not (src / "train").is_dir():
+    walk = _Walk(src)
+    parts = _parts(src)
+    if parts is None:
         classes = _classes(src)
-        train, test = _split(_by_class(src, src, classes, seen), 0.1 if test_share is None else test_share, seed)
+        train, test = _split(walk.by_class(src, classes), 0.1 if test_share is None else test_share, seed)
     else:
         if test_share is not None:
-            raise InputError(f"{src} has its own test part, {test_folder.name}: leave --test-share out")
-        classes = _classes(src / "train")
-        train, test = (
-            [entry for entries in _by_class(src, folder, classes, seen) for entry in entries]
-            for folder in (src / "train", test_folder)
-        )
-    return _layout("folder", classes, train, test, src, seed)
+            raise InputError(f"{src} has its own test part, {parts[1]}: leave --test-share out")
+        walk.look_beside(src, parts)
+        classes = _classes(src / parts[0])
+        train, test = ([entry for entries in walk.by_class(src / part, classes) for entry in entries] for part in parts)
+    return _layout("folder", classes, train, test, src, seed, walk.left_out())
 
 
 def read_list(
@@ -99,14 +105,36 @@ def read_list(
     return _layout("list", [str(label) for label in range(count)], train, test, root, seed)
 
 
-def _layout(kind: str, classes: list[str], train: list[Entry], test: list[Entry], root: Path, seed: int) -> Layout:
+def _layout(
+    kind: str,
+    classes: list[str],
+    train: list[Entry],
+    test: list[Entry],
+    root: Path,
+    seed: int,
+    left_out: Sequence[str] = (),
+) -> Layout:
     if not train or not test:
         raise InputError(f"{root} has no image for {'the test' if train else 'training'}")
-    return Layout(kind, tuple(classes), {"train": _shuffled(train, seed), "test": _shuffled(test, seed)}, root)
+    parts = {"train": _shuffled(train, seed), "test": _shuffled(test, seed)}
+    return Layout(kind, tuple(classes), parts, root, tuple(left_out))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _parts(src: Path) -> tuple[str, str] | None:
+    """The folders of the training and the test part; None where there are no two such folders."""
+    # Of several, the first of train, validation, test; in the order of the names.
+    found = sorted((match.lastindex or 0, name) for name in _folders(src) if (match := _PART.fullmatch(name)))
+    train = [name for kind, name in found if kind == _TRAIN]
+    test = [name for kind, name in found if kind != _TRAIN]
+    return (train[0], test[0]) if train and test else None
 
 
 def _classes(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = _folders(folder)
     if len(names) < 2:
         found = "no folder" if not names else f"only one folder, {names[0]},"
         raise InputError(f"{folder} has {found} in it: put the images of each class into a folder of its own")
@@ -115,39 +143,88 @@ def _classes(folder: Path) -> list[str]:
     return names
 
 
-def _by_class(src: Path, folder: Path, classes: list[str], seen: dict[tuple[int, int], str]) -> list[list[Entry]]:
-    """The images of each class; ``folder`` holds folders of classes or, beside a list, just images."""
-    names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    listed = folder.with_name(f"{folder.name}.txt")
-    if not names and listed.is_file():
-        inner = os.path.relpath(folder, src)
-        return [[(os.path.join(inner, path), label) for path, label in _lines(listed, folder, len(classes))]]
-    strange = sorted(set(names) - set(classes))
-    if strange:
-        raise InputError(f"{folder} has the class {strange[0]}, which the training part has not")
-    if not names:
-        raise InputError(f"{folder} has no class folders, nor is there a list {listed} with lines of 'file label'")
-    entries = [_images(src, folder / name, label, seen) for label, name in enumerate(classes) if name in names]
-    empty = [name for name, found in zip((n for n in classes if n in names), entries, strict=True) if not found]
-    if empty:
-        known = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
-        raise InputError(f"{folder / empty[0]} holds no image ({known}): remove the folder, or it would be a class")
-    return entries
+@dataclass
+class _Walk:
+    """A walk over the folders of classes, which takes the images and notes what it leaves out."""
+
+    src: Path
+    _seen: dict[tuple[int, int], str] = field(default_factory=dict)
+    """The folders so far, for links can lead to one again, without end."""
+    _endings: Counter[str] = field(default_factory=Counter)
+    """Of files that are no images."""
+    _beside: list[str] = field(default_factory=list)
+
+    def by_class(self, folder: Path, classes: list[str]) -> list[list[Entry]]:
+        """The images of each class; ``folder`` holds folders of classes or, beside a list, just images."""
+        names = _folders(folder)
+        listed = folder.with_name(f"{folder.name}.txt")
+        if not names and listed.is_file():
+            inner = os.path.relpath(folder, self.src)
+            return [[(os.path.join(inner, path), label) for path, label in _lines(listed, folder, len(classes))]]
+        strange = sorted(set(names) - set(classes))
+        if strange:
+            raise InputError(f"{folder} has the class {strange[0]}, which the training part has not")
+        if not names:
+            raise InputError(f"{folder} has no class folders, nor is there a list {listed} with lines of 'file label'")
+        self.look_beside(folder, names)
+        return [self._images(folder / name, label) for label, name in enumerate(classes) if name in names]
+
+    def look_beside(self, folder: Path, taken: Sequence[str]) -> None:
+        """Note the folders and images in ``folder`` that are not ``taken``."""
+        for path in sorted(folder.iterdir()):
+            if path.name not in taken and not path.name.startswith(".") and (path.is_dir() or is_image(str(path))):
+                self._beside.append(os.path.relpath(path, self.src))
+
+    def left_out(self) -> list[str]:
+        """What was left out, in lines for the user."""
+        lines = []
+        if self._beside:
+            more = f" and {len(self._beside) - 3} more" if len(self._beside) > 3 else ""
+            lines.append(f"{self.src}: left out what is in no class folder: {', '.join(self._beside[:3])}{more}")
+        if self._endings:
+            kinds = [f"{count} {ending or 'without an ending'}" for ending, count in self._endings.most_common(4)]
+            others = self._endings.total() - sum(count for _, count in self._endings.most_common(4))
+            more = f", {others} others" if others else ""
+            lines.append(f"{self.src}: left out files that are no {_formats()}: {', '.join(kinds)}{more}")
+        return lines
+
+    def _images(self, folder: Path, label: int) -> list[Entry]:
+        found = []
+        for where, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
+            status = os.stat(where)
+            before = self._seen.setdefault((status.st_dev, status.st_ino), where)
+            if before != where:
+                raise InputError(f"{where} is the folder {before} again: remove the link that leads to it")
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in files:
+                path = os.path.join(where, name)
+                if name.startswith("."):
+                    continue
+                if is_image(path):
+                    found.append((os.path.relpath(path, self.src), label))
+                else:
+                    self._endings[os.path.splitext(name)[1].lower()] += 1
+        if not found:
+            raise InputError(f"{folder} holds no image ({_formats()}): remove the folder, or it would be a class")
+        self._require_class(found)
+        return sorted(found)
+
+    def _require_class(self, found: list[Entry]) -> None:
+        """Refuse a folder that forks before there is an image: its folders may as well be the classes."""
+        holders = {os.path.dirname(path) for path, _ in found}
+        fork = os.path.commonpath(holders)
+        if fork not in holders:
+            inner = sorted({os.path.relpath(holder, fork).split(os.sep)[0] for holder in holders})
+            named = ", ".join(inner[:3]) + (", ..." if len(inner) > 3 else "")
+            raise InputError(
+                f"{self.src / fork} has images only in folders of its own ({named}), so it is no class: give class "
+                "folders with the images in them, or train and val (or test) with such folders; any other layout goes "
+                "into a list (make-lmdb list)"
+            )
 
 
-def _images(src: Path, folder: Path, label: int, seen: dict[tuple[int, int], str]) -> list[Entry]:
-    """The images below ``folder``; ``seen`` has the folders so far, for links can lead to one again, without end."""
-    found = []
-    for where, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        status = os.stat(where)
-        before = seen.setdefault((status.st_dev, status.st_ino), where)
-        if before != where:
-            raise InputError(f"{where} is the folder {before} again: remove the link that leads to it")
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
-                found.append((os.path.relpath(os.path.join(where, name), src), label))
-    return sorted(found)
+def _formats() -> str:
+    return f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
 def _raise(error: OSError) -> None:

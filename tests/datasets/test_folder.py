@@ -290,7 +290,7 @@ BAD = {
     "one class": (lambda src: draw(src / "cat" / "x.png"), "has only one folder, cat, in it"),
     "folders without images": (
         lambda src: [(src / name).mkdir() for name in "ab"],
-        "a holds no image (bmp, gif, jpeg, jpg, pgm, png, ppm, tif, tiff, webp)",
+        "a holds no image (BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP)",
     ),
     "a class of one image": (lambda src: zoo(src, each=1), "has a single image: one for training, one to test"),
     "a class that is only tested": (
