@@ -29,7 +29,7 @@ from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.show.runlog import RunLog
 from caffebench.launcher.solver.identity import check_same_file
 from caffebench.launcher.solver.solverfile import changed_fields, parse_solver, solver_type
-from caffebench.launcher.state.adopt import adopt_snapshot
+from caffebench.launcher.state.adopt import adopt_snapshot, give_back
 from caffebench.launcher.state.record import SnapshotMetadata, read_record
 from caffebench.launcher.state.seeds import new_seed
 from caffebench.launcher.state.snapshots import newest_whole
@@ -96,21 +96,29 @@ class _Supervisor:
                     self.listener.announce(f"moved what was there of {self.plan.run} to {folder}")
             elif outcome := finished_before(self.plan):
                 return outcome
-            self._adopt()
-            return self._attempts(lock)
+            adopted = self._adopt()
+            try:
+                outcome = self._attempts(lock)
+            except InputError as error:
+                outcome = Outcome(self.plan.run, "refused", 0, str(error))
+            if adopted is not None and outcome.status == "refused":  # or it would stand in another one's way
+                reason = give_back(Path(self.plan.snapshot or ""), self.paths, adopted, outcome.reason)
+                outcome = replace(outcome, reason=reason)
+            return outcome
 
-    def _adopt(self) -> None:
-        """Make the snapshot that the run is to begin at its own, unless it has got further already."""
+    def _adopt(self) -> int | None:
+        """Make the snapshot that the run is to begin at its own, unless it has got further already: its iteration."""
         given, own = self.plan.snapshot, self.paths.iterations()
         if given is None:
-            return
+            return None
         if own:
             self.listener.announce(
                 f"{self.plan.run}: it has snapshots of its own and resumes from those, not from {given}"
             )
-            return
+            return None
         iteration = adopt_snapshot(Path(given), self.paths, self.plan.identity)
         self.listener.announce(f"{self.plan.run}: begins at iteration {iteration}, from {given}")
+        return iteration
 
     def _attempts(self, lock: int) -> Outcome:
         """Start the child until it ends well, or badly for good, or too often."""

@@ -13,7 +13,7 @@ from caffebench.launcher.state.paths import BrokenSnapshotError, RunPaths, Snaps
 from caffebench.launcher.state.record import read_record, write_record
 from caffebench.launcher.state.snapshots import check
 
-__all__ = ["adopt_snapshot", "check_adoptable"]
+__all__ = ["adopt_snapshot", "check_adoptable", "give_back"]
 
 
 def check_adoptable(state: Path) -> int:
@@ -32,7 +32,7 @@ def check_adoptable(state: Path) -> int:
             "--weights, states in HDF5 cannot be taken)"
         )
     try:
-        check(_files(state), content.iter)
+        check(_given(state), content.iter)
     except BrokenSnapshotError as error:
         raise InputError(f"--snapshot: {error}") from None
     return int(content.iter)
@@ -41,7 +41,7 @@ def check_adoptable(state: Path) -> int:
 def adopt_snapshot(state: Path, paths: RunPaths, identity: Identity) -> int:
     """Copy a snapshot, with its record if it has one, to where the run's own are: its iteration. Raises ``OSError``."""
     iteration = check_adoptable(state)
-    source, target, partial = _files(state), paths.snapshot(iteration), paths.unfinished(iteration)
+    source, target, partial = _given(state), paths.snapshot(iteration), paths.unfinished(iteration)
     record = read_record(source.record)
     for one, copy in ((source.model, partial.model), (source.state, partial.state)):
         shutil.copyfile(one, copy)
@@ -52,7 +52,16 @@ def adopt_snapshot(state: Path, paths: RunPaths, identity: Identity) -> int:
     return iteration
 
 
-def _files(state: Path) -> SnapshotPaths:
+def give_back(state: Path, paths: RunPaths, iteration: int, refusal: str) -> str:
+    """Remove the only snapshot of a run that was refused, a copy of ``state``: the refusal, of the file itself then."""
+    copy, given = paths.snapshot(iteration), _given(state)
+    if paths.iterations() != [iteration]:
+        return refusal
+    copy.remove()
+    return refusal.replace(str(copy.model), str(given.model)).replace(str(copy.state), str(given.state))
+
+
+def _given(state: Path) -> SnapshotPaths:
     """The files of a snapshot: its weights lie beside the state, or where the state says."""
     model = state.with_suffix(".caffemodel")
     if not model.is_file():

@@ -99,3 +99,25 @@ def test_a_snapshot_that_cannot_be_begun_from(bench: Any) -> None:
     assert "exclude each other" in line(state, "--weights", model)
     # weights that lie where the state says are found there
     assert "begins at iteration 100" in bench.run("other.prototxt", "--snapshot", "alone.solverstate")
+
+
+def test_a_refused_snapshot_is_not_in_the_way_of_the_right_one(bench: Any) -> None:
+    """Refused in the training process, for its net, or before that, for its solver."""
+    bench.run(bench.solver("wide", width=16, max_iter=40, snapshot=20))
+    bench.run(bench.solver("adam", extra='type: "Adam" momentum2: 0.999', max_iter=40, snapshot=20))
+    bench.run(bench.solver("right", max_iter=20, snapshot=20))
+    solver = bench.solver("mine", max_iter=60)
+    for given, what in (
+        ("snapshots/wide_iter_40.caffemodel", "snapshots/wide_iter_40.caffemodel is of another network"),
+        ("snapshots/adam_iter_40.caffemodel", "--weights snapshots/adam_iter_40.caffemodel"),
+    ):
+        line = bench.run(solver, "--snapshot", given.replace("caffemodel", "solverstate"), code=2).splitlines()[-1]
+        assert what in line
+        assert not list((bench.folder / "snapshots").glob("mine*"))
+    said = bench.run(solver, "--snapshot", "snapshots/right_iter_20.solverstate")
+    assert "mine: begins at iteration 20, from snapshots/right_iter_20.solverstate" in said
+    # once it has trained, its own snapshots stay, whatever is refused
+    assert "finished at iteration 60" in bench.run(
+        bench.solver("mine", width=16, max_iter=60), "--snapshot", "snapshots/right_iter_20.solverstate", code=2
+    )
+    assert (bench.folder / "snapshots/mine_iter_60.caffemodel").is_file()
