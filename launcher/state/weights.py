@@ -12,6 +12,9 @@ from caffebench.launcher.state.paths import BrokenSnapshotError
 
 __all__ = ["Weights", "check_shapes", "file_content", "parse_message", "parse_weights", "read_weights"]
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What its files begin with; ``snapshot_format: HDF5`` has Caffe write them."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -38,6 +41,11 @@ def file_content(path: Path) -> bytes:
 
 def parse_weights(path: Path, content: bytes) -> Weights:
     """The same of what ``path`` holds. Raises ``BrokenSnapshotError``."""
+    if content.startswith(HDF5):
+        raise BrokenSnapshotError(
+            f"{path} is in HDF5, which run-caffe cannot read: in Python, net = caffe.Net(NET, caffe.TEST), "
+            "net.copy_from(FILE) and net.save('w.caffemodel') make a .caffemodel of it"
+        )
     net = parse_message(content, caffe_pb2().NetParameter())
     layers = [] if net is None else list(net.layer) or list(net.layers)
     if not layers:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,25 @@ def test_a_refused_snapshot_is_not_in_the_way_of_the_right_one(bench: Any) -> No
         bench.solver("mine", width=16, max_iter=60), "--snapshot", "snapshots/right_iter_20.solverstate", code=2
     )
     assert (bench.folder / "snapshots/mine_iter_60.caffemodel").is_file()
+
+
+def test_weights_in_hdf5_are_refused_for_what_they_are(bench: Any) -> None:
+    """Caffe takes them; which layers are in them is not known here. The way out that is named is one."""
+    plain_caffe(bench, bench.solver(max_iter=20, extra="snapshot_format: HDF5"))
+    given = "plain/small_iter_20.caffemodel.h5"
+    for arguments in (
+        (bench.solver("mine", max_iter=20), "--weights", given),
+        (bench.solver("mine", max_iter=20, extra=f'weights: "{given}"'),),
+    ):
+        line = bench.run(*arguments, code=2).splitlines()[-1]
+        assert f"{given} is in HDF5, which run-caffe cannot read: in Python, net = caffe.Net(NET, caffe.TEST)" in line
+    net = (bench.folder / "mine.prototxt").read_text().partition("net_param {")[2].partition("test_iter")[0]
+    (bench.folder / "net.prototxt").write_text(net.rstrip().removesuffix("}"))
+    steps = f"net = caffe.Net('net.prototxt', caffe.TEST); net.copy_from('{given}'); net.save('w.caffemodel')"
+    command = [
+        sys.executable,
+        "-c",
+        f"from caffebench.engine.pycaffe import import_caffe; caffe = import_caffe(); {steps}",
+    ]
+    subprocess.run(command, cwd=bench.folder, capture_output=True, check=True)
+    assert "copied 5 layers" in bench.run(bench.solver("mine", max_iter=20), "--weights", "w.caffemodel")
