@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.errors import InputError
+from caffebench.generator.axes import note_shapes, settings_of
 from caffebench.generator.inference import inference_graph
 from caffebench.generator.meaning import (
     Graph,
@@ -108,6 +109,8 @@ def _nets(a: Prototxt, b: Prototxt) -> Iterator[Difference]:
         one, other = (
             build_graph(nets[name], net, loaded=loaded) for nets, net in zip((nets_a, nets_b), training, strict=True)
         )
+        note_shapes(one, nets_a[name])
+        note_shapes(other, nets_b[name])
         for key in _graphs(one, other, trained):
             found.setdefault(key, []).append(name)
         if training == (None, None) and nets_a[name].phase == "TRAIN":
@@ -194,7 +197,7 @@ def _pair(a: Vertex, b: Vertex, partner: dict[Vertex, Vertex], partners: set[Ver
     if a.type != b.type:
         yield f"type {a.type} -> {b.type}"
     else:
-        ours, theirs = a.settings, b.settings
+        ours, theirs = settings_of(a, b)
         if any(name in ours and ours[name] != theirs.get(name) for name in ours if name.endswith(_SWITCHES)):
             # What only one side has, it has because of the switch: that is told, its consequences are not.
             both = ours.keys() & theirs.keys()

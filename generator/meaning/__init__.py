@@ -1,7 +1,7 @@
 """Any prototxt reduced to what it means to Caffe."""
 
 from caffebench.generator.meaning.backward import WORK_IN_PLACE, in_place, spoils, spoils_itself
-from caffebench.generator.meaning.forms import written
+from caffebench.generator.meaning.forms import said_twice, written
 from caffebench.generator.meaning.graph import Graph, Vertex, build_graph
 from caffebench.generator.meaning.positions import Node
 from caffebench.generator.meaning.reading import Layer, PhaseNet, Prototxt, load_prototxt, net_in_state
@@ -22,6 +22,7 @@ __all__ = [
     "load_prototxt",
     "net_in_state",
     "parameter_count",
+    "said_twice",
     "solver_settings",
     "spoils",
     "spoils_itself",

@@ -5,11 +5,12 @@ Facts are from ``src/caffe/proto/caffe.proto``, ``filler.hpp`` and ``layers/*.cp
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["FORMS", "FieldValues", "message_settings", "pair", "written"]
+__all__ = ["FORMS", "FieldValues", "given_shapes", "message_settings", "said_twice", "spread", "written"]
 
 FieldValues = dict[str, Any]
 
@@ -26,7 +27,8 @@ _FILLER_READS: Mapping[str, tuple[str, ...]] = {
 _FILLER_FIELDS = ("value", "min", "max", "mean", "std", "sparse", "variance_norm")
 # Read from transform_param only: in a data message of today's layers these have no effect.
 _DATA_WITHOUT_EFFECT = {"scale", "mean_file", "crop_size", "mirror"}
-_GEOMETRY = (("kernel_size", "kernel", 0), ("pad", "pad", 0), ("stride", "stride", 1))
+_WINDOW_SCALE = "window_data_param.scale"  # but window_data_layer.cpp reads this one here, and here only
+_GEOMETRY = ("kernel", "pad", "stride")
 
 
 def written(value: Any) -> str:
@@ -88,37 +90,65 @@ def _filler(message: Any) -> str:
     return str(message.type) + "".join(parts)
 
 
-def pair(message: Any, name: str, stem: str, default: int) -> tuple[int, ...]:
-    """Height and width of a kernel, pad or stride, however they were given; more axes as they are."""
+def spread(message: Any, stem: str, axes: int = 2) -> tuple[int, ...]:
+    """A ``kernel``, ``pad``, ``stride`` or ``dilation`` for each axis of the pixels, however it was given.
+
+    One that is given for another number of axes is returned as it is.
+    """
+    name, default = ("kernel_size", 0) if stem == "kernel" else (stem, int(stem != "pad"))
     sides = [f"{stem}_h", f"{stem}_w"]
-    if any(message.HasField(side) and (stem != "stride" or getattr(message, side)) for side in sides):
+    if any(_says(message, side) and (stem != "stride" or getattr(message, side)) for side in sides):
         return getattr(message, sides[0]), getattr(message, sides[1])
     value = getattr(message, name)
-    values = tuple(value) if not isinstance(value, int) else (value,)
-    if not values or (isinstance(value, int) and not message.HasField(name)):
-        values = (default,)
-    return values * 2 if len(values) == 1 else values
+    values = tuple(value) if not isinstance(value, int) else (value,) if message.HasField(name) else ()
+    return (values or (default,)) * axes if len(values) < 2 else values
+
+
+def said_twice(message: Any) -> list[str]:
+    """Those of ``kernel``, ``pad`` and ``stride`` that are given in both ways at once, which Caffe refuses."""
+    return [
+        stem
+        for stem in _GEOMETRY
+        if _says(message, "kernel_size" if stem == "kernel" else stem)
+        and (_says(message, f"{stem}_h") or _says(message, f"{stem}_w"))
+    ]
+
+
+def _says(message: Any, name: str) -> bool:
+    field = message.DESCRIPTOR.fields_by_name.get(name)
+    return field is not None and any(one.name == name for one, _ in message.ListFields())
 
 
 def _convolution(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
-    for name, stem, default in _GEOMETRY:
-        for one in (name, f"{stem}_h", f"{stem}_w"):
-            settings.pop(prefix + one, None)
-        settings[prefix + name] = pair(message, name, stem, default)
-    dilation = tuple(message.dilation) or (1,)
-    settings[prefix + "dilation"] = dilation * 2 if len(dilation) == 1 else dilation
+    _geometry(settings, message, prefix)
+    settings[prefix + "dilation"] = _alike(spread(message, "dilation"))
     return _without_bias(settings, message, prefix)
 
 
 def _pooling(message: Any, prefix: str) -> FieldValues:
     settings = message_settings(message, prefix)
-    for name, stem, default in _GEOMETRY:
-        for one in (name, f"{stem}_h", f"{stem}_w"):
-            settings.pop(prefix + one, None)
-        if not (message.global_pooling and stem == "kernel"):
-            settings[prefix + name] = pair(message, name, stem, default)
+    _geometry(settings, message, prefix)
+    if message.global_pooling:
+        settings.pop(prefix + "kernel_size")
     return settings
+
+
+def _geometry(settings: FieldValues, message: Any, prefix: str) -> None:
+    """One spelling for kernel, pad and stride; what Caffe refuses stays as it was written."""
+    twice = said_twice(message)
+    for stem in _GEOMETRY:
+        name = "kernel_size" if stem == "kernel" else stem
+        as_written = [settings.pop(prefix + one) for one in (name, f"{stem}_h", f"{stem}_w")]
+        if stem in twice:
+            settings[f"{prefix}{name} (given twice)"] = " and ".join(map(written, as_written))
+        else:
+            settings[prefix + name] = _alike(spread(message, stem))
+
+
+def _alike(values: tuple[int, ...]) -> tuple[int, ...]:
+    """One value for all axes in one way, for however many axes it was written."""
+    return values[:1] * 2 if len(set(values)) == 1 else values
 
 
 def _without_bias(settings: FieldValues, message: Any, prefix: str) -> FieldValues:
@@ -149,7 +179,7 @@ def _data(message: Any, prefix: str) -> FieldValues:
     return {
         name: value
         for name, value in message_settings(message, prefix).items()
-        if name.removeprefix(prefix) not in _DATA_WITHOUT_EFFECT
+        if name.removeprefix(prefix) not in _DATA_WITHOUT_EFFECT or name == _WINDOW_SCALE
     }
 
 
@@ -158,6 +188,13 @@ def _transform(message: Any, prefix: str) -> FieldValues:
     values = tuple(message.mean_value)
     if len(set(values)) == 1:  # one value stands for every channel
         settings[prefix + "mean_value"] = values[:1]
+    return settings
+
+
+def _crop(message: Any, prefix: str) -> FieldValues:
+    settings = message_settings(message, prefix)
+    offsets = tuple(message.offset) or (0,)
+    settings[prefix + "offset"] = offsets[:1] if len(set(offsets)) == 1 else offsets  # one stands for every axis
     return settings
 
 
@@ -197,20 +234,22 @@ def _accuracy(message: Any, prefix: str) -> FieldValues:
     return _ignored_label(message_settings(message, prefix), message, prefix)
 
 
-def _dummy(message: Any, prefix: str) -> FieldValues:
-    settings = message_settings(message, prefix)
-    shapes = [tuple(shape.dim) for shape in message.shape]
-    old = [tuple(settings.pop(prefix + name)) for name in ("num", "channels", "height", "width")]
-    settings[prefix + "shape"] = tuple(shapes or zip(*old, strict=False))
-    return settings
+def given_shapes(layer: Any) -> list[tuple[int, ...]]:
+    """The shapes that an ``Input`` or ``DummyData`` layer says, one for each top."""
+    p, tops = layer.input_param if layer.type == "Input" else layer.dummy_data_param, len(layer.top)
+    shapes = [tuple(shape.dim) for shape in p.shape]
+    if not shapes and layer.type == "DummyData":
+        old = [[*side] * (tops if len(side) == 1 else 1) for side in (p.num, p.channels, p.height, p.width)]
+        shapes = list(itertools.zip_longest(*old, fillvalue=0))
+    return shapes * tops if len(shapes) == 1 else shapes
 
 
 FORMS: Mapping[str, Callable[[Any, str], FieldValues]] = {
     "accuracy_param": _accuracy,
     "concat_param": _axis,
     "convolution_param": _convolution,
+    "crop_param": _crop,
     "data_param": _data,
-    "dummy_data_param": _dummy,
     "eltwise_param": _eltwise,
     "embed_param": _affine,
     "image_data_param": _data,

@@ -24,7 +24,8 @@ class Vertex:
     """A layer: type, settings in effect, and its bottoms as (layer that makes it, number of that layer's top).
 
     ``shared`` are the parameters that belong to another layer, which and which of its. ``trained`` is, in a test net,
-    the layer of the training net whose weights it has. ``layer`` is None for a bottom that no layer makes.
+    the layer of the training net whose weights it has; ``reads`` is the shape of its first bottom, where somebody has
+    worked it out. ``layer`` is None for a bottom that no layer makes.
     """
 
     type: str
@@ -35,6 +36,7 @@ class Vertex:
     number: int = -1
     shared: dict[int, tuple[Vertex, int]] = field(default_factory=dict)
     trained: Vertex | None = None
+    reads: tuple[int, ...] | None = None
 
     @property
     def has_weights(self) -> bool:
@@ -96,13 +98,37 @@ def build_graph(net: PhaseNet, training: Graph | None = None, *, loaded: bool = 
         for index, spec in enumerate(layer.message.param):
             if spec.name:
                 shares[spec.name].append((vertex, index))
+    for users in shares.values():
+        _say_alike(users)
     graph = Graph(_ordered(vertices))
     for users in shares.values():
         first = min(users, key=lambda user: (user[0].number, user[1]))
         for vertex, index in users:
-            if vertex is not first[0]:
+            if (vertex, index) != first:
                 vertex.shared[index] = first
     return graph
+
+
+def _say_alike(users: list[tuple[Vertex, int]]) -> None:
+    """Let all layers of a shared parameter say of it what counts: the first filler in the file, a multiplier of any.
+
+    ``users`` are the layers, in the order of the file, with the number of the parameter in each (``AppendParam`` in
+    ``net.cpp``).
+    """
+    specs = [vertex.layer.message.param[index] for vertex, index in users if vertex.layer is not None]
+    lr = next((spec.lr_mult for spec in specs if spec.HasField("lr_mult")), 1.0)
+    decay = next((spec.decay_mult for spec in specs if spec.HasField("decay_mult")), 1.0) if lr else 0.0
+    fillers = [_filler(vertex, index) for vertex, index in users]
+    for (vertex, index), filler in zip(users, fillers, strict=True):
+        vertex.settings |= {f"param[{index}].lr_mult": lr, f"param[{index}].decay_mult": decay}
+        if filler and fillers[0]:
+            vertex.settings[filler] = users[0][0].settings[fillers[0]]
+
+
+def _filler(vertex: Vertex, index: int) -> str:
+    """The setting that says how a parameter is filled; of recurrent layers, where one fills several, none."""
+    names = [name for name in vertex.settings if name.endswith("filler")]
+    return names[index] if index < len(names) and vertex.type not in ("LSTM", "RNN") else ""
 
 
 def _ordered(vertices: list[Vertex]) -> list[Vertex]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from caffebench.generator.meaning.forms import FORMS, FieldValues, message_settings
+from caffebench.common.caffe_facts import DATA_LAYERS
+from caffebench.generator.meaning.forms import FORMS, FieldValues, given_shapes, message_settings
 from caffebench.generator.meaning.reading import Layer
 
 __all__ = ["LAYER_TYPES", "RATE_READS", "TYPE_READS", "layer_settings", "parameter_count", "solver_settings"]
@@ -130,9 +131,12 @@ def layer_settings(layer: Layer, phase: str) -> FieldValues:
 @lru_cache(maxsize=4096)  # each phase, rule and comparison asks anew
 def _layer_settings(layer: Layer, phase: str) -> FieldValues:
     message = layer.message
-    if message.HasField("phase"):  # a layer may have a phase other than its net's
-        phase = ("TRAIN", "TEST")[message.phase]
     settings: FieldValues = {}
+    if message.HasField("phase"):  # a layer may have a phase other than its net's
+        own = ("TRAIN", "TEST")[message.phase]
+        if own != phase and _asks_for_its_phase(message):
+            settings["phase"] = own
+        phase = own
     reads = LAYER_TYPES.get(message.type)
     if reads is None:  # a fork's layer: what is written is all that is known
         reads = tuple(d.name for d, _ in message.ListFields() if d.name.endswith("_param"))
@@ -148,6 +152,14 @@ def _layer_settings(layer: Layer, phase: str) -> FieldValues:
     if message.propagate_down:
         settings["propagate_down"] = tuple(message.propagate_down)
     return settings
+
+
+def _asks_for_its_phase(message: Any) -> bool:
+    """Whether a layer does something else in TRAIN than in TEST; of BatchNorm it is told as ``use_global_stats``."""
+    if message.type in DATA_LAYERS:
+        return bool(message.transform_param.crop_size)  # at a random place, or in the middle
+    stochastic = message.type == "Pooling" and message.pooling_param.pool == message.pooling_param.STOCHASTIC
+    return message.type in ("Dropout", "Python") or stochastic
 
 
 def parameter_count(message: Any) -> int | None:
@@ -173,7 +185,7 @@ def parameter_count(message: Any) -> int | None:
 
 
 def _complete(settings: FieldValues, message: Any, phase: str) -> None:
-    """Defaults that Caffe's code sets and caffe.proto does not."""
+    """Defaults that Caffe's code sets and caffe.proto does not, or that hang on the layer's bottoms, tops and phase."""
     if message.type == "BatchNorm" and not message.batch_norm_param.HasField("use_global_stats"):
         settings["batch_norm_param.use_global_stats"] = phase == "TEST"
     if message.type == "SigmoidCrossEntropyLoss":
@@ -182,6 +194,14 @@ def _complete(settings: FieldValues, message: Any, phase: str) -> None:
             settings["loss_param.normalization"] = "BATCH_SIZE"
     if message.type == "ArgMax" and not message.argmax_param.HasField("axis"):
         settings["argmax_param.axis"] = None
+    if message.type in ("Input", "DummyData"):
+        name = "input_param" if message.type == "Input" else "dummy_data_param"
+        for old in ("num", "channels", "height", "width"):
+            settings.pop(f"{name}.{old}", None)
+        settings[f"{name}.shape"] = tuple(given_shapes(message))
+        fillers = settings.get(f"{name}.data_filler", ()) or ("constant value 0",)
+        if message.type == "DummyData":
+            settings[f"{name}.data_filler"] = fillers * len(message.top) if len(fillers) == 1 else fillers
     if message.type == "Scale" and len(message.bottom) > 1:
         for name in ("filler", "num_axes"):
             settings.pop(f"scale_param.{name}", None)

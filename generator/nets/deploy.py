@@ -1,18 +1,20 @@
 """The net for inference of any solver or net: data become an Input, losses what they squash, the rest of training goes.
 
-What stays computes the same scores as the test net; the pictures must be prepared as the data layer did, which a
-comment at the top of the file says.
+What stays computes the same scores as the test net, of every task that it was trained for; the pictures must be
+prepared as the data layer did, which a comment at the top of the file says. It takes one picture at a time, or the
+test's batch where a layer is of that size.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.meaning import PhaseNet, Prototxt, written
-from caffebench.generator.nets.shapes import data_shape
+from caffebench.generator.meaning import PhaseNet, Prototxt, parameter_count, written
+from caffebench.generator.nets.shapes import data_shape, infer
 from caffebench.generator.nets.wiring import LINEAR, Wiring
 
 __all__ = ["deploy", "deployed_layers"]
@@ -48,10 +50,12 @@ def deployed_layers(file: Prototxt, strict: bool = True) -> list[Any]:
         wiring.remove(layer)
     kept = _needed(wiring, outputs)
     wiring.layers = [layer for layer in wiring.layers if id(layer) in kept]
-    for layer in [one for one in wiring.layers if one.type in DATA_LAYERS]:
-        _as_input(wiring, layer, file.header.get("shape"), strict)
+    inputs = [
+        one for layer in wiring.layers if layer.type in DATA_LAYERS for one in _as_inputs(wiring, layer, file, strict)
+    ]
     for layer in wiring.layers:
         _forget_training(layer)
+    _take_one_picture(wiring.layers, inputs)
     return wiring.layers
 
 
@@ -66,27 +70,79 @@ def _test_net(file: Prototxt) -> PhaseNet:
 
 def _replace_losses(wiring: Wiring) -> list[Any]:
     """Exchange each main loss for what it squashes; the layers that make the outputs."""
-    losses = [layer for layer in wiring.layers if layer.type.endswith("Loss")]
-    weights = {id(layer): layer.loss_weight[0] if layer.loss_weight else 1.0 for layer in losses}
-    main = [layer for layer in losses if weights[id(layer)] == max(weights.values())]  # auxiliary ones weigh less
+    learned = _learned(wiring)
+    losses = [layer for layer in wiring.layers if layer.type.endswith("Loss") or any(layer.loss_weight)]
+    main = _main(wiring, losses, learned)
     judged = main or [layer for layer in wiring.layers if layer.type == "Accuracy"]
-    ends = (*losses, *(one for one in wiring.layers if one.type in ("Accuracy", "Silence", "HDF5Output")))
-    outputs = []
+    squashing = [loss for loss in main if loss.type in _SQUASHES]
+    ends = [*losses, *(one for one in wiring.layers if one.type in ("Accuracy", "Silence", "HDF5Output"))]
+    outputs: list[Any] = []
     for loss in judged:
-        squash = _SQUASHES.get(loss.type)
-        for number in range(1 if squash or loss.type == "Accuracy" else len(loss.bottom)):
-            sources = [one for one in wiring.sources(loss, number) if one.type not in DATA_LAYERS]
-            outputs += [one for one in sources if one.bottom]
-        if squash:
-            name = wiring.unique("prob" if len(main) == 1 else f"{loss.name}/prob")
-            outputs.append(wiring.new(name, squash, loss.bottom[:1], [name]))
-            if squash == "Softmax" and loss.softmax_param.axis != 1:
-                outputs[-1].softmax_param.axis = loss.softmax_param.axis
-            wiring.insert_before(loss, outputs[-1:])
+        if loss.type in _SQUASHES:
+            outputs.append(_squashed(wiring, loss, "prob" if len(squashing) == 1 else f"{loss.name}/prob"))
+        elif loss.type == "Accuracy":
+            outputs += wiring.sources(loss)
+        else:
+            outputs += _scores(wiring, loss, learned)
     wiring.layers = [layer for layer in wiring.layers if not any(layer is end for end in ends)]
     if not judged:
         outputs = [layer for layer in wiring.layers if layer.top and not wiring.after(layer)]
     return outputs
+
+
+def _learned(wiring: Wiring) -> set[int]:
+    """The layers, by ``id``, that are computed with weights: no data, no labels, nor what is made of those alone."""
+    found: set[int] = set()
+    for layer in wiring.layers:
+        own = layer.bottom and layer.type != "Python" and parameter_count(layer) != 0
+        if own or any(id(source) in found for source, _ in _sources(wiring, layer)):
+            found.add(id(layer))
+    return found
+
+
+def _sources(wiring: Wiring, layer: Any) -> list[tuple[Any, str]]:
+    """The layers that a layer reads, each with the name of the blob."""
+    return [(source, name) for number, name in enumerate(layer.bottom) for source in wiring.sources(layer, number)]
+
+
+def _main(wiring: Wiring, losses: list[Any], learned: set[int]) -> list[Any]:
+    """The losses of all tasks. Of those with one target the lighter are auxiliary, and so is what weighs nothing."""
+    heaviest: dict[object, float] = defaultdict(float)
+    judged = []
+    for loss in losses:
+        target = tuple((id(source), name) for source, name in _sources(wiring, loss) if id(source) not in learned)
+        weight = abs(loss.loss_weight[0]) if loss.loss_weight else 1.0
+        judged.append((loss, target or id(loss), weight))
+        heaviest[judged[-1][1]] = max(heaviest[judged[-1][1]], weight)
+    main = [loss for loss, target, weight in judged if weight == heaviest[target] > 0]
+    return main or losses
+
+
+def _squashed(wiring: Wiring, loss: Any, name: str) -> Any:
+    """The layer that squashes what a loss reads: the net's own for its tests, else a new one."""
+    squash, axis = _SQUASHES[loss.type], loss.softmax_param.axis
+    for source in wiring.sources(loss):
+        for layer, _ in wiring.readers(source, list(source.top).index(loss.bottom[0])):
+            if layer.type == squash and layer.softmax_param.axis == axis:
+                return layer
+    name = wiring.unique(name)
+    layer = wiring.new(name, squash, loss.bottom[:1], [name])
+    if squash == "Softmax" and axis != 1:
+        layer.softmax_param.axis = axis
+    wiring.insert_before(loss, [layer])
+    return layer
+
+
+def _scores(wiring: Wiring, loss: Any, learned: set[int]) -> list[Any]:
+    """What a loss compares with a target; seen through layers that compare or mask it themselves, as an Eltwise."""
+    sources = [source for source, _ in _sources(wiring, loss)]
+    scores = [source for source in sources if id(source) in learned]
+    used = wiring.leads_to_linear()
+    found = []
+    for score in scores:
+        beside = [one for one, _ in _sources(wiring, score) if id(one) not in learned and id(one) not in used]
+        found += _scores(wiring, score, learned) if beside else [score]
+    return found or [source for source in sources if source.bottom]
 
 
 def _needed(wiring: Wiring, outputs: list[Any]) -> set[int]:
@@ -101,9 +157,12 @@ def _needed(wiring: Wiring, outputs: list[Any]) -> set[int]:
     return kept
 
 
-def _as_input(wiring: Wiring, layer: Any, record: Any, strict: bool) -> None:
-    """An Input layer for each top of a data layer that is read: its pictures, and labels where a layer needs them."""
-    shape = data_shape(layer, record)
+def _as_inputs(wiring: Wiring, layer: Any, file: Prototxt, strict: bool) -> list[Any]:
+    """Put an Input layer in the place of each top of a data layer that is read: pictures, labels if a layer needs them.
+
+    Of the test's batch, where that is known.
+    """
+    shape = data_shape(layer, file.header.get("shape"))
     if shape is None and strict:
         raise InputError(
             f"layer {layer.name} ({layer.type}): the size of its pictures is not known: make its data "
@@ -115,9 +174,29 @@ def _as_input(wiring: Wiring, layer: Any, record: Any, strict: bool) -> None:
             continue
         one = wiring.new(top, "Input", [], [top])
         if shape is not None:
-            one.input_param.shape.add(dim=(1, *shape[1:]) if number == 0 else (1,))
+            one.input_param.shape.add(dim=shape if number == 0 else shape[:1])
         new.append(one)
     wiring.replace(layer, new)
+    return new
+
+
+def _take_one_picture(layers: list[Any], inputs: list[Any]) -> None:
+    """Make the batch 1, unless a layer is made for the test's: a Reshape that says it, made-up data of its size."""
+    whole = _shapes_of_one(layers)
+    batches = [(shape, shape.dim[0]) for layer in inputs for shape in layer.input_param.shape]
+    for shape, _ in batches:
+        shape.dim[0] = 1
+    if whole is not None and _shapes_of_one(layers) != whole:
+        for shape, batch in batches:
+            shape.dim[0] = batch
+
+
+def _shapes_of_one(layers: list[Any]) -> list[Any] | None:
+    """The shapes of all tops behind the batch, None where layers do not fit each other."""
+    try:
+        return [None if top is None else top[1:] for one in infer(layers) for top in one.tops]
+    except InputError:
+        return None
 
 
 def _forget_training(layer: Any) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.common.errors import InputError
-from caffebench.generator.meaning.forms import pair
+from caffebench.generator.meaning.forms import given_shapes
+from caffebench.generator.nets.kernels import Shape, axis_of, convolution, im2col, misfit, pooling, pyramid, words
 
 __all__ = ["LayerShapes", "Shape", "data_shape", "infer", "record_shape"]
 
-Shape = tuple[int, ...]
 _LOSSES = {"SoftmaxWithLoss", "EuclideanLoss", "SigmoidCrossEntropyLoss", "HingeLoss", "ContrastiveLoss"}
 _LOSSES |= {"InfogainLoss", "MultinomialLogisticLoss", "Accuracy"}
 
@@ -51,7 +51,7 @@ def infer(layers: Sequence[Any], data: Mapping[str, Sequence[int]] | None = None
         tops = (tops + [None] * len(layer.top))[: len(layer.top)]
         for name, shape in zip(layer.top, tops, strict=True):
             if shape is not None and min(shape, default=1) < 1:
-                raise _misfit(layer, f"what it makes would have {' x '.join(map(str, shape))} values")
+                raise misfit(layer, f"what it makes would have {words(shape)} values")
             known[name] = shape
         found.append(LayerShapes(layer, bottoms, tops))
     return found
@@ -100,12 +100,8 @@ def data_shape(layer: Any, record: Sequence[int] | None = None) -> Shape | None:
     if layer.transform_param.force_color:
         sizes[0] = 3
     if crop > min(sizes[1:]):
-        raise _misfit(layer, f"crop_size {crop} is larger than its pictures, {sizes[1]} x {sizes[2]}")
+        raise misfit(layer, f"crop_size {crop} is larger than its pictures, {sizes[1]} x {sizes[2]}")
     return layer.data_param.batch_size, sizes[0], crop or sizes[1], crop or sizes[2]
-
-
-def _misfit(layer: Any, why: str) -> InputError:
-    return InputError(f"layer {layer.name} ({layer.type}): {why}")
 
 
 def _tops(layer: Any, bottoms: list[Shape | None], record: Sequence[int] | None) -> list[Shape | None]:
@@ -114,58 +110,63 @@ def _tops(layer: Any, bottoms: list[Shape | None], record: Sequence[int] | None)
         shape = data_shape(layer, record)
         return [shape, *([(shape[0],)] * (len(layer.top) - 1) if shape else [])]
     if kind in ("Input", "DummyData"):
-        return list(_given(layer))
+        return list(given_shapes(layer))
     if kind == "Parameter":
         return [tuple(layer.parameter_param.shape.dim)]
     if kind in _LOSSES:
-        return [()]
+        return [(), *_beside_loss(layer, bottoms[0])] if bottoms else [()]
     if not bottoms or any(shape is None for shape in bottoms):
         return []
     return _of_known(layer, [shape for shape in bottoms if shape is not None])
 
 
-def _given(layer: Any) -> list[Shape]:
-    if layer.type == "Input":
-        shapes = [tuple(shape.dim) for shape in layer.input_param.shape]
-    else:
-        p = layer.dummy_data_param
-        shapes = [tuple(shape.dim) for shape in p.shape]
-        shapes = shapes or list(zip(p.num, p.channels, p.height, p.width, strict=False))
-    return shapes * len(layer.top) if len(shapes) == 1 else shapes
+def _beside_loss(layer: Any, scores: Shape | None) -> list[Shape | None]:
+    """The second top: the probabilities of a loss, an accuracy for each class."""
+    if scores is None or layer.type not in ("SoftmaxWithLoss", "InfogainLoss", "Accuracy"):
+        return []
+    return [(scores[axis_of(layer.accuracy_param.axis, scores)],) if layer.type == "Accuracy" else scores]
 
 
 def _of_known(layer: Any, bottoms: list[Shape]) -> list[Shape | None]:
     first, kind = bottoms[0], layer.type
     if kind in ("Convolution", "Deconvolution"):
-        return [_convolution(layer, shape, kind == "Deconvolution") for shape in bottoms]
+        return [convolution(layer, shape) for shape in bottoms]
+    if kind == "Im2col":
+        return [im2col(layer, first)]
     if kind == "Pooling":
-        return [_pooling(layer, first)] * len(layer.top)
+        return [pooling(layer, first)] * len(layer.top)
+    if kind == "SPP":
+        return [pyramid(layer, first)]
+    if kind == "BatchReindex":
+        return [(bottoms[1][0], *first[1:])]
+    if kind in ("Scale", "Bias"):
+        return [_scaled(layer, bottoms)]
     if kind == "InnerProduct":
-        axis = _axis(layer.inner_product_param.axis, first)
+        axis = axis_of(layer.inner_product_param.axis, first)
         return [(*first[:axis], layer.inner_product_param.num_output)]
     if kind == "Concat":
         return [_concat(layer, bottoms)]
     if kind == "Eltwise":
         if len(set(bottoms)) > 1:
-            sizes = " and ".join(" x ".join(map(str, shape)) for shape in bottoms)
-            raise _misfit(layer, f"cannot combine blobs of different sizes, {sizes}")
+            sizes = " and ".join(map(words, bottoms))
+            raise misfit(layer, f"cannot combine blobs of different sizes, {sizes}")
         return [first]
     if kind == "Slice":
         return list(_slice(layer, first))
-    if kind == "Split":
+    if kind in ("Split", "LSTMUnit"):
         return [first] * len(layer.top)
     if kind == "Flatten":
-        start, end = _axis(layer.flatten_param.axis, first), _axis(layer.flatten_param.end_axis, first)
+        start, end = axis_of(layer.flatten_param.axis, first), axis_of(layer.flatten_param.end_axis, first)
         return [(*first[:start], prod(first[start : end + 1]), *first[end + 1 :])]
     if kind == "Reshape":
         return [_reshape(layer, first)]
     if kind == "Reduction":
-        return [first[: _axis(layer.reduction_param.axis, first)]]
+        return [first[: axis_of(layer.reduction_param.axis, first)]]
     if kind == "Crop":
-        axis = _axis(layer.crop_param.axis, first)
+        axis = axis_of(layer.crop_param.axis, first)
         return [(*first[:axis], *bottoms[1][axis:])]
     if kind == "Tile":
-        axis = _axis(layer.tile_param.axis, first)
+        axis = axis_of(layer.tile_param.axis, first)
         return [(*first[:axis], first[axis] * layer.tile_param.tiles, *first[axis + 1 :])]
     if kind == "Embed":
         return [(*first, layer.embed_param.num_output)]
@@ -176,71 +177,40 @@ def _of_known(layer: Any, bottoms: list[Shape]) -> list[Shape | None]:
     if kind in ("Silence", "HDF5Output"):
         return []
     if kind in ("ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "Exp", "Log", "Swish", "Clip",
-                "Dropout", "LRN", "BatchNorm", "Scale", "Bias", "Softmax", "MVN", "Threshold"):  # fmt: skip
+                "Dropout", "LRN", "BatchNorm", "Softmax", "MVN", "Threshold"):  # fmt: skip
         return [first]
     return []
 
 
-def _axis(axis: int, shape: Shape) -> int:
-    return axis if axis >= 0 else len(shape) + axis
-
-
 def _argmax(p: Any, shape: Shape) -> Shape:
     if p.HasField("axis"):
-        axis = _axis(p.axis, shape)
+        axis = axis_of(p.axis, shape)
         return (*shape[:axis], p.top_k, *shape[axis + 1 :])
     return (shape[0], 2 if p.out_max_val else 1, p.top_k, *(1,) * (len(shape) - 3))
 
 
-def _convolution(layer: Any, shape: Shape, transposed: bool) -> Shape:
-    p = layer.convolution_param
-    kernel, pad = pair(p, "kernel_size", "kernel", 0), pair(p, "pad", "pad", 0)
-    stride = pair(p, "stride", "stride", 1)
-    dilation = (tuple(p.dilation) or (1,)) * (2 if len(p.dilation) < 2 else 1)
-    if shape[1] % p.group or p.num_output % p.group:
-        raise _misfit(layer, f"its group of {p.group} must divide its {shape[1]} inputs and {p.num_output} outputs")
-    sides = []
-    for side, k, d, a, s in zip(shape[2:], kernel, dilation, pad, stride, strict=True):
-        reach = d * (k - 1) + 1
-        if transposed:
-            sides.append(s * (side - 1) + reach - 2 * a)
-            continue
-        if side + 2 * a < reach:
-            raise _misfit(layer, f"its kernel of {reach} pixels is larger than its bottom, {side} with a pad of {a}")
-        sides.append((side + 2 * a - reach) // s + 1)
-    return (shape[0], p.num_output, *sides)
-
-
-def _pooling(layer: Any, shape: Shape) -> Shape:
-    p = layer.pooling_param
-    if p.global_pooling:
-        return (*shape[:2], 1, 1)
-    sides = []
-    for side, k, a, s in zip(
-        shape[2:], pair(p, "kernel_size", "kernel", 0), pair(p, "pad", "pad", 0), pair(p, "stride", "stride", 1),
-        strict=True,
-    ):  # fmt: skip
-        pooled = -(-(side + 2 * a - k) // s) + 1  # rounded up: a kernel may reach over the edge
-        if pooled < 1:
-            raise _misfit(layer, f"its kernel of {k} pixels is larger than its bottom, {side} with a pad of {a}")
-        if a and (pooled - 1) * s >= side + a:
-            pooled -= 1
-        sides.append(pooled)
-    return (*shape[:2], *sides)
+def _scaled(layer: Any, bottoms: list[Shape]) -> Shape:
+    """Of Scale and Bias: a second bottom must fit the first from ``axis`` on."""
+    first, p = bottoms[0], layer.scale_param if layer.type == "Scale" else layer.bias_param
+    for factors in bottoms[1:]:
+        axis = axis_of(p.axis, first) if factors else 0
+        if first[axis : axis + len(factors)] != factors:
+            raise misfit(layer, f"its second bottom, {words(factors)}, does not fit {words(first)} from axis {axis}")
+    return first
 
 
 def _concat(layer: Any, bottoms: list[Shape]) -> Shape:
     p = layer.concat_param
-    axis = _axis(p.concat_dim if p.HasField("concat_dim") else p.axis, bottoms[0])
+    axis = axis_of(p.concat_dim if p.HasField("concat_dim") else p.axis, bottoms[0])
     rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in bottoms}
     if len(rest) > 1:
-        raise _misfit(layer, f"cannot put blobs of sizes {' and '.join(map(str, bottoms))} together")
+        raise misfit(layer, f"cannot put blobs of sizes {' and '.join(map(str, bottoms))} together")
     return (*bottoms[0][:axis], sum(shape[axis] for shape in bottoms), *bottoms[0][axis + 1 :])
 
 
 def _slice(layer: Any, shape: Shape) -> list[Shape]:
     p = layer.slice_param
-    axis = _axis(p.slice_dim if p.HasField("slice_dim") else p.axis, shape)
+    axis = axis_of(p.slice_dim if p.HasField("slice_dim") else p.axis, shape)
     points = list(p.slice_point) or [shape[axis] * n // len(layer.top) for n in range(1, len(layer.top))]
     edges = [0, *points, shape[axis]]
     return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in itertools.pairwise(edges)]
@@ -248,12 +218,12 @@ def _slice(layer: Any, shape: Shape) -> list[Shape]:
 
 def _reshape(layer: Any, shape: Shape) -> Shape:
     p = layer.reshape_param
-    start = _axis(p.axis, shape) if p.axis >= 0 else len(shape) + p.axis + 1
+    start = axis_of(p.axis, shape) if p.axis >= 0 else len(shape) + p.axis + 1
     end = len(shape) if p.num_axes == -1 else start + p.num_axes
     dims = [shape[start + n] if dim == 0 else dim for n, dim in enumerate(p.shape.dim)]
     whole = prod(shape[start:end])
     if -1 in dims:
         dims[dims.index(-1)] = whole // max(1, -prod(dims))
     if prod(dims) != whole:
-        raise _misfit(layer, f"cannot make {' x '.join(map(str, dims))} of {whole} values")
+        raise misfit(layer, f"cannot make {' x '.join(map(str, dims))} of {whole} values")
     return (*shape[:start], *dims, *shape[end:])

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from caffebench.common.caffe_facts import SOLVER_HISTORIES
+from caffebench.common.caffe_facts import DATA_LAYERS, SOLVER_HISTORIES
 from caffebench.common.errors import InputError
 from caffebench.common.terminal import Column, table, wrapped
-from caffebench.generator.meaning import PhaseNet, Prototxt
-from caffebench.generator.meaning.forms import pair
+from caffebench.generator.meaning import LAYER_TYPES, PhaseNet, Prototxt, parameter_count
 from caffebench.generator.nets.deploy import deployed_layers
+from caffebench.generator.nets.kernels import axis_of, kernel_of
 from caffebench.generator.nets.shapes import LayerShapes, Shape, infer
 from caffebench.generator.nets.wiring import in_place
 
@@ -92,9 +92,9 @@ def training_bytes(shapes: Sequence[LayerShapes], solver_type: str) -> int | Non
         if not in_place(one.layer) and one.layer.type not in ("Flatten", "Reshape"):  # these share their bottom's
             blobs += sum(prod(top) for top in one.tops if top is not None)
         if one.layer.type == "Convolution" and one.bottoms[0] is not None and one.tops[0] is not None:
-            kernel = pair(one.layer.convolution_param, "kernel_size", "kernel", 0)
-            if kernel != (1, 1):
-                column = max(column, one.bottoms[0][1] * prod(kernel) * prod(one.tops[0][2:]))
+            axis, kernel = kernel_of(one.layer, one.bottoms[0])
+            if prod(kernel) != 1:
+                column = max(column, one.bottoms[0][axis] * prod(kernel) * prod(one.tops[0][axis + 1 :]))
     return _FLOAT * (2 * blobs + (2 + SOLVER_HISTORIES.get(solver_type, 1)) * weights + column)
 
 
@@ -125,16 +125,28 @@ def summary(file: Prototxt) -> str:
     statistics = sum(layer.statistics for layer in counts.layers)
     kept = f", and {statistics:,} running statistics" if statistics else ""
     lines.append(f"{net.name}: {_sums(counts)}{kept}")
-    left = count(infer(deployed_layers(file, strict=False)))
-    lines.append(f"for inference: {_sums(left)}")
+    try:
+        lines.append(f"for inference: {_sums(count(infer(deployed_layers(file, strict=False))))}")
+    except InputError as error:
+        lines.append(f"for inference: {error}")
     if file.solver is not None:
         size = training_bytes(shapes, file.solver.type)
         batch = next((shape[0] for one in shapes if not one.layer.bottom for shape in one.tops if shape), None)
         said = f"{size / 1e6:,.0f} MB at a batch of {batch}" if size is not None else "not known"
         lines.append(f"memory of a training step: {said}")
     if counts.parameters is None:
-        lines.append("? is not known without the size of the data: make them, or say crop_size and mean_value")
+        lines.append(_unknown(shapes))
     return "\n".join([lines[0], *map(wrapped, lines[1:])])
+
+
+def _unknown(shapes: Sequence[LayerShapes]) -> str:
+    """Where what is not known begins."""
+    for one in shapes:
+        if one.layer.type in DATA_LAYERS and None in one.tops:
+            break
+        if None in one.tops and None not in one.bottoms:
+            return f"? is not known: what layer {one.layer.name} ({one.layer.type}) makes, Caffe alone knows"
+    return "? is not known without the size of the data: make them, or say crop_size and mean_value"
 
 
 def _sums(counts: Counts) -> str:
@@ -159,7 +171,7 @@ def _blob_sizes(one: LayerShapes) -> list[int] | None:
     """The sizes of a layer's parameter blobs, None where they depend on a shape that is not known."""
     layer, bottom = one.layer, one.bottoms[0] if one.bottoms else None
     kind = layer.type
-    if kind == "Python":
+    if kind == "Python" or kind not in LAYER_TYPES:
         return None
     if kind in ("LSTM", "RNN"):
         return _recurrent_sizes(one)
@@ -176,18 +188,18 @@ def _blob_sizes(one: LayerShapes) -> list[int] | None:
         return None
     if kind in ("Convolution", "Deconvolution"):
         p = layer.convolution_param
-        weights = p.num_output * bottom[1] // p.group * prod(pair(p, "kernel_size", "kernel", 0))
+        channels_axis, kernel = kernel_of(layer, bottom)
+        weights = p.num_output * bottom[channels_axis] // p.group * prod(kernel)
         return [weights, *([p.num_output] if p.bias_term else [])]
     if kind == "InnerProduct":
         p = layer.inner_product_param
-        axis = p.axis if p.axis >= 0 else len(bottom) + p.axis
-        return [p.num_output * prod(bottom[axis:]), *([p.num_output] if p.bias_term else [])]
+        return [p.num_output * prod(bottom[axis_of(p.axis, bottom) :]), *([p.num_output] if p.bias_term else [])]
     channels = bottom[1] if len(bottom) > 1 else 1
     if kind == "BatchNorm":
         return [channels, channels, 1]
     if kind == "PReLU":
         return [channels]
-    return _scale_sizes(layer, bottom)
+    return _scale_sizes(layer, bottom, one.bottoms[1:])
 
 
 def _recurrent_sizes(one: LayerShapes) -> list[int] | None:
@@ -195,30 +207,41 @@ def _recurrent_sizes(one: LayerShapes) -> list[int] | None:
     outputs = one.layer.recurrent_param.num_output
     gates = 4 * outputs if one.layer.type == "LSTM" else outputs
     sizes = [gates, gates * outputs]
-    for shape, axes in zip((*one.bottoms[:1], *one.bottoms[2:3]), (2, 1), strict=False):
+    static = one.bottoms[2:3] if parameter_count(one.layer) in (4, 6) else []
+    for shape, axes in zip((*one.bottoms[:1], *static), (2, 1), strict=False):
         if shape is None:
             return None
         sizes.append(gates * prod(shape[axes:]))
     return sizes if one.layer.type == "LSTM" else [*sizes, outputs * outputs, outputs]
 
 
-def _scale_sizes(layer: Any, bottom: Shape) -> list[int]:
-    if len(layer.bottom) > 1:
-        return [prod(bottom[1:2])] if layer.type == "Scale" and layer.scale_param.bias_term else []
+def _scale_sizes(layer: Any, bottom: Shape, factors: Sequence[Shape | None]) -> list[int] | None:
+    """Factors and biases, of one size; factors that are a bottom are not the layer's own."""
     p = layer.scale_param if layer.type == "Scale" else layer.bias_param
-    axis = p.axis if p.axis >= 0 else len(bottom) + p.axis
-    size = prod(bottom[axis:] if p.num_axes == -1 else bottom[axis : axis + p.num_axes])
-    return [size] * (2 if layer.type == "Scale" and p.bias_term else 1)
+    axis = axis_of(p.axis, bottom)
+    shape = bottom[axis:] if p.num_axes == -1 else bottom[axis : axis + p.num_axes]
+    if factors:
+        if factors[0] is None:
+            return None
+        shape = factors[0]
+    return [prod(shape)] * (parameter_count(layer) or 0)
 
 
 def _multiply_adds(one: LayerShapes, sizes: list[int] | None) -> int | None:
-    if one.layer.type in ("LSTM", "RNN"):
+    """Each weight is used once at each place that its layer is moved to, for every bottom, in one picture."""
+    layer = one.layer
+    if layer.type in ("LSTM", "RNN"):
         return None  # nobody counts them a picture
-    if one.layer.type not in ("Convolution", "Deconvolution", "InnerProduct"):
+    if layer.type not in ("Convolution", "Deconvolution", "InnerProduct"):
         return 0
-    moved = one.bottoms[0] if one.layer.type == "Deconvolution" else one.tops[0]
-    if sizes is None or moved is None:
+    moved = one.tops if layer.type == "Convolution" else one.bottoms
+    if sizes is None:
         return None
-    if one.layer.type == "InnerProduct":
-        return sizes[0]
-    return sizes[0] * prod(moved[2:])
+    found = 0
+    for shape in moved:
+        if shape is None:
+            return None
+        flat = layer.type == "InnerProduct"
+        axis = axis_of((layer.inner_product_param if flat else layer.convolution_param).axis, shape)
+        found += sizes[0] * prod((*shape[1:axis], *(() if flat else shape[axis + 1 :])))
+    return found

@@ -116,6 +116,7 @@ layer { name: "q" type: "InnerProduct" bottom: "x" top: "q" inner_product_param 
 layer { name: "m" type: "Eltwise" bottom: "p" bottom: "q" top: "m" eltwise_param { operation: MAX } }
 """
 
+DROPPED = RELU.replace("ReLU", "Dropout")
 TWIN_FC = "".join(FC.replace('"fc" type', f'"fc" include {{ phase: {phase} }} type') for phase in ("TRAIN", "TEST"))
 HEADS = """
 layer { name: "a" include { phase: PHASE } type: "Input" top: "a" input_param { shape { dim: 1 dim: 4 } } }
@@ -180,6 +181,83 @@ SAME = {
         FULL,
         changed('name: "conv"', "name: 'co' 'nv', # 'x' {\n").replace("num_output: 8", "num_output: 0x8;"),
     ),
+}
+
+BLOBS = "".join(
+    f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: [4, 6, 8, 8] }} }} }}\n'
+    for name in "xy"
+)
+LSTM = 'layer { name: "l" type: "LSTM" bottom: "x" bottom: "y" top: "l" %s recurrent_param { num_output: 3 } }'
+SHARED = "".join(
+    f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" param {{ name: "w" ?{number} }} '
+    f"inner_product_param {{ num_output: 2 !{number} }} }}\n"
+    for number, (name, bottom) in enumerate(("px", "qy"))
+)
+XAVIER = 'weight_filler { type: "xavier" }'
+
+
+def two(a: str, b: str, around: str = "", *, data: str = "") -> tuple[str, str]:
+    """Two nets of one layer that is written in two ways."""
+    return tuple(data + f'layer {{ name: "l" {around} {one} }}' for one in (a, b))  # type: ignore[return-value]
+
+
+def shared(*words: str) -> str:
+    text = SHARED
+    for mark, word in zip(("?0", "!0", "?1", "!1"), words, strict=True):
+        text = text.replace(mark, word)
+    return BLOBS + text
+
+
+DUMMY = 'type: "DummyData" top: "a" top: "b"'
+SAME |= {
+    "parameters of an LSTM": (BLOBS + LSTM % "", BLOBS + LSTM % "param {} param {} param { decay_mult: 1 }"),
+    "one shape or one for each top": two(
+        "dummy_data_param { shape { dim: [2, 3] } data_filler { std: 2 } }",
+        "dummy_data_param { shape { dim: [2, 3] } shape { dim: [2, 3] } data_filler { std: 2 } data_filler {} }",
+        DUMMY,
+    ),
+    "no filler or 0": two(
+        "dummy_data_param { shape { dim: 2 } }", "dummy_data_param { shape { dim: 2 } data_filler {} }", DUMMY
+    ),
+    "old sizes of made-up data": two(
+        "dummy_data_param { num: 2 channels: 3 channels: 5 height: 1 width: 1 }",
+        "dummy_data_param { shape { dim: [2, 3, 1, 1] } shape { dim: [2, 5, 1, 1] } }",
+        DUMMY,
+    ),
+    "one shape or two of an Input": two(
+        "input_param { shape { dim: 2 } }",
+        "input_param { shape { dim: 2 } shape { dim: 2 } }",
+        'type: "Input" top: "a" top: "b"',
+    ),
+    "points that cut equal parts": two(
+        "",
+        "slice_param { slice_point: 2 slice_point: 4 }",
+        'type: "Slice" bottom: "x" top: "a" top: "b" top: "c"',
+        data=BLOBS,
+    ),
+    "an axis from the end": two(
+        "concat_param { axis: -3 }",
+        "concat_param { axis: 1 }",
+        'type: "Concat" bottom: "x" bottom: "y" top: "a"',
+        data=BLOBS,
+    ),
+    "an end of a Reshape": two(
+        "reshape_param { shape { dim: 1 dim: 8 } axis: -2 }",
+        "reshape_param { shape { dim: 1 dim: 8 } axis: 3 }",
+        'type: "Reshape" bottom: "x" top: "a"',
+        data=BLOBS,
+    ),
+    "an offset for all axes": two(
+        "", "crop_param { axis: 2 offset: 0 offset: 0 }", 'type: "Crop" bottom: "x" bottom: "y" top: "a"'
+    ),
+    "a kernel of three axes": two(
+        "convolution_param { num_output: 2 kernel_size: 3 }",
+        "convolution_param { num_output: 2 kernel_size: [3, 3, 3] pad: [0, 0, 0] }",
+        'type: "Convolution" bottom: "v" top: "a"',
+    ),
+    "the filler of a weight that another layer owns": (shared("", XAVIER, "", ""), shared("", XAVIER, "", XAVIER)),
+    "a rate of a weight that two layers share": (shared("", "", "lr_mult: 2", ""), shared("lr_mult: 2", "", "", "")),
+    "the phase of a layer that asks for none": (FULL, changed('type: "ReLU"', 'type: "ReLU" phase: TEST')),
 }
 
 
@@ -283,6 +361,55 @@ OTHER = {
         "# caffebench: weights: a.caffemodel\n" + FULL,
         "# caffebench: weights: a.caffemodel\n" + changed('name: "conv"', 'name: "first"'),
         ["conv (Convolution): name conv -> first"],
+    ),
+}
+
+OTHER |= {
+    "sizes of made-up data": (
+        *two(
+            "dummy_data_param { num: 2 num: 4 channels: 3 height: 1 width: 1 }",
+            "dummy_data_param { num: 2 num: 9 channels: 3 height: 1 width: 1 }",
+            DUMMY,
+        ),
+        None,
+    ),
+    "a scale that windows read": (
+        *two(
+            "window_data_param { scale: 0.5 mirror: true }",
+            "window_data_param { scale: 0.25 crop_size: 9 }",
+            'type: "WindowData" top: "a"',
+        ),
+        ["l (WindowData): window_data_param.scale 0.5 -> 0.25"],
+    ),
+    "a kernel that is given twice": (
+        FULL,
+        changed("kernel_size: 3", "kernel_size: 5 kernel_h: 3 kernel_w: 3"),
+        [
+            "conv (Convolution): convolution_param.kernel_size 3 3 -> none",
+            "conv (Convolution): convolution_param.kernel_size (given twice) none -> 5 and 3 and 3",
+        ],
+    ),
+    "a pad that is given twice": (
+        changed("kernel_size: 3", "kernel_size: 3 pad: 1"),
+        changed("kernel_size: 3", "kernel_size: 3 pad: 1 pad_h: 1 pad_w: 1"),
+        None,
+    ),
+    "the phase of a layer": (
+        changed(RELU, DROPPED),
+        changed(RELU, DROPPED.replace("type", "phase: TEST type")),
+        ["relu (Dropout) in TRAIN: phase none -> TEST"],
+    ),
+    "points that cut other parts": (
+        *two("", "slice_param { slice_point: 2 }", 'type: "Slice" bottom: "x" top: "a" top: "b"', data=BLOBS),
+        ["l (Slice): slice_param.slice_point 3 -> 2"],
+    ),
+    "the filler of a weight that two layers share": (
+        shared("", XAVIER, "", ""),
+        shared("", "", "", XAVIER),
+        [
+            f"{name} (InnerProduct): inner_product_param.weight_filler xavier variance_norm FAN_IN -> constant value 0"
+            for name in "pq"
+        ],
     ),
 }
 

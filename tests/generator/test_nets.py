@@ -141,6 +141,7 @@ def given(**shapes: str) -> str:
 
 
 RECURRENT = f"recurrent_param {{ num_output: 6 {FILLED} }}"
+FIVE = f"inner_product_param {{ num_output: 5 {FILLED} }}"
 STRANGERS = {
     "segments": given(data="1 3 40 50", label="1 1 40 50")
     + f"""
@@ -171,7 +172,43 @@ STRANGERS = {
     layer {{ name: "tile" type: "Tile" bottom: "rnn" top: "tile" tile_param {{ axis: 1 tiles: 3 }} }}
     layer {{ name: "free" type: "Parameter" top: "free" parameter_param {{ shape {{ dim: 3 dim: 5 }} }} }}
     """,
+    "volumes": given(x="2 3 20", y="2 3 6 8 8", z="2 3 4 8 8", one="2 3 8 8", other="2 3 8 8")
+    + f"""
+    layer {{ name: "line" type: "Convolution" bottom: "x" top: "line"
+      convolution_param {{ num_output: 4 kernel_size: 3 {FILLED} }} }}
+    layer {{ name: "cube" type: "Convolution" bottom: "y" top: "cube"
+      convolution_param {{ num_output: 4 kernel_size: [3, 2, 1] stride: [2, 1, 3] dilation: [1, 2, 1] {FILLED} }} }}
+    layer {{ name: "grown" type: "Deconvolution" bottom: "cube" top: "grown"
+      convolution_param {{ num_output: 2 kernel_size: 2 stride: 2 {FILLED} }} }}
+    layer {{ name: "planes" type: "Convolution" bottom: "z" top: "planes"
+      convolution_param {{ num_output: 4 kernel_size: 3 axis: 2 {FILLED} }} }}
+    layer {{ name: "both" type: "Convolution" bottom: "one" bottom: "other" top: "a" top: "b"
+      convolution_param {{ num_output: 4 kernel_size: 3 axis: -3 {FILLED} }} }}
+    layer {{ name: "rows" type: "Im2col" bottom: "one" top: "rows" convolution_param {{ kernel_size: 3 stride: 2 }} }}
+    layer {{ name: "flat" type: "InnerProduct" bottom: "rows" top: "flat" {FIVE} }}
+    """,
+    "odd edges": given(x="2 3 9 8", y="2 3 9 7", z="1 2 31 20", factors="2 3", which="5")
+    + f"""
+    layer {{ name: "pool" type: "Pooling" bottom: "x" top: "pool"
+      pooling_param {{ kernel_h: 3 kernel_w: 1 stride: 2 pad_h: 1 pad_w: 0 }} }}
+    layer {{ name: "down" type: "Pooling" bottom: "x" top: "down"
+      pooling_param {{ kernel_size: 2 stride: 2 round_mode: FLOOR }} }}
+    layer {{ name: "spp" type: "SPP" bottom: "y" top: "spp" spp_param {{ pyramid_height: 3 }} }}
+    layer {{ name: "fc" type: "InnerProduct" bottom: "spp" top: "fc" {FIVE} }}
+    layer {{ name: "spp2" type: "SPP" bottom: "z" top: "spp2" spp_param {{ pyramid_height: 4 }} }}
+    layer {{ name: "spp1" type: "SPP" bottom: "z" top: "spp1" spp_param {{ pyramid_height: 1 }} }}
+    layer {{ name: "scale" type: "Scale" bottom: "x" bottom: "factors" top: "scale"
+      scale_param {{ axis: 0 bias_term: true }} }}
+    layer {{ name: "again" type: "BatchReindex" bottom: "x" bottom: "which" top: "again" }}
+    layer {{ name: "d" type: "DummyData" top: "m" top: "n"
+      dummy_data_param {{ num: 4 channels: 3 channels: 5 height: 2 width: 2 }} }}
+    layer {{ name: "e" type: "DummyData" top: "o" top: "p"
+      dummy_data_param {{ num: 4 num: 6 channels: 3 height: 2 width: 2 }} }}
+    layer {{ name: "fc_n" type: "InnerProduct" bottom: "n" top: "fc_n" {FIVE} }}
+    layer {{ name: "fc_p" type: "InnerProduct" bottom: "p" top: "fc_p" {FIVE} }}
+    """,
 }
+MOVED = {"line": 36 * 18, "cube": 72 * 2 * 6 * 3, "grown": 64 * 2 * 6 * 3, "planes": 144 * 3 * 36, "both": 2 * 108 * 36}
 
 
 @pytest.mark.caffe
@@ -180,6 +217,36 @@ def test_shapes_and_parameters_of_segments_and_words_are_those_that_caffe_builds
     path = tmp_path / "solver.prototxt"
     path.write_text(f'base_lr: 0.1 lr_policy: "fixed" max_iter: 9\nnet_param {{ {STRANGERS[name]} }}\n')
     assert [built_by_us(load_prototxt(path))] == built_by_caffe(tmp_path, path.name)
+
+
+def counted(tmp_path: Path, text: str) -> dict[str, int | None]:
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    net = load_prototxt(path).phase("TRAIN")
+    assert net is not None
+    return {one.name: one.multiply_adds for one in count(infer([layer.message for layer in net.layers])).layers}
+
+
+def test_multiply_adds_of_all_places_that_a_weight_is_used_at(tmp_path: Path) -> None:
+    assert {name: MOVED[name] for name in MOVED} == {
+        name: found for name, found in counted(tmp_path, STRANGERS["volumes"]).items() if name in MOVED
+    }
+    steps = (
+        given(x="2 7 5")
+        + f"""layer {{ name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+      inner_product_param {{ num_output: 11 axis: 2 {FILLED} }} }}"""
+    )
+    assert counted(tmp_path, steps)["fc"] == 385
+
+
+def test_where_what_is_not_known_begins_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        given(x="2 3 8 8", kept="2 1 1 1")
+        + """layer { name: "some" type: "Filter" bottom: "x" bottom: "kept" top: "some" }
+        layer { name: "fc" type: "InnerProduct" bottom: "some" top: "fc" inner_product_param { num_output: 2 } }"""
+    )
+    assert summary(load_prototxt(path)).splitlines()[-1].startswith("? is not known: what layer some (Filter) makes")
 
 
 SCORES = """
@@ -252,6 +319,121 @@ def test_a_deployed_net_gives_the_scores_of_the_test_net(
     layers = load_prototxt(Path(deployed)).layers
     assert not {"Data", "Dropout", "Accuracy", "SoftmaxWithLoss"} & {layer.type for layer in layers}
     assert "loss1/classifier" not in {layer.name for layer in layers}
+
+
+DIGITS = (
+    "".join(
+        f"""layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: {phase} }}
+      data_param {{ source: "data/digits/{part}_lmdb" backend: LMDB batch_size: {batch} }} }}
+    layer {{ name: "target" type: "Data" top: "target" include {{ phase: {phase} }}
+      data_param {{ source: "data/digits/{part}_lmdb" backend: LMDB batch_size: {batch} }} }}
+    """
+        for phase, part, batch in (("TRAIN", "train", 16), ("TEST", "test", 40))
+    )
+    + f"""layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+      convolution_param {{ num_output: 4 kernel_size: 3 {FILLED} }} }}
+    layer {{ name: "relu" type: "ReLU" bottom: "conv" top: "conv" }}
+    layer {{ name: "wanted" type: "Flatten" bottom: "target" top: "wanted" }}
+    """
+)
+
+
+def scored(name: str, outputs: int, bottom: str = "conv") -> str:
+    return f"""layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}"
+      inner_product_param {{ num_output: {outputs} {FILLED} }} }}
+    """
+
+
+def lost(name: str, kind: str, *bottoms: str, weight: float = 1) -> str:
+    read = " ".join(f'bottom: "{one}"' for one in bottoms)
+    return f'layer {{ name: "{name}" type: "{kind}" {read} top: "{name}" loss_weight: {weight} }}\n'
+
+
+CLASSES = scored("fc", 10) + lost("loss", "SoftmaxWithLoss", "fc", "label")
+MADE = 'layer {{ name: "made" type: "DummyData" top: "made" include {{ phase: {} }} dummy_data_param {{ {} }} }}\n'
+ROWS = 'layer {{ type: "Reshape" bottom: "conv" top: "rows" include {{ phase: {} }} reshape_param {{ {} }} }}\n'
+# Nets of the layers above and these, with the outputs and the batch of the net for inference.
+TASKS = {
+    "classes and numbers": (
+        CLASSES + scored("boxes", 64) + lost("l2", "EuclideanLoss", "boxes", "wanted", weight=0.01),
+        ["boxes", "prob"],
+        1,
+    ),
+    "numbers that weigh more": (
+        CLASSES + scored("boxes", 64) + lost("l2", "EuclideanLoss", "boxes", "wanted", weight=10),
+        ["boxes", "prob"],
+        1,
+    ),
+    "two heads on one label": (
+        CLASSES + scored("side", 10) + lost("aux", "SoftmaxWithLoss", "side", "label", weight=0.3),
+        ["prob"],
+        1,
+    ),
+    "targets in parts": (
+        'layer { name: "cut" type: "Slice" bottom: "wanted" top: "a" top: "b" slice_param { slice_point: 24 } }\n'
+        + scored("left", 24)
+        + lost("la", "EuclideanLoss", "left", "a")
+        + scored("right", 40)
+        + lost("lb", "EuclideanLoss", "b", "right", weight=0.5),
+        ["left", "right"],
+        1,
+    ),
+    "a loss of plain layers": (
+        scored("boxes", 64)
+        + """layer { name: "off" type: "Eltwise" bottom: "boxes" bottom: "wanted" top: "off"
+          eltwise_param { coeff: 1 coeff: -1 } }
+        layer { name: "sum" type: "Reduction" bottom: "off" top: "sum" loss_weight: 0.001
+          reduction_param { operation: SUMSQ } }
+        """,
+        ["boxes"],
+        1,
+    ),
+    "a softmax of its own": (
+        CLASSES
+        + 'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" include { phase: TEST } }\n'
+        + 'layer { name: "acc" type: "Accuracy" bottom: "prob" bottom: "label" top: "acc" include { phase: TEST } }\n',
+        ["prob"],
+        1,
+    ),
+    "a batch in a Reshape": (
+        ROWS.format("TRAIN", "shape { dim: 16 dim: 144 }")
+        + ROWS.format("TEST", "shape { dim: 40 dim: 144 }")
+        + CLASSES.replace('"conv"', '"rows"'),
+        ["prob"],
+        40,
+    ),
+    "made-up data of the test's batch": (
+        MADE.format("TRAIN", "shape { dim: [16, 4] } data_filler { value: 0.5 }")
+        + MADE.format("TEST", "shape { dim: [40, 4] } data_filler { value: 0.5 }")
+        + 'layer { name: "gain" type: "Scale" bottom: "conv" bottom: "made" top: "gain" scale_param { axis: 0 } }\n'
+        + CLASSES.replace('"conv"', '"gain"'),
+        ["prob"],
+        40,
+    ),
+}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("case", TASKS)
+def test_all_tasks_are_deployed_and_nothing_asks_for_their_targets(
+    case: str, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(digits_root)
+    layers, outputs, batch = TASKS[case]
+    Path("net.prototxt").write_text(
+        'test_iter: 1 test_interval: 9 base_lr: 0.0001 lr_policy: "fixed" max_iter: 9 snapshot_prefix: "net"\n'
+        f"net_param {{ {DIGITS} {layers} }}\n"
+    )
+    assert run("--deploy", "net.prototxt", "--out", ".") == 0
+    inputs = [one for one in load_prototxt(Path("net.deploy.prototxt")).layers if one.type == "Input"]
+    assert [(one.name, list(one.message.input_param.shape[0].dim)) for one in inputs] == [("data", [batch, 1, 8, 8])]
+    command = [sys.executable, "-c", SCORES, "net.prototxt", "net.deploy.prototxt", "net.caffemodel"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert (sorted(found["outputs"]), found["worst"] < 1e-5) == (outputs, True)
+    assert "for inference: " in summary(load_prototxt(Path("net.prototxt")))
 
 
 def test_deploy_says_how_pictures_are_prepared_and_refuses_what_it_cannot_know(

@@ -15,6 +15,7 @@ from caffebench.generator.meaning import (
     PhaseNet,
     Prototxt,
     parameter_count,
+    said_twice,
     spoils,
     spoils_itself,
 )
@@ -155,9 +156,10 @@ def wrong_value(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
             name = "pooling_param" if layer.type == "Pooling" else "convolution_param"
             inner = getattr(message, name)
             size = inner.HasField("kernel_size") if name == "pooling_param" else bool(inner.kernel_size)
-            if size and (inner.HasField("kernel_h") or inner.HasField("kernel_w")):
-                what = "kernel_size and kernel_h or kernel_w at once"
-                yield of_layer(layer, what, "keep one of them", f"{name}.kernel_size")
+            for stem in said_twice(inner):
+                field = "kernel_size" if stem == "kernel" else stem
+                what = f"{field} and {stem}_h or {stem}_w at once"
+                yield of_layer(layer, what, "keep one of them", f"{name}.{field}")
             if name == "pooling_param" and inner.global_pooling and (size or inner.HasField("kernel_h")):
                 what = "global_pooling with a kernel size"
                 yield of_layer(layer, what, "leave the kernel size out", f"{name}.global_pooling")
