@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from caffebench.generator.meaning.settings import RATE_READS, TYPE_READS
+from caffebench.generator.variants.agreement import see_fall
 
 __all__ = ["set_training"]
 
@@ -15,7 +16,10 @@ _RATE_FIELDS = ("gamma", "power", "stepsize", "stepvalue")
 
 
 def set_training(solver: Any, values: Mapping[str, Any], given: frozenset[str], old_max_iter: int) -> None:
-    """Put what a variant gives into a ``SolverParameter``; what follows from another number of iterations, too."""
+    """Put what a variant gives into a ``SolverParameter``; what follows from another number of iterations, too.
+
+    Raises ``InputError`` for a fall of the rate that Caffe's numbers do not hold.
+    """
     for name in (*_PLAIN, *_WHOLE):
         if name in given:
             _set(solver, name, values[name])
@@ -28,6 +32,8 @@ def set_training(solver: Any, values: Mapping[str, Any], given: frozenset[str], 
     if "seed" in given:
         solver.random_seed = int(values["seed"])
     _rates(solver, values, given, int(values["max_iter"]) / old_max_iter)
+    if solver.lr_policy == "exp" and "gamma" in given:
+        see_fall(float(values["gamma"]), int(values["max_iter"]))
     _iterations(solver, values, given, old_max_iter)
 
 
@@ -42,7 +48,9 @@ def _rates(solver: Any, values: Mapping[str, Any], given: frozenset[str], longer
         return
     read = RATE_READS.get(solver.lr_policy, _RATE_FIELDS)
     if solver.lr_policy == "exp" and "gamma" not in given and longer != 1:
-        solver.gamma = solver.gamma ** (1 / longer)  # the same fall over the whole run
+        gamma = solver.gamma ** (1 / longer)  # the same fall over the whole run
+        see_fall(gamma, int(values["max_iter"]))
+        solver.gamma = gamma
         read = ()
     for name in read:
         if name in given or (longer != 1 and name in values and (name == "stepvalue" or solver.HasField(name))):

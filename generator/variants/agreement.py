@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,7 +13,7 @@ from caffebench.generator.meaning.settings import TYPE_READS
 from caffebench.generator.variants.expressions import show
 from caffebench.generator.variants.settings import Settings
 
-__all__ = ["agreeing", "see_iterations"]
+__all__ = ["agreeing", "see_fall", "see_iterations"]
 
 
 def agreeing(asked: Sequence[Settings], rest: Sequence[Settings]) -> tuple[list[Settings], list[Settings]]:
@@ -47,6 +49,19 @@ def see_iterations(values: Mapping[str, Any]) -> None:
     ends = [phase["until"] for phase in values.get("phases", [])]
     if wrong := [later for earlier, later in pairwise(ends) if later <= earlier]:
         raise InputError(f"phases: the one up to {wrong[0]} has no iteration: the one before ends no earlier")
+
+
+def see_fall(gamma: float, iterations: int) -> None:
+    """Raise ``InputError`` for a ``gamma`` of policy exp that a float of Caffe's would make another fall of.
+
+    Near 1 floats are 6e-8 apart, which many iterations make much of; a tenth of the last rate is let pass.
+    """
+    (held,) = struct.unpack("f", struct.pack("f", gamma))
+    if 0 < gamma < 1 and iterations * abs(math.log(gamma) - math.log(held)) > 0.1:
+        raise InputError(
+            f"gamma: over {iterations} iterations policy exp would need {gamma:.12g}, which Caffe's float rounds to "
+            f"{held:.8g}: choose another lr_policy"
+        )
 
 
 def _of_weights(asked: Sequence[Settings], rest: Sequence[Settings]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from caffebench.common.errors import InputError
 from caffebench.common.yamlfile import explain
-from caffebench.generator.variants.agreement import agreeing, see_iterations
+from caffebench.generator.variants.agreement import agreeing, see_fall, see_iterations
 from caffebench.generator.variants.architectures import ENDING, architecture_names, implied_settings, recipe_on, size_on
 from caffebench.generator.variants.expressions import evaluate, fill
 from caffebench.generator.variants.schema import Profile, Sweep
@@ -122,6 +122,8 @@ def _resolve(
         tested = ending_with_a_test(Values(layers, groups), given)
         values = Values([tested, *layers], groups)
         see_iterations(values)
+        if values["lr_policy"] == "exp" and "lr_schedule" not in values:
+            see_fall(float(values["gamma"]), int(values["max_iter"]))
         settings = {key: values[key] for key in values}
         name, label, comment = titles(sweep, variant, values)
     except InputError as error:

@@ -117,6 +117,21 @@ def test_solvers_without_momentum_have_none(tmp_path: Path) -> None:
     assert made.refused.keys() == {"v1", "v2"}
 
 
+def test_a_fall_that_floats_cannot_hold_is_refused(tmp_path: Path) -> None:
+    """Read from the file as Caffe reads it, the rate ends where that of the base does."""
+    exp = 'lr_policy: "exp"\ngamma: 0.999995\nmax_iter: 450000'
+    text = re.sub("(power|gamma): .*\n", "", ARCHITECTURES["lenet"]().replace("max_iter: 10000", ""))
+    base = written(tmp_path, "base", text.replace('lr_policy: "inv"', exp))
+    sizes = [128, 16, 4, 1]
+    made = on(base, *[{"batch_size": size} for size in sizes], {"gamma": 0.99999999, "max_iter": 115200000})
+    assert made.refused.keys() == {"v2", "v3", "v4"}
+    assert "which Caffe's float rounds to 0.99999994: choose another lr_policy" in made.refused["v3"]
+    falls = [said.gamma**said.max_iter for said in map(solver, made.texts.values())]  # type: ignore[attr-defined]
+    assert falls == pytest.approx([0.999995**450000] * 2, rel=0.11)
+    with pytest.raises(InputError, match="Caffe's float rounds to 1: choose another lr_policy"):
+        bundled({"lr_policy": "exp", "gamma": "1 - 1 / 100000000", "max_iter": 100000000})
+
+
 def test_what_only_a_profile_knows_is_said_to_need_one(tmp_path: Path) -> None:
     base = base_of(tmp_path)
     made = on(base, {"epochs": 2, "name": "e{epochs}"}, {"max_iter": "profile.train_size / 10"}, {"dropout": 0.1})
