@@ -19,6 +19,7 @@ from caffebench.launcher.solver.schedule import Phase, learning_rate
 from caffebench.launcher.solver.solverfile import parse_solver
 from caffebench.launcher.state.data_fast_forward import forward_data
 from caffebench.launcher.state.datastate import data_states
+from caffebench.launcher.state.hdf5_order import begin_orders, keep_orders_apart, several_orders
 from caffebench.launcher.state.restoring import ResumePoint, find_point, restore
 from caffebench.launcher.state.seeds import derive_seed
 
@@ -64,11 +65,15 @@ def prepare_solver(
         # Caffe would add up the layers' gradients over the GPUs after each part of the batch, while the next one is
         # already adding to them; once, before the update, is enough.
         parameter.layer_wise_reduce = False
+    several = several_orders(parameter)  # asked of all nets, so that all ranks have one answer
     if rank:
         for field in ("test_iter", "test_interval", "test_net", "test_net_param", "test_state", "snapshot"):
             parameter.ClearField(field)
     import_python_layers(parameter)
+    begin_orders()
     solver = open_solver(caffe, parameter)
+    if several:
+        keep_orders_apart(solver, parameter, seed)
     if not rank:
         check_built_labels(solver, plan.label_uses)
     train_batches, test_batches = 0, [0] * len(solver.test_nets)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.netstate import included, net_state
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers", "numbered", "train_data_layers"]
+__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers", "numbered", "parameters_of", "train_data_layers"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ def numbered(names: Iterable[str]) -> Iterator[tuple[str, int]]:
     for name in names:
         yield name, before[name]
         before[name] += 1
+
+
+def parameters_of(net: Any, layers: Sequence[Any]) -> list[Any]:
+    """For each layer of a net that Caffe built from ``layers`` the one that it is; None for Caffe's own Splits."""
+    written = dict(zip(numbered(layer.name for layer in layers), layers, strict=True))
+    return [written.get(key) for key in numbered(net._layer_names)]
 
 
 def data_layers(solver: Any, phase: str, kind: str = "Data") -> list[Any]:

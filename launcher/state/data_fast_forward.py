@@ -16,7 +16,7 @@ from typing import Any
 from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import count_records
-from caffebench.launcher.solver.nets import numbered
+from caffebench.launcher.solver.nets import parameters_of
 
 __all__ = ["BUDGET", "forward_data"]
 
@@ -43,17 +43,13 @@ def forward_data(
     if mode == "caffe":
         return "data layers start at record 0" if batches else ""
     lost = []
-    parameters = dict(
-        zip(numbered(layer.name for layer in layers), layers, strict=True)
-    )  # Caffe's own Splits have none
-    for index, (name, number) in enumerate(numbered(net._layer_names)):
-        layer, parameter = net.layers[index], parameters.get((name, number))  # Caffe's own Splits have none
+    for index, (layer, parameter) in enumerate(zip(net.layers, parameters_of(net, layers), strict=True)):
         if layer.type not in SOURCES or len(net._bottom_ids(index)):
             continue
         if parameter is not None and parameter.python_param.module == LOADER:
             continue  # our own layer was told where to begin
         if what := _forward_layer(net, index, parameter, batches, mode, train, ranks):
-            lost.append(f"{name}: {what}")
+            lost.append(f"{net._layer_names[index]}: {what}")
     return "; ".join(lost)
 
 
