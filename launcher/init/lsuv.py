@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -122,12 +122,12 @@ def initialise(
         report(events[index])
 
 
-def frozen_layers(definition: Any) -> set[str]:
-    """The layers of a ``NetParameter`` whose weights never learn (``lr_mult: 0``), to be passed as ``keep``.
+def frozen_layers(layers: Iterable[Any]) -> set[str]:
+    """The names of those ``LayerParameter`` whose weights never learn (``lr_mult: 0``), to be passed as ``keep``.
 
     Their filler is what their author means them to be, such as a bilinear upsampling.
     """
-    return {layer.name for layer in definition.layer if layer.param and layer.param[0].lr_mult == 0}
+    return {layer.name for layer in layers if layer.param and layer.param[0].lr_mult == 0}
 
 
 def _find_layers(net: Any, keep: Collection[str]) -> tuple[list[_Layer], dict[int, str]]:

@@ -8,6 +8,7 @@ from caffebench.common.caffe_facts import LR_POLICIES, SOLVER_TYPES
 from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_leveldb, caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.solver.netfile import old_form
 from caffebench.launcher.solver.nets import built_nets
 from caffebench.launcher.solver.solverfile import SolverFile, solver_type
 
@@ -35,13 +36,12 @@ def check_feasible(file: SolverFile) -> None:
             f"{file.path} has an unknown solver type {solver.type!r}: choose one of {', '.join(SOLVER_TYPES)}"
         )
     for net in file.nets():
-        if net.layers:
+        if old := old_form(net):
             raise InputError(
-                f"{file.path} holds a net in the layout of before 2015 ({net.layers[0].name or 'its first layer'} and "
-                "others are 'layers'), which Caffe upgrades in files only: move it to a file of its own and name that "
-                'with net: "FILE"'
+                f"{file.path} holds a net {old}, which Caffe upgrades in files only: move it to a file of its own and "
+                'name that with net: "FILE"'
             )
-    for built in built_nets(file.solver, file.old_nets):
+    for built in built_nets(file.solver):
         for layer in built.layers:
             _check_layer(layer, file)
 

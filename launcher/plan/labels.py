@@ -58,7 +58,7 @@ def check_labels(file: SolverFile) -> tuple[LabelUse, ...]:
     Raises ``InputError`` for the first label beyond the outputs.
     """
     left = []
-    for net in built_nets(file.solver, file.old_nets):
+    for net in built_nets(file.solver):
         for use, classes in _uses(net):
             if classes is None:
                 left.append(use)

@@ -143,6 +143,6 @@ def _initialise(solver: Any, parameter: Any, method: str, seed: int, report: Cal
     """Initialise the weights: the number of batches of the train net that this has used."""
     from caffebench.launcher.init.lsuv import frozen_layers, initialise
 
-    net = parameter.train_net_param if parameter.HasField("train_net_param") else parameter.net_param
-    initialise(solver.net, method=method, seed=derive_seed(seed, -1), report=report, keep=frozen_layers(net))
+    keep = frozen_layers(built_layers(parameter))
+    initialise(solver.net, method=method, seed=derive_seed(seed, -1), report=report, keep=keep)
     return 0 if method == "ortho" else 1  # the fixed batch that the variances were measured on

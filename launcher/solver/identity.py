@@ -90,15 +90,11 @@ def identify(
     whole = type(solver)()
     whole.CopyFrom(solver)
     nets = type(solver)()
-    for name in ("net", "net_param", "train_net", "train_net_param", "train_state"):
+    for name in ("net_param", "train_net_param", "train_state"):
         if solver.HasField(name):
-            value = getattr(solver, name)
-            if isinstance(value, str):
-                setattr(nets, name, value)
-            else:
-                getattr(nets, name).CopyFrom(value)
+            getattr(nets, name).CopyFrom(getattr(solver, name))
             solver.ClearField(name)
-    for name in ("test_net", "test_net_param", "test_state"):
+    for name in ("test_net_param", "test_state"):
         getattr(nets, name).extend(getattr(solver, name))
         solver.ClearField(name)
     for name in HARMLESS:
@@ -112,11 +108,10 @@ def identify(
         options["weights"] = ", ".join(weights)
     if snapshot is not None:
         options["snapshot"] = str(snapshot)
-    old = list(file.old_nets.values())
     path = str(file.path.resolve())
     to_the_end = solver.lr_policy == "poly" or "lr_schedule" in options  # rates that fall until max_iter
     schedule = int(max_iter or file.solver.max_iter) if to_the_end else None
-    return Identity(path, _digest(whole, *old), _digest(nets, *old), _digest(solver), options, seed, schedule)
+    return Identity(path, _digest(whole), _digest(nets), _digest(solver), options, seed, schedule)
 
 
 def _digest(*messages: Any) -> str:

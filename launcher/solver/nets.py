@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from caffebench.common.netstate import included, net_state
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["BuiltNet", "built_layers", "built_nets", "channels", "data_layers", "numbered", "parameters_of", "train_data_layers"]
+__all__ = [
+    "BuiltNet",
+    "built_layers",
+    "built_nets",
+    "channels",
+    "data_layers",
+    "numbered",
+    "parameters_of",
+    "train_data_layers",
+]
 
 
 @dataclass(frozen=True)
@@ -29,18 +38,17 @@ class BuiltNet:
         return "the train net" if self.number is None else f"test net {self.number}"
 
 
-def built_nets(solver: Any, old_nets: Mapping[str, Any] | None = None) -> Iterator[BuiltNet]:
+def built_nets(solver: Any) -> Iterator[BuiltNet]:
     """The nets of a ``SolverParameter``, the train net first, as ``InitTrainNet`` and ``InitTestNets`` build them.
 
-    ``old_nets`` are those that it has as files, in an old layout, by name: they are upgraded, as Caffe does when it
-    reads them. Without them they have no layers.
+    Those inside it: ``read_solver`` takes in those that are files.
     """
-    pb2, files = caffe_pb2(), old_nets or {}
-    both = _net(solver, "net", files)
-    train = both or _net(solver, "train_net", files)
+    pb2 = caffe_pb2()
+    both = _net(solver, "net_param")
+    train = both or _net(solver, "train_net_param")
     if train is not None:
         yield _built(None, train, net_state(pb2, "TRAIN", train.state, solver.train_state))
-    tests = [*solver.test_net_param, *(_upgraded(files.get(name)) for name in solver.test_net)]
+    tests = list(solver.test_net_param)
     if both is not None:
         tests += [both] * (len(solver.test_iter) - len(tests))
     for number, net in enumerate(tests):
@@ -49,7 +57,7 @@ def built_nets(solver: Any, old_nets: Mapping[str, Any] | None = None) -> Iterat
 
 
 def built_layers(solver: Any, test: int | None = None) -> tuple[Any, ...]:
-    """The layers of a solver's train net, or of its test net number ``test``; none where it is in a file."""
+    """The layers of a solver's train net, or of its test net number ``test``."""
     return next((net.layers for net in built_nets(solver) if net.number == test), ())
 
 
@@ -90,20 +98,9 @@ def train_data_layers(solver: Any) -> list[Any]:
     return data_layers(solver, "TRAIN")
 
 
-def _net(solver: Any, field: str, files: Mapping[str, Any]) -> Any:
-    """The ``NetParameter`` that a solver has in ``field``, written out or as a file; None where it has none."""
-    if solver.HasField(f"{field}_param"):
-        return getattr(solver, f"{field}_param")
-    return _upgraded(files.get(getattr(solver, field))) if solver.HasField(field) else None
-
-
-def _upgraded(net: Any) -> Any:
-    pb2 = caffe_pb2()
-    if net is None:
-        return pb2.NetParameter()
-    from caffebench.generator.meaning.upgrade import upgrade_layers
-
-    return pb2.NetParameter(state=net.state, layer=[layer for layer, _ in upgrade_layers(net, pb2)])
+def _net(solver: Any, field: str) -> Any:
+    """The ``NetParameter`` that a solver has in ``field``; None where it has none."""
+    return getattr(solver, field) if solver.HasField(field) else None
 
 
 def _built(number: int | None, net: Any, state: Any) -> BuiltNet:

@@ -12,9 +12,9 @@ from caffebench.common.caffe_facts import SOLVER_TYPES
 from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.solver.netfile import read_net
 
 __all__ = [
-    "NetFile",
     "SolverFile",
     "changed_fields",
     "parse_solver",
@@ -28,14 +28,6 @@ DATA_ROOT = "data"
 """The data root that generated files are written for."""
 
 
-@dataclass(frozen=True)
-class NetFile:
-    """A file that a solver names for a net, and the ``NetParameter`` in it."""
-
-    path: Path
-    net: Any
-
-
 @dataclass
 class SolverFile:
     """A solver prototxt: the parsed ``SolverParameter``, and what our header says."""
@@ -46,18 +38,13 @@ class SolverFile:
     """What ``read_header`` found."""
     header_lines: dict[str, int]
     """The line of each key of the header."""
-    net_files: dict[str, NetFile]
-    """The nets that it has, or had, as files, by the names in it."""
+    net_files: tuple[Path, ...]
+    """The files that its nets came from."""
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders of the file itself and of the nets that it names."""
-        return tuple(dict.fromkeys(path.parent for path in (self.path, *(one.path for one in self.net_files.values()))))
-
-    @property
-    def old_nets(self) -> dict[str, Any]:
-        """Nets in the layout before ``layer``, which only Caffe can take in."""
-        return {name: one.net for name, one in self.net_files.items() if not one.net.layer}
+        return tuple(dict.fromkeys(path.parent for path in (self.path, *self.net_files)))
 
     def header_place(self, key: str) -> str:
         """``FILE:LINE`` of a key of the header."""
@@ -154,44 +141,25 @@ def _parses(text: str, message: Any) -> bool:
     return bool(message.ListFields())
 
 
-def _take_in_nets(solver: Any, path: Path) -> dict[str, NetFile]:
+def _take_in_nets(solver: Any, path: Path) -> tuple[Path, ...]:
     """Replace ``net: FILE`` and its like by the file's content, so that a run's log and records say it all.
 
-    What cannot be taken in are nets in the layout before ``layer``, which Caffe upgrades in files only. Returns the
-    files of all nets, by the names that the solver has or had for them.
+    All that comes later sees nets of today's form, inside the solver. Returns the files of the nets.
     """
-    files = {}
+    files = []
+
+    def taken_in(name: str) -> Any:
+        file, net = read_net(name, path)
+        files.append(file)
+        return net
+
     for name, inline in (("net", "net_param"), ("train_net", "train_net_param")):
         if solver.HasField(name):
-            file = files[getattr(solver, name)] = _read_net(getattr(solver, name), path)
-            if file.net.layer:
-                solver.ClearField(name)
-                getattr(solver, inline).CopyFrom(file.net)
-    tests = {name: _read_net(name, path) for name in solver.test_net}
-    if tests and all(file.net.layer for file in tests.values()):
-        solver.test_net_param.extend([tests[name].net for name in solver.test_net])
-        solver.ClearField("test_net")
-    return files | tests
-
-
-def _read_net(name: str, path: Path) -> NetFile:
-    """The net that the solver at ``path`` calls ``name``."""
-    from google.protobuf import text_format
-
-    beside = path.parent / name
-    file = Path(name) if Path(name).is_file() or not beside.exists() else beside
-    try:
-        return NetFile(file, text_format.Parse(read_text(file), caffe_pb2().NetParameter()))
-    except OSError as error:
-        raise InputError(f"{path} names the net {name}, which cannot be read: {error.strerror}") from None
-    except InputError as error:
-        raise InputError(f"{path} names the net {name}, but {error}") from None
-    except RecursionError:
-        raise InputError(f"{file}, the net of {path}, is nested too deep: it is not a net prototxt") from None
-    except text_format.ParseError as error:
-        raise InputError(
-            f"{file}, the net of {path}, is not a net prototxt that Caffe can read: line {error}"
-        ) from None
+            getattr(solver, inline).CopyFrom(taken_in(getattr(solver, name)))
+            solver.ClearField(name)
+    solver.test_net_param.extend([taken_in(name) for name in solver.test_net])
+    solver.ClearField("test_net")
+    return tuple(files)
 
 
 def solver_type(solver: Any) -> str:

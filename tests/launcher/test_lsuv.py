@@ -339,7 +339,7 @@ def test_kept_layers_keep_their_weights(tmp_path: Path) -> None:
     net = build(text, tmp_path)
     before = net.params["fixed"][0].data.copy()
     reports: list[Any] = []
-    initialise(net, method="lsuv", seed=1, report=reports.append, keep=frozen_layers(definition))
+    initialise(net, method="lsuv", seed=1, report=reports.append, keep=frozen_layers(definition.layer))
     np.testing.assert_array_equal(net.params["fixed"][0].data, before)
     assert [getattr(report, "skipped", None) for report in reports] == ["kept as it is", None]
 
@@ -408,7 +408,7 @@ def test_every_architecture_of_the_generator(
         text = text_format.MessageToString(solver.net_param)
         net = build(text, tmp_path)
         reports: list[Any] = []
-        initialise(net, method="lsuv", seed=1, report=reports.append, keep=frozen_layers(solver.net_param))
+        initialise(net, method="lsuv", seed=1, report=reports.append, keep=frozen_layers(solver.net_param.layer))
         net.save(str(tmp_path / "net.caffemodel"))
         done = [report.layer for report in reports if isinstance(report, InitEvent)]
 

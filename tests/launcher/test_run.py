@@ -250,7 +250,7 @@ def test_a_long_way_to_the_first_iteration_can_be_stopped(bench: Any) -> None:
 
 
 def test_a_solver_that_names_its_net_in_a_file(bench: Any) -> None:
-    """With a net in the layout before 2014's end, which only Caffe can read, and with one of today."""
+    """With a net in the layout before 2014's end, and with one of today."""
     text = (bench.folder / bench.solver(max_iter=40)).read_text()
     net, solver = text[: text.index("test_iter")], text[text.index("test_iter") :]
     net = net[net.index('  name: "small"') : net.rindex("}")]
@@ -268,7 +268,7 @@ def test_a_solver_that_names_its_net_in_a_file(bench: Any) -> None:
     (bench.folder / "nets/old.prototxt").write_text(old)
     (bench.folder / "old.prototxt").write_text('net: "nets/old.prototxt"\n' + solver)
     bench.run("old.prototxt")
-    assert "Creating training net from net file: nets/old.prototxt" in bench.log(run="old")
+    assert "Creating training net specified in net_param." in bench.log(run="old")
 
 
 def test_a_failed_check_is_a_message(bench: Any) -> None:
