@@ -52,6 +52,8 @@ class Record:
     """Channels, height, width."""
     sums: tuple[int, ...]
     """The sum of all pixels of each channel."""
+    checksum: int = 0
+    """Of the file that it was made from, and of its place."""
 
 
 def raw_record(image: Image, label: int) -> Record:

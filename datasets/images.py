@@ -17,7 +17,7 @@ from caffebench.common.errors import InputError
 from caffebench.datasets.bounded import open_regular, read_regular
 from caffebench.datasets.datum import Record, encoded_record, raw_record
 
-__all__ = ["FORMATS", "ImageOptions", "image_record", "is_image"]
+__all__ = ["FORMATS", "ImageOptions", "image_record", "is_image", "read_image"]
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Named to Pillow, which goes by the content: of a format like EPS it would run another program's interpreter."""
@@ -74,13 +74,16 @@ def is_image(path: str) -> bool:
     return True
 
 
-def image_record(path: Path, label: int, options: ImageOptions) -> Record:
+def read_image(path: Path) -> bytes:
+    """The content of an image file. Raises ``OSError`` or ``InputError`` where it cannot be read."""
+    return read_regular(path, _LARGEST_FILE)
+
+
+def image_record(content: bytes, label: int, options: ImageOptions) -> Record:
     """The record of an image file: planes in OpenCV's order, BGR, as Caffe's ``convert_imageset`` stores them.
 
-    Raises ``OSError`` or ``InputError`` where the file cannot be read or would become too large an image, and for a
-    damaged image whatever Pillow raises.
+    Raises ``InputError`` where it would become too large an image, and for a damaged one whatever Pillow raises.
     """
-    content = read_regular(path, _LARGEST_FILE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata says nothing about the pixels
         original = Pillow.open(io.BytesIO(content), formats=FORMATS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,14 +45,20 @@ class Layout:
     left_out: tuple[str, ...] = ()
     """What else was found there, in lines for the user."""
 
-    def digest(self, part: str) -> str:
-        """Of names, labels, sizes and order: the same images give the same digest wherever they lie."""
-        digest = hashlib.sha256()
+    def digests(self, part: str) -> dict[str, str]:
+        """``sha256`` of names, labels, sizes and order, which are the same wherever the images lie; ``times`` of when
+        they were last written, which may tell images of the same name and size apart.
+        """
+        files, times = hashlib.sha256(), hashlib.sha256()
         for path, label in self.parts[part]:
-            file = self.root / path
-            size = file.stat().st_size if file.is_file() else -1  # a dangling link is found out when it is read
-            digest.update(os.fsencode(f"{path}\0{label}\0{size}\n"))
-        return digest.hexdigest()
+            try:
+                status = os.stat(self.root / path)
+                size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+                times.update(b"%d\n" % status.st_mtime_ns)
+            except OSError:  # a dangling link is found out when it is read
+                size = -1
+            files.update(os.fsencode(f"{path}\0{label}\0{size}\n"))
+        return {"sha256": files.hexdigest(), "times": times.hexdigest()}
 
 
 def read_layout(src: Path, *, test_share: float | None = None, seed: int = 0) -> Layout:

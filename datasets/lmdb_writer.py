@@ -11,8 +11,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,13 +47,21 @@ class Summary:
     """Mean pixel of each channel, 0 to 255, over all pixels of all images, in the order of the stored channels."""
     damaged: tuple[str, ...] = ()
     """Images that could not be read and are not in it, each with the reason."""
+    checksum: int | None = None
+    """Sum of the checksums of all files, the damaged ones too; None where an earlier version made it."""
 
 
-def finished(target: Path, source: Mapping[str, Any], *, force: bool = False) -> Summary | None:
+Checksum = Callable[[frozenset[int] | None], int]
+"""Sums up the checksums of the files at these positions, or of all: it reads them."""
+
+
+def finished(
+    target: Path, source: Mapping[str, Any], *, force: bool = False, checksum: Checksum = lambda _: 0
+) -> Summary | None:
     """The summary of the LMDB at ``target`` if just this was made already; None where it is still to be made.
 
-    With ``force`` an LMDB that is there counts as still to be made. Raises ``InputError`` where something else
-    is in the way.
+    Where the files have other ``times`` in ``source``, their checksum decides. With ``force`` an LMDB that is there
+    counts as still to be made. Raises ``InputError`` where something else is in the way.
     """
     if not target.exists():
         return None
@@ -67,7 +75,14 @@ def finished(target: Path, source: Mapping[str, Any], *, force: bool = False) ->
         summary = Summary(**found)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         summary = None
-    if summary is None or summary.source != _plain(source):
+    wanted = _plain(source)
+    if summary is not None and summary.source != wanted and _same_but_times(summary.source, wanted):
+        if summary.checksum is None:  # of an earlier version, which noted neither times nor checksums
+            return summary
+        if summary.checksum == checksum(None):
+            summary = replace(summary, source=wanted)  # so that next time the times say it
+            _describe(target, summary)
+    if summary is None or summary.source != wanted:
         how = "was not made by make-lmdb" if summary is None else "was made from other data or with other options"
         raise InputError(f"{target} is already there and {how}: choose another folder, or --force to replace it")
     return summary
@@ -83,8 +98,11 @@ class LmdbWriter:
     done: frozenset[int]
     """Positions that an earlier, stopped writer has put already."""
 
-    def __init__(self, target: Path, source: Mapping[str, Any]) -> None:
-        """Start the LMDB, or continue one of equal ``source`` that was not finished."""
+    def __init__(self, target: Path, source: Mapping[str, Any], *, checksum: Checksum = lambda _: 0) -> None:
+        """Start the LMDB, or continue one of equal ``source`` that was not finished.
+
+        Where the files have other ``times`` in it, the checksum of those that are done decides.
+        """
         self.target = target
         self._source = _plain(source)
         self._partial = target.with_name(f".{target.name}.partial")
@@ -97,7 +115,7 @@ class LmdbWriter:
             raise InputError(f"another make-lmdb is writing {target}: wait for it or choose another folder") from None
         self._pending: list[tuple[bytes, Record]] = []
         self._pending_bytes = 0
-        if not self._continued():
+        if not self._continued(checksum):
             for path in self._partial.iterdir():
                 path.unlink()
             write_whole(self._partial / _SOURCE, json.dumps(self._source))
@@ -133,10 +151,11 @@ class LmdbWriter:
         if len(self._pending) >= _COMMIT_RECORDS or self._pending_bytes >= _COMMIT_BYTES:
             self._commit()
 
-    def finish(self, damaged: Iterable[str] = ()) -> Summary:
+    def finish(self, damaged: Iterable[str] = (), damaged_checksum: int = 0) -> Summary:
         """Give the LMDB its name, in place of one that has it, and return what is in it.
 
-        Raises ``CaffebenchError`` where it holds no record: Caffe would abort on it.
+        ``damaged_checksum`` is the sum of those of the damaged files. Raises ``CaffebenchError`` where it holds no
+        record: Caffe would abort on it.
         """
         self._commit()
         totals = self._totals
@@ -150,8 +169,9 @@ class LmdbWriter:
             largest=tuple(totals.largest),
             means=tuple(round(total / totals.pixels, 4) for total in totals.sums),
             damaged=tuple(damaged),
+            checksum=totals.checksum + damaged_checksum,
         )
-        write_whole(self._partial / _SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
+        _describe(self._partial, summary)
         if self.target.exists():
             shutil.rmtree(self.target)
         self._partial.rename(self.target)
@@ -197,10 +217,11 @@ class LmdbWriter:
         except lmdb.Error as error:
             raise CaffebenchError(f"cannot write {self.target}: {error}") from error
 
-    def _continued(self) -> bool:
+    def _continued(self, checksum: Checksum) -> bool:
         """Whether an earlier writer left records of the same source; if so they are kept."""
         try:
-            if json.loads((self._partial / _SOURCE).read_text()) != self._source:
+            source: dict[str, Any] = json.loads((self._partial / _SOURCE).read_text())
+            if not _same_but_times(source, self._source):
                 return False
             journal = (self._partial / _JOURNAL).read_text()
         except (FileNotFoundError, ValueError):
@@ -210,12 +231,14 @@ class LmdbWriter:
         states = [_Totals(), *_states(journal)]
         # The latest of that length: a commit that failed has left a line as well, and was then made again.
         known = [state for state in states if state.records == records]
-        if not known:
-            self._env.close()
-            return False
-        self._totals = known[-1]
         with self._env.begin() as transaction:
             self.done = frozenset(int(key[:8]) for key in transaction.cursor().iternext(values=False))
+        if not known or (source != self._source and known[-1].checksum != checksum(self.done)):
+            self._env.close()
+            return False
+        if source != self._source:
+            write_whole(self._partial / _SOURCE, json.dumps(self._source))
+        self._totals = known[-1]
         return True
 
 
@@ -228,17 +251,20 @@ class _Totals:
     sums: tuple[int, ...] = ()
     smallest: tuple[int, ...] = ()
     largest: tuple[int, ...] = ()
+    checksum: int = 0
 
     def with_records(self, records: Iterable[Record]) -> _Totals:
         count, pixels, sums, smallest, largest = self.records, self.pixels, self.sums, self.smallest, self.largest
+        checksum = self.checksum
         for record in records:
             first = count == 0
             sums = record.sums if first else tuple(a + b for a, b in zip(sums, record.sums, strict=True))
             smallest = record.shape if first else tuple(map(min, smallest, record.shape))
             largest = record.shape if first else tuple(map(max, largest, record.shape))
             pixels += record.shape[1] * record.shape[2]
+            checksum += record.checksum
             count += 1
-        return _Totals(count, pixels, sums, smallest, largest)
+        return _Totals(count, pixels, sums, smallest, largest, checksum)
 
 
 def _states(journal: str) -> Iterable[_Totals]:
@@ -248,6 +274,15 @@ def _states(journal: str) -> Iterable[_Totals]:
             yield _Totals(**(found | {key: tuple(found[key]) for key in ("sums", "smallest", "largest")}))
         except ValueError:  # empty, or being written when the process was killed
             continue
+
+
+def _describe(lmdb_folder: Path, summary: Summary) -> None:
+    write_whole(lmdb_folder / _SUMMARY, json.dumps(asdict(summary), indent=1) + "\n")
+
+
+def _same_but_times(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether these may be the same data: files that were copied have other times, as files that were replaced."""
+    return {**found, "times": ""} == {**wanted, "times": ""}
 
 
 def _plain(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ RGB = np.random.RandomState(0).randint(0, 256, (20, 30, 3)).astype(np.uint8)
 
 
 def stored(path: Path, options: ImageOptions | None = None) -> np.ndarray:
-    image, _ = read_record(image_record(path, 0, options or ImageOptions()).data)
+    image, _ = read_record(image_record(path.read_bytes(), 0, options or ImageOptions()).data)
     if isinstance(image, bytes):
         raise TypeError("this record is encoded")
     return image
@@ -148,10 +148,10 @@ def test_encoded_keeps_a_file_that_needs_nothing(tmp_path: Path) -> None:
     for name in ("x.jpg", "x.png"):
         Pillow.fromarray(RGB).save(tmp_path / name)
         for options in (ImageOptions(encoded=True), ImageOptions(small_side=20, encoded=True)):
-            record = image_record(tmp_path / name, 4, options)
+            record = image_record((tmp_path / name).read_bytes(), 4, options)
             assert read_record(record.data) == ((tmp_path / name).read_bytes(), 4)
             assert record.shape == (3, 20, 30)
-            assert record.sums == image_record(tmp_path / name, 4, ImageOptions()).sums
+            assert record.sums == image_record((tmp_path / name).read_bytes(), 4, ImageOptions()).sums
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_encoded_keeps_a_file_that_needs_nothing(tmp_path: Path) -> None:
 )
 def test_encoded_anew_where_the_file_will_not_do(tmp_path: Path, name: str, mode: str, options: ImageOptions) -> None:
     Pillow.fromarray(RGB).convert(mode).save(tmp_path / name)
-    record = image_record(tmp_path / name, 0, options)
+    record = image_record((tmp_path / name).read_bytes(), 0, options)
     content, _ = read_record(record.data)
     assert isinstance(content, bytes)
     image = Pillow.open(io.BytesIO(content))
@@ -197,7 +197,7 @@ def test_a_png_that_opencv_reads_with_more_bits_or_channels_is_encoded_anew(tmp_
     png(tmp_path / "transparent_gray.png", RGB[..., 0], 0, (b"tRNS", b"\0\1"))
     for path in sorted(tmp_path.iterdir()):
         options = ImageOptions(gray="gray" in path.name, encoded=True)
-        content, _ = read_record(image_record(path, 0, options).data)
+        content, _ = read_record(image_record(path.read_bytes(), 0, options).data)
         assert isinstance(content, bytes)
         image = Pillow.open(io.BytesIO(content))
         assert (image.format, image.mode) == ("JPEG", "L" if options.gray else "RGB")
@@ -207,8 +207,7 @@ def test_a_png_that_opencv_reads_with_more_bits_or_channels_is_encoded_anew(tmp_
 
 def test_quality(tmp_path: Path) -> None:
     Pillow.fromarray(RGB).save(tmp_path / "x.png")
-    sizes = [
-        len(image_record(tmp_path / "x.png", 0, ImageOptions(small_side=200, encoded=True, quality=quality)).data)
-        for quality in (30, 95)
-    ]
+    content = (tmp_path / "x.png").read_bytes()
+    options = [ImageOptions(small_side=200, encoded=True, quality=quality) for quality in (30, 95)]
+    sizes = [len(image_record(content, 0, one).data) for one in options]
     assert sizes[0] < sizes[1] / 2
