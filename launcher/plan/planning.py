@@ -12,6 +12,7 @@ from caffebench.launcher.gpu.devices import choose_gpus, count_gpus
 from caffebench.launcher.plan.adjust import adjust_solver
 from caffebench.launcher.plan.datacheck import check_data
 from caffebench.launcher.plan.feasible import check_feasible
+from caffebench.launcher.plan.headercheck import check_header
 from caffebench.launcher.plan.labels import check_labels
 from caffebench.launcher.plan.naming import RunRequest, request_runs
 from caffebench.launcher.plan.options import RunOptions
@@ -19,7 +20,6 @@ from caffebench.launcher.plan.plan import Batch, Plan
 from caffebench.launcher.plan.pythonlayers import check_python_layers
 from caffebench.launcher.solver.identity import identify
 from caffebench.launcher.solver.nets import data_layers
-from caffebench.launcher.solver.schedule import learning_rate, parse_phases
 from caffebench.launcher.solver.solverfile import SolverFile, read_solver
 from caffebench.launcher.state.adopt import check_adoptable
 from caffebench.launcher.state.paths import BrokenSnapshotError
@@ -120,7 +120,7 @@ def _make_plan(
     data_notes = check_data(file, may_be_missing=options.dry_run)
     label_uses = check_labels(file)
     python_layers = check_python_layers(file, allow=options.allow_python_layers)
-    _check_header(file)
+    check_header(file)
     overruled = adjust_solver(file, snapshots=str(options.snapshots / request.run), on_gpu=bool(gpus))
     plan = Plan(
         run=request.run,
@@ -159,19 +159,6 @@ def _starting_weights(file: SolverFile, options: RunOptions) -> tuple[str, ...]:
     if options.snapshot is not None and (options.weights is not None or initialised):
         raise InputError("--snapshot and --weights or --init exclude each other: a snapshot has its weights with it")
     return () if options.snapshot is not None else _check_weights(file, options.weights)
-
-
-def _check_header(file: SolverFile) -> None:
-    """Refuse what the header asks for and this solver cannot do, before anything runs."""
-    header, solver = file.header, file.solver
-    for key, check in (
-        ("phases", lambda: parse_phases(header, solver.max_iter)),
-        ("lr_schedule", lambda: learning_rate(header, solver.base_lr, solver.max_iter)),
-    ):
-        try:
-            check()
-        except InputError as error:
-            raise InputError(f"{file.header_place(key)}: {error}") from None
 
 
 def _prefer_caffe_engine(file: SolverFile) -> None:

@@ -187,6 +187,37 @@ def test_loading_workers_of_two_layers_of_one_name(bench: Any) -> None:
     assert_equal_weights(bench, 20, "plain")
 
 
+LMDB = 'data_param { source: "data/digits/train_lmdb" backend: LMDB batch_size: %d } }'
+HDF5 = 'layer { name: "h" type: "HDF5Data" top: "h" hdf5_data_param { source: "list" batch_size: 8 } }'
+DUMMY = 'layer { name: "d" type: "DummyData" top: "d" dummy_data_param { shape { dim: 8 } } }'
+IMAGES = f'layer {{ name: "i" type: "Data" top: "i" {LMDB % 8}'
+FEW = f'layer {{ name: "f" type: "Data" top: "f" {LMDB % 4}'
+COLOUR = f'layer {{ name: "i" type: "Data" top: "i" transform_param {{ force_color: true }} {LMDB % 8}'
+IN_PHASES = "phases: [{until: 5, iter_size: 2}, {until: 10, batch_size: 16}]"
+LOADER = "loader: {workers: 2}"
+
+
+@pytest.mark.parametrize(
+    ("header", "layers", "message"),
+    [
+        (IN_PHASES, HDF5, "only Data layers take one: h (HDF5Data) would go on with its own"),
+        (IN_PHASES, IMAGES + HDF5, "only Data layers take one: h (HDF5Data) would go on with its own"),
+        (IN_PHASES, DUMMY, "the train net has no Data layer to take it"),
+        (IN_PHASES, IMAGES + FEW, "the train net has several: i reads 8 images, f 4"),
+        (LOADER, HDF5, "loading workers read LMDBs for Data layers, and the train net has none"),
+        (LOADER, COLOUR, "loading workers know no force_color, which i has"),
+    ],
+)
+def test_what_the_header_asks_of_data_that_cannot_do_it(bench: Any, header: str, layers: str, message: str) -> None:
+    (bench.folder / "list").write_text("h5\n")
+    (bench.folder / "small.prototxt").write_text(
+        f'# caffebench: {header}\nnet_param {{ {layers} }} base_lr: 1 lr_policy: "fixed" max_iter: 10 display: 1\n'
+    )
+    line = bench.run("small.prototxt", code=2).splitlines()[-1]
+    assert line.startswith("run-caffe: small.prototxt:1: ")
+    assert message in line
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_loading_workers_give_what_caffes_own_layer_gives(bench: Any, workers: int) -> None:
     """Without random transformations: the same records in the same order, so the same weights to the bit."""
