@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from caffebench.common.caffe_facts import IMAGENET_NAME, IMAGENET_TEST, IMAGENET_TRAIN
+from caffebench.common.caffe_facts import IMAGENET_NAME, IMAGENET_TEST, IMAGENET_TRAIN, LABEL_LAYERS
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.roles import is_deploy
-from caffebench.generator.meaning import LAYER_TYPES, Graph, Layer, PhaseNet, Prototxt, build_graph
+from caffebench.generator.meaning import LAYER_TYPES, Graph, Layer, PhaseNet, Prototxt, Vertex, build_graph
 
 __all__ = [
     "batch_size",
@@ -26,6 +26,7 @@ __all__ = [
     "find",
     "first_datum",
     "graph",
+    "heads",
     "images_seen",
     "is_encoded",
     "is_here",
@@ -39,6 +40,19 @@ __all__ = [
 
 _DATA_PARAMS = ("data_param", "image_data_param", "hdf5_data_param", "window_data_param", "memory_data_param")
 _LABELS_READ = 4000
+_CHANNELS_KEPT = {
+    "Pooling",
+    "Softmax",
+    "BatchNorm",
+    "Scale",
+    "Bias",
+    "Dropout",
+    "ReLU",
+    "Sigmoid",
+    "TanH",
+    "Log",
+    "Power",
+}
 _IMAGENET = {"TRAIN": IMAGENET_TRAIN, "TEST": IMAGENET_TEST}
 
 
@@ -202,17 +216,35 @@ def largest_label(folder: Path) -> int | None:
     return largest
 
 
-def classes(net: PhaseNet | None) -> int | None:
-    """Number of outputs of the layer that the classification loss or accuracy reads."""
+def heads(net: PhaseNet | None) -> Iterator[tuple[Vertex, Vertex, int]]:
+    """Each loss or accuracy that takes labels, the layer that makes its scores, and how many classes these are of.
+
+    Those are left out whose number of classes the settings alone do not tell.
+    """
     for vertex in graph(net).vertices if net is not None else ():
-        if vertex.type in ("SoftmaxWithLoss", "Accuracy") and vertex.bottoms:
-            scores = vertex.bottoms[0][0]
-            while scores.type in ("Pooling", "Flatten", "Reshape", "Softmax", "BatchNorm", "Scale") and scores.bottoms:
-                scores = scores.bottoms[0][0]
-            for name in ("inner_product_param.num_output", "convolution_param.num_output"):
-                if name in scores.settings:
-                    return int(scores.settings[name])
-    return None
+        if vertex.type not in LABEL_LAYERS or not vertex.bottoms:
+            continue
+        scores = vertex.bottoms[0][0]
+        while _keeps_channels(scores):
+            scores = scores.bottoms[0][0]
+        axis = next((value for name, value in vertex.settings.items() if name.endswith("_param.axis")), 1)
+        if scores.type == "InnerProduct" and scores.settings["inner_product_param.axis"] == axis:
+            yield vertex, scores, int(scores.settings["inner_product_param.num_output"])
+        if scores.type == "Convolution" and axis == scores.settings["convolution_param.axis"]:
+            yield vertex, scores, int(scores.settings["convolution_param.num_output"])
+
+
+def _keeps_channels(vertex: Vertex) -> bool:
+    """Whether a layer makes as many channels as it reads; a Flatten where there is one pixel."""
+    if vertex.type == "Flatten" and vertex.bottoms:
+        before = vertex.bottoms[0][0]
+        return before.type == "InnerProduct" or bool(before.settings.get("pooling_param.global_pooling"))
+    return vertex.type in _CHANNELS_KEPT and bool(vertex.bottoms)
+
+
+def classes(net: PhaseNet | None) -> int | None:
+    """The most classes that a net tells apart, None where nothing tells."""
+    return max((count for _, _, count in heads(net)), default=None)
 
 
 def _phases(file: Prototxt) -> list[dict[str, Any]]:

@@ -492,6 +492,24 @@ def test_old_layers_are_what_real_caffe_makes_of_them(tmp_path: Path, old: str) 
 
 
 @pytest.mark.caffe
+@pytest.mark.parametrize(("text", "tested"), [(TWIN_HEADS, 1.0), (SWAPPED_HEADS, 2.0)])
+def test_real_caffe_gives_a_test_net_its_weights_by_name(tmp_path: Path, text: str, tested: float) -> None:
+    """The weights that the first bottom of the test's ``join`` was computed with, where TRAIN has 1 in p and 2 in q."""
+    import caffe
+
+    path = tmp_path / "solver.prototxt"
+    path.write_text(SOLVER.replace("snapshots", str(tmp_path)) + "net_param {" + text + "}")
+    solver = caffe.get_solver(str(path))
+    for name, value in (("p", 1), ("q", 2)):
+        solver.net.params[name][0].data[...] = value
+    test = solver.test_nets[0]
+    test.share_with(solver.net)
+    test.blobs["a"].data[...] = 1
+    test.forward()
+    assert test.blobs["join"].data[0, 0] / 4 == tested
+
+
+@pytest.mark.caffe
 def test_layer_types_are_those_of_real_caffe() -> None:
     import caffe
 

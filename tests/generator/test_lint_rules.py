@@ -109,6 +109,30 @@ def with_(*changes: tuple[str, str]) -> str:
     return changed(BASE, changes)
 
 
+SIX_CLASSES = """layer { name: "six" type: "InnerProduct" bottom: "drop" top: "six"
+  inner_product_param { num_output: 6 weight_filler { type: "xavier" } } }
+layer { name: "loss6" type: "SoftmaxWithLoss" bottom: "six" bottom: "label" top: "loss6" }
+"""
+ODD = """layer { name: "odd" type: "Data" top: "pixels" top: "odd"
+  data_param { source: "gone" backend: LMDB batch_size: 16 } }
+layer { name: "hush" type: "Silence" bottom: "pixels" }
+"""
+FLAT = 'layer { name: "flat" type: "Flatten" bottom: "fc" top: "flat" }\n'
+BN_2 = (
+    'layer { name: "bn_2" type: "BatchNorm" include { phase: TEST } bottom: "conv" top: "bn" }\nlayer { name: "scale"'
+)
+TEST_ONLY = """layer { name: "blur" type: "Convolution" include { phase: TEST } bottom: "data" top: "blur"
+  convolution_param { num_output: 1 kernel_size: 3 bias_term: false weight_filler { type: "constant" value: 0.11 } } }
+layer { name: "hush" type: "Silence" include { phase: TEST } bottom: "blur" }
+"""
+SEEN = """layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST stage: "seen" }
+  transform_param { scale: 0.5 mean_value: 78 }
+  data_param { source: "data/digits/train_lmdb" backend: LMDB batch_size: 479 } }
+"""
+HALF = "layer {".join(
+    part for number, part in enumerate(BASE.split("net_param {\n")[1].rsplit("}", 1)[0].split("layer {")) if number != 2
+)
+HALF = HALF.replace("include { phase: TRAIN }", "", 1)
 # name: (file's name, text, rule, what it says or None, severity)
 MORE: dict[str, tuple[str, str, str, str | None, str]] = {
     "rate in the name": ("a_lr0005.prototxt", BASE, "file-name", "says lr0005, the file holds base_lr 0.01", "warning"),
@@ -248,6 +272,121 @@ MORE: dict[str, tuple[str, str, str, str | None, str]] = {
         "python-module",
         "the Python module rpn.own is not installed here",
         "error",
+    ),
+    "labels for the smaller of two heads": (
+        "a.prototxt",
+        with_(('layer { name: "loss"', SIX_CLASSES + 'layer { name: "loss"')),
+        "labels",
+        "labels up to 9 in data/digits/train_lmdb, 6 outputs of six",
+        "error",
+    ),
+    "labels for the larger of two heads": (
+        "a.prototxt",
+        with_(('layer { name: "loss"', SIX_CLASSES.replace("6", "60") + 'layer { name: "loss"')),
+        "labels",
+        None,
+        "",
+    ),
+    "labels for one output": (
+        "a.prototxt",
+        with_(("num_output: 10", "num_output: 1")),
+        "labels",
+        "labels up to 9 in data/digits/train_lmdb, 1 outputs of fc",
+        "error",
+    ),
+    "labels for a hinge loss": (
+        "a.prototxt",
+        with_(('"SoftmaxWithLoss"', '"HingeLoss"'), ("num_output: 10", "num_output: 9")),
+        "labels",
+        "9 outputs of fc",
+        "error",
+    ),
+    "a head whose labels are its own": (
+        "a.prototxt",
+        with_(
+            ('layer { name: "loss"', SIX_CLASSES.replace('"label"', '"odd"') + 'layer { name: "loss"'),
+            ('layer { name: "conv"', ODD + 'layer { name: "conv"'),
+        ),
+        "labels",
+        None,
+        "",
+    ),
+    "a label that is ignored": (
+        "a.prototxt",
+        with_(
+            ("num_output: 10", "num_output: 9"),
+            ('"SoftmaxWithLoss"', '"SoftmaxWithLoss" loss_param { ignore_label: 9 }'),
+            ('"Accuracy"', '"Accuracy" accuracy_param { ignore_label: 9 }'),
+        ),
+        "labels",
+        None,
+        "",
+    ),
+    "scores of every pixel": (
+        "a.prototxt",
+        with_(
+            ('layer { name: "fc" type: "InnerProduct"', 'layer { name: "fc" type: "Convolution"'),
+            ("inner_product_param { num_output: 10", "convolution_param { kernel_size: 1 num_output: 3"),
+            ('layer { name: "loss"', FLAT + 'layer { name: "loss"'),
+            ('bottom: "fc" bottom: "label"', 'bottom: "flat" bottom: "label"'),
+        ),
+        "labels",
+        None,
+        "",
+    ),
+    "more than all classes": (
+        "a.prototxt",
+        with_(('"Accuracy"', '"Accuracy" accuracy_param { top_k: 11 }')),
+        "top-k",
+        "top_k 11 of the 10 outputs of fc",
+        "error",
+    ),
+    "a BatchNorm of another name in TEST": (
+        "a.prototxt",
+        with_(
+            ('layer { name: "bn" type', 'layer { name: "bn" include { phase: TRAIN } type'),
+            ('layer { name: "scale"', BN_2),
+        ),
+        "untrained-layer",
+        "weights that no layer of TRAIN has",
+        "error",
+    ),
+    "weights of a test that are loaded": (
+        "a.prototxt",
+        'weights: "a.prototxt"\n'
+        + with_(
+            ('layer { name: "bn" type', 'layer { name: "bn" include { phase: TRAIN } type'),
+            ('layer { name: "scale"', BN_2),
+        ),
+        "untrained-layer",
+        None,
+        "",
+    ),
+    "weights of a test that are written out": (
+        "a.prototxt",
+        with_(('layer { name: "loss"', TEST_ONLY + 'layer { name: "loss"')),
+        "untrained-layer",
+        None,
+        "",
+    ),
+    "a test of the training data beside one of others": (
+        "a.prototxt",
+        with_(
+            ("test_iter: 9", 'test_iter: 9 test_iter: 1 test_state { stage: "new" } test_state { stage: "seen" }'),
+            ('top: "label" include { phase: TEST }', 'top: "label" include { phase: TEST stage: "new" }'),
+            ('layer { name: "conv"', SEEN + 'layer { name: "conv"'),
+        ),
+        "test-data",
+        None,
+        "",
+    ),
+    "a net with one data layer, of which it is half": ("net.prototxt", HALF, "test-data", None, ""),
+    "a solver whose net has one data layer": (
+        "a.prototxt",
+        BASE.split("net_param")[0] + "net_param {\n" + HALF + "}",
+        "test-data",
+        "data/digits/train_lmdb is what TRAIN reads",
+        "warning",
     ),
     "three rates of statistics that Caffe sets to 0": (
         "a.prototxt",

@@ -11,6 +11,7 @@ from caffebench.generator.lint.rules import (
     net,
     solver,
     startup,
+    testing,
 )
 
-__all__ = ["batchnorm", "build", "code", "data", "layer", "learning", "name", "net", "solver", "startup"]
+__all__ = ["batchnorm", "build", "code", "data", "layer", "learning", "name", "net", "solver", "startup", "testing"]

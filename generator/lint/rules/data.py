@@ -6,17 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.lint.facts import (
-    classes,
     data_layers,
     database_kind,
     find,
     first_datum,
     is_here,
     known_layers,
-    largest_label,
     sources,
 )
 from caffebench.generator.lint.registry import Hit, of_layer, rule
@@ -141,21 +138,6 @@ def image_size(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         if means > 1 and means != channels:
             what = f"{means} mean_value, the images of {source} have {channels} channel{'s' if channels != 1 else ''}"
             yield of_layer(layer, what, "one mean_value, or one for each channel", "transform_param.mean_value")
-
-
-@rule("labels", "error", why="Caffe reads past the scores for such a label: the loss is noise")
-def labels(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
-    """Labels in an LMDB that the net has no output for."""
-    for net in file.phases:
-        outputs = classes(net)
-        for layer, name in data_layers(net):
-            place = find(file, layer.message.data_param.source) if name == "data_param" else None
-            compared = {bottom for one in net.layers if one.type in LABEL_LAYERS for bottom in one.message.bottom}
-            given = place is not None and compared & set(layer.message.top[1:])  # not what a layer makes of them
-            largest = largest_label(place) if place is not None and given else None
-            if outputs is not None and largest is not None and outputs > 1 and largest >= outputs:
-                what = f"labels up to {largest} in {layer.message.data_param.source}, {outputs} outputs"
-                yield of_layer(layer, what, f"num_output: {largest + 1} in the last layer", f"{name}.source")
 
 
 @rule(

@@ -110,6 +110,24 @@ def zero_rate(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
         yield Hit(what, "gamma: 0.1, or what each drop multiplies by", node=file.root.at("lr_policy"))
 
 
+@rule("clip-gradients", "warning", why="every gradient is scaled to that length, 0: nothing is learned")
+def clip_gradients(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """``clip_gradients: 0``, which is no way to turn it off."""
+    if file.solver is not None and file.solver.clip_gradients == 0:
+        fix = "leave it out, or clip_gradients: 10, the length that gradients may have"
+        yield Hit("clip_gradients 0", fix, node=file.root.at("clip_gradients"))
+
+
+@rule("negative-rate", "warning", why="these weights are moved up the loss, away from what the net is to learn")
+def negative_rate(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
+    """An ``lr_mult`` below 0."""
+    net = learns(file)
+    for layer in net.layers if net is not None else ():
+        rate = min((spec.lr_mult for spec in layer.message.param), default=0)
+        if rate < 0:
+            yield of_layer(layer, f"lr_mult {rate:g}", f"lr_mult: {-rate:g}, or 0 to freeze them", "param.lr_mult")
+
+
 @rule("constant-rate", "warning", why="the learning rate never changes: it is that of lr_policy fixed")
 def constant_rate(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
     """No ``power`` or ``gamma`` where the policy lives by it: poly, inv and sigmoid then stay at one rate."""
