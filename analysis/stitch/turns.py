@@ -110,21 +110,18 @@ def _owners(rows: ParsedRows, solvers: Sequence[_Solver], metrics: MetricRegistr
     owners = [-1] * len(able)
     for of_tests in (False, True):
         steps = [one.test_interval if of_tests else one.display for one in solvers]
-        counts: list[int | None] = [None] * len(solvers)  # where each said something last
         turns = [-len(solvers) + number for number in range(len(solvers))]
         rates = [one.base_lr for one in solvers]
         mine = [place for place, test in enumerate(is_test) if test == of_tests]
+        following = [iterations[place] for place in mine[:1]] * len(solvers)  # where each says something next
         for place in mine:
             begin, at, some = edges[place], iterations[place], able[place]
             shown = owners[place + 1] if of_tests and iterations[place + 1 : place + 2] == [at] else -1
-            goes_on = [
-                one for one in some if at == (iterations[mine[0]] if counts[one] is None else counts[one] + steps[one])
-            ]
-            near = [
-                one for one in goes_on or some if of_tests or math.isclose(rates[one], rows.lr[begin], rel_tol=1e-4)
-            ]
-            owner = shown if shown in some else min(near or goes_on or some, key=turns.__getitem__)
-            owners[place], counts[owner], turns[owner], rates[owner] = owner, at, place, float(rows.lr[begin])
+            goes_on = [one for one in some if following[one] == at] or some
+            near = [one for one in goes_on if of_tests or math.isclose(rates[one], rows.lr[begin], rel_tol=1e-4)]
+            owner = shown if shown in some else min(near or goes_on, key=turns.__getitem__)
+            owners[place], turns[owner], rates[owner] = owner, place, float(rows.lr[begin])
+            following[owner] = at + steps[owner]
     return np.repeat(owners, np.diff(edges))
 
 
