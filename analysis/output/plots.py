@@ -13,15 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffebench.analysis.output.drawing.lines import (
-    COLUMN,
-    MOST,
-    draw,
-    fit,
-    fit_to_ends,
-    legend_label,
-    lines_of,
-)
+import numpy as np
+import numpy.typing as npt
+
+from caffebench.analysis.output.drawing.limits import fit, fit_to_ends
+from caffebench.analysis.output.drawing.lines import COLUMN, MOST, draw, legend_label, lines_of
 from caffebench.analysis.output.drawing.plot_style import window_of
 from caffebench.analysis.output.drawing.view import Limits, View, usual_x
 from caffebench.analysis.runs.groups import Group, group_runs, singles
@@ -128,8 +124,8 @@ def save_plots(
     """Save every plot in each of ``formats`` (``FORMATS``); returns the paths.
 
     ``ylims`` has the limits of single plots by name. Runs that differ only in their seed are one line with a band,
-    unless ``each``. ``left_out`` is told which runs have nothing to be drawn in a plot. Raises ``InputError`` for an
-    unknown format or ``view.x``.
+    unless ``each``. A plot in which no run has anything to be drawn has no file. ``left_out`` is told which plots those
+    are, and which runs are not in the others. Raises ``InputError`` for an unknown format or ``view.x``.
     """
     view = view._replace(x=view.x or usual_x(runs))
     groups = singles(runs) if each else group_runs(runs)
@@ -148,7 +144,7 @@ def save_plots(
     # The legend stands beside the axes, which keep their size: 0.07 inch a letter, 0.19 a line.
     width = 6.4 + columns * (1.2 + 0.07 * longest)
     height = min(max(4.2, 0.9 + 0.19 * len(shown)), 9.0)
-    paths = []
+    paths, empty = [], []
     # Text of PDF as TrueType, which publishers ask for; no dates or random names, so that equal runs give equal files.
     with rc_context({"font.size": 10, "pdf.fonttype": 42, "svg.hashsalt": "caffebench"}):
         for name, plot in PLOTS.items():
@@ -156,6 +152,9 @@ def save_plots(
             FigureCanvasAgg(figure)
             axes = plot(figure.add_subplot(), shown, view._replace(ylim=(ylims or {}).get(name, view.ylim)))
             drawn = {line.get_label() for line in axes.lines if line.get_gid() == "curve"}
+            if not _shows(axes):
+                empty.append(name)
+                continue
             for one in shown:
                 if one.name not in drawn:
                     missing.setdefault(one.name, []).append(name)
@@ -166,22 +165,35 @@ def save_plots(
                 paths.append(folder / f"{name}.{form}")
                 write_whole(paths[-1], buffer.getvalue())
     if left_out is not None:
-        _announce_missing(missing, view.x, left_out)
+        _announce_missing(missing, empty, view, left_out)
     return paths
+
+
+def _shows(ax: Axes) -> bool:
+    """Whether a curve has a point that its axes can show."""
+
+    def seen(values: npt.ArrayLike, scale: str) -> npt.NDArray[np.bool_]:
+        found = np.asarray(values, "f8")
+        shown: npt.NDArray[np.bool_] = np.isfinite(found) & ((found > 0) | (scale != "log"))
+        return shown
+
+    curves = (line.get_data() for line in ax.lines if line.get_gid() == "curve")
+    return any((seen(x, ax.get_xscale()) & seen(y, ax.get_yscale())).any() for x, y in curves)
 
 
 NAMED = 5
 """Runs that are named where they are left out of the same plots; of more their number is said."""
 
 
-def _announce_missing(missing: dict[str, list[str]], x: str | None, announce: Announce) -> None:
-    """One line for all runs that the same plots lack."""
+def _announce_missing(missing: dict[str, list[str]], empty: Sequence[str], view: View, announce: Announce) -> None:
+    """One line for all plots without a file, one for all runs that the same other plots lack."""
+    unknown = {"epoch": ", or epochs that are not known: --train-size N", "seconds": ", or no times"}
+    why = f"no such numbers in the log{unknown.get(view.x or '', '')}"
+    if empty:
+        announce(f"not drawn: {', '.join(empty)} ({why}{', or none above 0 for --log' * (view.log_x or view.log_y)})")
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, plots in missing.items():
         alike.setdefault(tuple(plots), []).append(run)
-    unknown = {"epoch": ", or epochs that are not known: --train-size", "seconds": ", or no times"}.get(x or "", "")
     for group, runs in alike.items():
         more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
-        announce(
-            f"left out of {', '.join(group)}: {', '.join(runs[:NAMED])}{more} (no such values in the log{unknown})"
-        )
+        announce(f"left out of {', '.join(group)}: {', '.join(runs[:NAMED])}{more} ({why})")

@@ -49,15 +49,23 @@ def smooth(values: npt.ArrayLike, window: int) -> Numbers:
     given = np.asarray(values, "f8")
     if not len(given):
         return given
-    half = window // 2
+    half = min(window // 2, len(given))
     good = np.isfinite(given)
-    # Sums are taken of differences from the median: sums of a million large values would lose the small ones.
-    middle = float(np.median(given[good])) if good.any() else 0.0
-    sums = np.concatenate([[0.0], np.cumsum(np.where(good, given, middle) - middle)])
-    counts = np.concatenate([[0], np.cumsum(good)])
-    low = np.maximum(np.arange(len(given)) - half, 0)
-    high = np.minimum(np.arange(len(given)) + half + 1, len(given))
-    number = counts[high] - counts[low]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means: Numbers = middle + (sums[high] - sums[low]) / number
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        means: Numbers = _sums(np.where(good, given, 0.0), half) / _sums(good.astype("f8"), half)
     return means
+
+
+def _sums(values: Numbers, half: int) -> Numbers:
+    """The sum of each value and ``half`` of its neighbours on either side.
+
+    Nothing is subtracted, or one large value would drown the small ones after it: of blocks as long as the window, each
+    window is the end of one and the beginning of the next.
+    """
+    width, count = 2 * half + 1, len(values)
+    blocks = np.zeros((count // width + 2, width))
+    blocks.flat[half : half + count] = values
+    ends = np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1].ravel()
+    beginnings = np.zeros_like(blocks)  # up to each place, without it
+    np.cumsum(blocks[:, :-1], axis=1, out=beginnings[:, 1:])
+    return ends[:count] + beginnings.ravel()[width : width + count]

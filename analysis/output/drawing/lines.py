@@ -1,8 +1,9 @@
-"""What all plots have in common: curves, axes that fit them, marks, and the legend."""
+"""What all plots have in common: curves, axes, marks, and the legend."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-__all__ = ["COLUMN", "MOST", "Line", "draw", "fit", "fit_to_ends", "legend_label", "lines_of"]
+__all__ = ["COLUMN", "MOST", "Line", "draw", "legend_label", "lines_of"]
 
 AXES = {"iteration": "iterations", "epoch": "epochs", "seconds": "training time"}
 DASHES: dict[str, Any] = {"solid": "solid", "dash": (0, (5, 1.8)), "dot": (0, (1.2, 1.5))}
@@ -35,8 +36,6 @@ MOST = 60
 """Runs that a legend names; of more it names the first and says how many there are."""
 COLUMN = 40
 """Lines of one column of a legend."""
-RUNAWAY = 1.5
-"""A loss beyond so many times what 99 % of its values stay below leaves the picture, with a mark where it does."""
 
 
 @dataclass
@@ -113,57 +112,57 @@ def _line(
 
 
 def _mean(lines: Sequence[Line | None]) -> Line | None:
-    """The mean of the lines of a group at the iterations that all have, and its standard deviation."""
+    """The mean of the lines of a group wherever half of them have a value, and the standard deviation of two or more.
+
+    A line has a value at each iteration from its first to its last, between its points that of the straight line.
+    ``meanOf`` of the page does the same.
+    """
     known = [line for line in lines if line is not None]
     if len(known) < 2:
         return known[0] if known else None
-    shared = known[0].iteration
-    for line in known[1:]:
-        shared = np.intersect1d(shared, line.iteration)
-    if not len(shared):
-        return known[0]
-    places = [np.unique(line.iteration, return_index=True) for line in known]
-    at = [index[np.searchsorted(iterations, shared)] for iterations, index in places]
-    values = np.stack([line.y[index] for line, index in zip(known, at, strict=True)])
-    along = np.mean([line.x[index] for line, index in zip(known, at, strict=True)], axis=0)
-    spread = values.std(axis=0, ddof=1)
-    return replace(known[0], x=along, y=values.mean(axis=0), iteration=shared, raw=None, spread=spread, runs=len(known))
+    iterations = np.unique(np.concatenate([line.iteration for line in known]))
+    values = np.stack([_at(iterations, line, line.y) for line in known])
+    count = np.isfinite(values).sum(axis=0)
+    enough = 2 * count >= len(known)
+    if not enough.any():
+        return None
+    ends = np.flatnonzero(enough)[[0, -1]]
+    kept = slice(ends[0], ends[1] + 1)
+    along = _mean_place(np.stack([_at(iterations, line, line.x)[kept] for line in known]))
+    some = np.ma.masked_invalid(np.where(enough, values, np.nan)[:, kept])
+    mean, spread = some.mean(axis=0).filled(np.nan), some.std(axis=0, ddof=1).filled(np.nan)
+    return replace(
+        known[0],
+        x=along,
+        y=mean,
+        iteration=iterations[kept],
+        raw=None,
+        spread=spread if np.isfinite(spread).any() else None,
+        runs=int(count[ends[1]]),
+    )
+
+
+def _at(iterations: Numbers, line: Line, column: Numbers) -> Numbers:
+    """``column`` of ``line`` at each of ``iterations``; NaN before the line's first point and after its last."""
+    known, index = np.unique(line.iteration, return_index=True)
+    found: Numbers = np.interp(iterations, known, column[index], np.nan, np.nan)
+    return found
+
+
+def _mean_place(places: Numbers) -> Numbers:
+    """Where the lines (lines x points, NaN where one has no point) are on the axis, in the mean.
+
+    From point to point it goes as far as those go that have both: it does not fall back where a slow one ends.
+    """
+    mean = np.ma.masked_invalid(places).mean(axis=0)
+    steps = np.ma.masked_invalid(np.diff(places)).mean(axis=0)
+    steps = np.where(np.ma.getmaskarray(steps), np.maximum(np.diff(mean), 0), steps)
+    return np.cumsum(np.concatenate([mean[:1], steps]))
 
 
 def _known(curve: Curve, x: str) -> Curve:
     """The points whose place on the axis is known."""
     return curve[~np.isnan(getattr(curve, x))]
-
-
-def fit(ax: Axes, lines: Sequence[Line], log: bool) -> None:
-    """Fit the loss axis to the runs that converged: one that did not must not press them flat."""
-    good = [line for line in lines if line.run.status != "not_converged"] or lines
-    every = [line.raw_line[1] for line in good]
-    every = [values for values in (one[np.isfinite(one) & ((one > 0) | (not log))] for one in every) if len(values)]
-    if not every:
-        return
-    low = min(float(values.min()) for values in every)
-    high = max(min(float(values.max()), RUNAWAY * float(np.quantile(values, 0.99))) for values in every)
-    if not low < high:
-        return
-    if log:
-        ax.set_ylim(low / 1.1, high * 1.1)
-    else:
-        pad = 0.04 * (high - low)
-        ax.set_ylim(max(low - pad, 0.0) if low >= 0 else low - pad, high + pad)
-
-
-def fit_to_ends(ax: Axes, lines: Sequence[Line]) -> None:
-    """Open the axis on where the curves that converged end, from half of each on: not on guessing, where they begin."""
-    good = [line for line in lines if line.run.status != "not_converged"] or lines
-    bands = [(line, 0.0 if line.spread is None else line.spread) for line in good if len(line.y) > 1]
-    ends = [(line.y + side * band)[line.x >= line.x[-1] / 2] for line, band in bands for side in (-1, 1)]
-    ends = [values for values in (one[np.isfinite(one)] for one in ends) if len(values)]
-    if not ends:
-        return
-    low, high = min(float(values.min()) for values in ends), max(float(values.max()) for values in ends)
-    pad = max(0.06 * (high - low), 0.005 * max(abs(low), abs(high)), 1e-6)
-    ax.set_ylim(low - pad, high + pad)
 
 
 def draw(
@@ -255,7 +254,8 @@ def _label(line: Line, value: str) -> str:
     if isinstance(line.run, Run) or len(line.run.runs) == 1:
         return f"{value}  {label}"
     decimals, runs = len(value.partition(".")[2]), len(line.run.runs)
-    spread = f" ± {float(line.spread[-1]):.{decimals}f}" if line.spread is not None and value != "n/c" else ""
+    end = math.nan if line.spread is None else float(line.spread[-1])
+    spread = f" ± {end:.{decimals}f}" if math.isfinite(end) and value != "n/c" else ""
     return f"{value}{spread}  {label} ({line.runs}{f' of {runs}' if line.runs < runs else ''})"
 
 
@@ -292,9 +292,13 @@ def _dress(ax: Axes, view: View) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     right = max((float(np.asarray(one.get_xdata())[-1]) for one in ax.lines if one.get_gid() == "curve"), default=1.0)
-    if view.log_x:
-        ax.set_xscale("log")
-    else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where no value is above 0; such a plot is not saved
+        if view.log_x:
+            ax.set_xscale("log")
+        if view.log_y:
+            ax.set_yscale("log")
+    if not view.log_x:
         ax.set_xlim(0, right * 1.01 or 1)
         ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 1.25K
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
@@ -303,7 +307,6 @@ def _dress(ax: Axes, view: View) -> None:
     if view.log_x:
         _name_ticks(ax.xaxis, *ax.get_xlim())
     if view.log_y:
-        ax.set_yscale("log")
         _name_ticks(ax.yaxis, *ax.get_ylim())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.grid(color="#e3e6ea", lw=0.7)

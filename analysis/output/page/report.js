@@ -146,33 +146,63 @@
   const together = (place) => state.seeds && groupOf.has(place);
   const styled = (place) => (state.seeds ? { ...runs[place], color: runs[place].seeds_color, dash: runs[place].seeds_dash } : runs[place]);
 
-  function at(curve, iteration) {
-    const shown = curve.iteration;
-    let i = shown.findIndex((one) => one >= iteration);
-    if (i < 0 || (i === 0 && shown[0] > iteration)) return null;
-    if (shown[i] === iteration) return curve.value[i];
-    if (curve.value[i - 1] === null || curve.value[i] === null) return null;
-    return curve.value[i - 1] + ((curve.value[i] - curve.value[i - 1]) * (iteration - shown[i - 1])) / (shown[i] - shown[i - 1]);
+  // A column of a curve at an iteration, between two points on the straight line; null before the first and after the last.
+  function at(curve, column, iteration) {
+    const shown = curve.iteration, values = curve[column];
+    let i = 0, end = shown.length;
+    while (i < end) {
+      const middle = (i + end) >> 1;
+      if (shown[middle] < iteration) i = middle + 1; else end = middle;
+    }
+    if (shown[i] === iteration) return values[i];
+    if (i === 0 || i === shown.length || values[i - 1] === null || values[i] === null) return null;
+    return values[i - 1] + ((values[i] - values[i - 1]) * (iteration - shown[i - 1])) / (shown[i] - shown[i - 1]);
   }
+  const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const numbers = (values) => values.filter((value) => value !== null);
 
+  // The mean wherever half of the curves have a value, the band where two have: as `_mean` of drawing/lines.py, and null for none.
   function meanOf(curves) {
-    const mean = { value: [], low: [], high: [] }, first = curves[0];
-    for (const axis of ["iteration", "epoch", "seconds"]) if (first[axis]) mean[axis] = [];
-    first.iteration.forEach((iteration, i) => {
-      const values = curves.map((curve) => at(curve, iteration));
-      if (values.some((value) => value === null)) return;
-      const middle = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const every = [...new Set(curves.flatMap((curve) => curve.iteration))].sort((one, other) => one - other);
+    const of = (column, iterations) => iterations.map((iteration) => curves.map((curve) => at(curve, column, iteration)));
+    const known = of("value", every).map(numbers).map((values) => (2 * values.length >= curves.length ? values : []));
+    const enough = known.map((values) => values.length > 0), from = enough.indexOf(true), to = enough.lastIndexOf(true) + 1;
+    if (from < 0) return null;
+    const mean = { iteration: every.slice(from, to), value: [], low: [], high: [] };
+    for (const values of known.slice(from, to)) {
+      const middle = values.length ? average(values) : null, band = values.length > 1;
       const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
-      mean.value.push(middle); mean.low.push(middle - spread); mean.high.push(middle + spread);
-      for (const axis of ["iteration", "epoch", "seconds"]) if (first[axis]) mean[axis].push(first[axis][i]);
-    });
+      mean.value.push(middle); mean.low.push(band ? middle - spread : null); mean.high.push(band ? middle + spread : null);
+    }
+    for (const axis of ["epoch", "seconds"]) {
+      if (!curves.every((curve) => curve[axis])) continue;
+      // From point to point as far as those go that have both: it does not fall back where a slow one ends.
+      let last = null, before = [];
+      mean[axis] = of(axis, mean.iteration).map((places) => {
+        const steps = numbers(places.map((place, i) => (place === null || (before[i] ?? null) === null ? null : place - before[i])));
+        before = places;
+        if (!numbers(places).length) return null;
+        const here = average(numbers(places));
+        last = last === null ? here : last + (steps.length ? average(steps) : Math.max(0, here - last));
+        return last;
+      });
+    }
     return mean;
   }
 
+  // A pair of edges for each stretch that has a band: Plotly fills across a gap.
   function bandOf(run, mean, scale) {
     const [red, green, blue] = [1, 3, 5].map((from) => parseInt(seen(run.color).slice(from, from + 2), 16));
-    const edge = { type: "scatter", mode: "lines", x: mean[state.x].map((value) => value / scale), line: { width: 0 }, hoverinfo: "skip", showlegend: false };
-    return [{ ...edge, y: mean.low }, { ...edge, y: mean.high, fill: "tonexty", fillcolor: `rgba(${red},${green},${blue},0.18)`, name: "band" }];
+    const edge = { type: "scatter", mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+    const upper = { fill: "tonexty", fillcolor: `rgba(${red},${green},${blue},0.18)`, name: "band" };
+    const x = mean[state.x].map((value) => (value === null ? null : value / scale)), bands = [];
+    for (let from = 0, to = 0; to <= x.length; to += 1) {
+      if (to < x.length && mean.low[to] !== null) continue;
+      const part = (values) => values.slice(from, to);
+      if (to > from) bands.push({ ...edge, x: part(x), y: part(mean.low) }, { ...edge, ...upper, x: part(x), y: part(mean.high) });
+      from = to + 1;
+    }
+    return bands;
   }
 
   let listening = false;
@@ -187,11 +217,12 @@
       if (!places.length) continue;
       const run = { ...styled(places[0]), label: `${group.label} (${places.length})` };
       const mean = places.length > 1 ? meanOf(places.map((place) => smoothed(curveOf(place)))) : smoothed(curveOf(places[0]));
+      if (!mean) continue;
       if (mean.low) bands.push(...bandOf(run, mean, factor));
       lines.push(line(run, mean, factor, false, true));
       if (mean.low) grouped.push(run.label);
       if (!run.converged) { stray = true; continue; }
-      for (const value of [...(mean.low || mean.value), ...(mean.high || mean.value)]) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
+      for (const value of [...mean.value, ...(mean.low || []), ...(mean.high || [])]) if (value !== null) { low = Math.min(low, value); high = Math.max(high, value); }
     }
     runs.forEach((_, place) => {
       const curve = curveOf(place), run = styled(place);

@@ -87,7 +87,8 @@ def as_latex(table: Sequence[TableRow]) -> str:
     """The same as a ``tabular``, with the rules of the package booktabs."""
     head, *rows = _cells(table, r"\textbf{{{}}}", _for_latex)
     columns = "l" + "r" * (len(head) - 2) + "l"
-    body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
+    # In braces, as LaTeX takes both for options of the \\ before.
+    body = "".join(re.sub(r"^[\[*]", r"{\g<0>}", " & ".join(row)) + " \\\\\n" for row in rows)
     top = f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
     below = "".join(f"% {note}\n" for note in _notes(table))
     return f"{top}{body}\\bottomrule\n\\end{{tabular}}\n{below}"

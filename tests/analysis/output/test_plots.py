@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import in_process
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -248,9 +249,65 @@ def test_what_a_plot_lacks_is_said(make_session: Session, write: Write, tmp_path
     save_plots(read_runs([path.parent]), tmp_path, each=True, left_out=said.append)
     some = ", ".join(f"untested{number}" for number in range(5))
     assert said == [
-        "left out of test_accuracy, test_loss, train_loss, learning_rate: empty (no such values in the log)",
-        f"left out of test_accuracy, test_loss: {some} and 2 more (no such values in the log)",
+        "left out of test_accuracy, test_loss, train_loss, learning_rate: empty (no such numbers in the log)",
+        f"left out of test_accuracy, test_loss: {some} and 2 more (no such numbers in the log)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("loss", "without", "view", "absent", "why"),
+    [
+        (
+            _noisy,
+            "",
+            View("epoch"),
+            [*PLOTS],
+            "no such numbers in the log, or epochs that are not known: --train-size N",
+        ),
+        (_noisy, "Testing", View(), ["test_accuracy", "test_loss"], "no such numbers in the log"),
+        (lambda _: math.nan, "", View(), ["test_loss", "train_loss"], "no such numbers in the log"),
+        (
+            lambda at: -1 - _noisy(at),
+            "",
+            View(log_y=True),
+            ["test_loss", "train_loss"],
+            "no such numbers in the log, or none above 0 for --log",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_no_picture_is_empty(
+    make_session: Session,
+    write: Write,
+    tmp_path: Path,
+    loss: Callable[[int], float],
+    without: str,
+    view: View,
+    absent: list[str],
+    why: str,
+) -> None:
+    for number in range(2):
+        text = make_session(0, 200 + 100 * number, loss=loss)
+        path = write(f"{number}.log", text.replace(without, "Resting") if without else text)
+    said: list[str] = []
+    paths = save_plots(read_runs([path.parent]), tmp_path / "plots", view, formats=["svg"], left_out=said.append)
+    assert [one.stem for one in paths] == [name for name in PLOTS if name not in absent]
+    assert all(one.is_file() for one in paths)
+    assert said == [f"not drawn: {', '.join(absent)} ({why})"]
+
+
+def test_the_picture_that_a_call_does_not_draw_is_said_to_be_old(
+    make_session: Session, write: Write, tmp_path: Path
+) -> None:
+    log = write("a.log", make_session(0, 200))
+    (first, second) = (
+        in_process.run("merge-logs", log, "--plot", "--out", tmp_path / "out", *more) for more in ([], ["--x", "epoch"])
+    )
+    assert (first.returncode, second.returncode) == (0, 0)
+    not_drawn, old = second.stderr.splitlines()
+    assert not_drawn.endswith("--train-size N)")
+    assert old.startswith("of an earlier call, not renewed by this one: ")
+    assert all(f"{name}.png" in old and f"{name}.png" not in second.stdout for name in PLOTS)
 
 
 def _looks(changes: Sequence[dict[str, str]], make_session: Session, write: Write) -> list[Look]:

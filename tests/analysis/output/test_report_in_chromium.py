@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -224,6 +225,28 @@ def test_seeds_are_drawn_together(browser: Any, make_session: Session, write: Wr
     _script(browser, "document.getElementById('seeds').click()")
     assert set(_lines(browser)) == {"alone", "net_seed1", "net_seed2", "net_seed3"}
     assert "seeds=0" in _script(browser, "location.hash")
+    assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
+
+
+def test_the_mean_of_seeds_goes_on_where_half_of_them_do(
+    browser: Any, make_session: Session, write: Write, tmp_path: Path
+) -> None:
+    for seed, (loss, last) in enumerate(((0.25, 400), (0.5, 400), (1.5, 100)), 1):
+        text = make_session(0, last, loss=lambda _, loss=loss: loss)
+        write(f"net_seed{seed}.log", text.replace("base_lr", f"random_seed: {seed}\nbase_lr"))
+    for seed, (loss, last) in enumerate(((0.25, 200), (0.75, 100)), 1):
+        text = make_session(0, last, loss=lambda _, loss=loss: loss).replace("base_lr: 0.01", "base_lr: 0.1")
+        path = write(f"pair_seed{seed}.log", text.replace("base_lr", f"random_seed: {seed}\nbase_lr"))
+    write_report(read_runs([path.parent]), tmp_path / "report.html")
+    browser.get(f"file://{tmp_path / 'report.html'}#curve=test+loss&x=seconds")
+    traces = "document.getElementById('plot').data"
+    lines, bands = (
+        _script(browser, f"{traces}.filter((one) => {kind}).map((one) => [Array.from(one.x), Array.from(one.y)])")
+        for kind in ("one.hoverinfo !== 'skip'", "one.name === 'band'")
+    )
+    assert [y for _, y in lines] == [[0.75, 0.75, 0.375, 0.375, 0.375], [0.5, 0.5, 0.25]]
+    assert all(one < other for x, _ in lines for one, other in itertools.pairwise(x))
+    assert [len(y) for _, y in bands] == [5, 2]  # two of the three are there to the end, of the pair one
     assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
 
 

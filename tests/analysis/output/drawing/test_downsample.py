@@ -63,3 +63,18 @@ def test_smoothed_is_the_mean_of_the_numbers_around(values: list[float], window:
             assert mean == pytest.approx(near.mean(), rel=1e-6, abs=1e-6)
         else:
             assert np.isnan(mean)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.where(np.arange(500) == 200, 1e30, 2 * 0.99 ** np.arange(500)),  # one value is not like the others
+        np.geomspace(1e9, 1e-6, 500),
+        np.where(np.arange(500) < 250, -1e12, np.geomspace(1, 1e-9, 500)),
+    ],
+)
+@pytest.mark.parametrize("window", [5, 8, 101, 10**12])
+def test_a_large_value_drowns_none_outside_its_window(values: np.ndarray, window: int) -> None:
+    means, half = smooth(values, window), window // 2
+    expected = [values[max(0, place - half) : place + half + 1].mean() for place in range(len(values))]
+    np.testing.assert_allclose(means, expected, rtol=1e-12)

@@ -66,6 +66,14 @@ def test_text_is_escaped_for_latex(hostile: Run) -> None:
     assert r"\textbackslash{}textbf\{9\}" in row
 
 
+@pytest.mark.parametrize(("name", "cell"), [("[v2] net", "{[}v2] net"), ("*star*", "{*}star*"), ("a [*]", "a [*]")])
+def test_no_name_is_taken_for_an_option_by_latex(make_session: Session, write: Write, name: str, cell: str) -> None:
+    """``\\\\`` and ``\\midrule`` have options in brackets, the first a star, on the next line, too."""
+    paths = [write(f"{name}{end}.log", make_session(0, last)) for end, last in (("", 300), ("2", 500))]
+    rows = as_latex(table_rows(read_runs(paths), each=True)).splitlines()[4:6]
+    assert [row.split(" & ")[0] for row in rows] == [cell, f"{cell}2"]
+
+
 def test_text_is_escaped_for_spreadsheets_and_numbers_stay(hostile: Run) -> None:
     (row,) = csv.DictReader(as_csv(table_rows([hostile])).splitlines())
     assert row["comments"].startswith("'=HYPERLINK")
