@@ -10,7 +10,8 @@ from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import read_records
-from caffebench.launcher.solver.nets import built_layers, data_layers
+from caffebench.launcher.solver.netfile import NAMING
+from caffebench.launcher.solver.nets import built_layers, built_nets, data_layers
 from caffebench.launcher.solver.solverfile import SolverFile
 
 __all__ = ["check_data", "expected_shape"]
@@ -25,7 +26,7 @@ def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
     Those that are not there are passed over on request, if the file alone says what they would give. Raises
     ``InputError`` with the way out: missing, empty, not an LMDB, images of a size that does not fit.
     """
-    _check_named_files(file)
+    _check_named_files(file, may_be_missing)
     found: dict[str, dict[str, tuple[int, int, int, int]]] = {"TRAIN": {}, "TEST": {}}  # by the blob with the images
     for phase, shapes in found.items():
         for layer in data_layers(file.solver, phase):
@@ -83,22 +84,23 @@ def expected_shape(layer: Any, header: dict[str, Any]) -> tuple[int, int, int] |
     return (channels, height, width) if channels and height and width else None
 
 
-def _check_named_files(file: SolverFile) -> None:
-    """Refuse a mean, a list or a matrix that is a device or a pipe: Caffe would read it without end, or only wait."""
-    for net in file.nets():
-        for layer in net.layer:
-            for name in (
-                layer.transform_param.mean_file,
-                layer.image_data_param.source,
-                layer.hdf5_data_param.source,
-                layer.window_data_param.source,
-                layer.infogain_loss_param.source,
-            ):
-                path = Path(name)
-                if name and path.exists() and not path.is_file():
-                    raise InputError(
-                        f"layer {layer.name} of {file.path} names {name}, which is not a regular file: name a file"
-                    )
+def _check_named_files(file: SolverFile, may_be_missing: bool) -> None:
+    """Refuse a mean, a list or a matrix that is missing, or a device or a pipe, which Caffe would read without end."""
+    for layer in (layer for net in built_nets(file.solver) for layer in net.layers):
+        for message, field in NAMING:
+            name = getattr(getattr(layer, message), field)
+            path = Path(name)
+            if not name or message == "data_param" or field == "root_folder" or path.is_file():
+                continue
+            if path.exists():
+                raise InputError(
+                    f"layer {layer.name} of {file.path} names {name}, which is not a regular file: name a file"
+                )
+            if not may_be_missing:
+                raise InputError(
+                    f"layer {layer.name} of {file.path} names {name}, which is not there: make it, or name another "
+                    "data root with --data-root DIR"
+                )
 
 
 def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, int, int]:

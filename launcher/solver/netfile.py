@@ -9,7 +9,19 @@ from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
 
-__all__ = ["old_form", "read_net"]
+__all__ = ["NAMING", "old_form", "read_net"]
+
+NAMING = (
+    ("transform_param", "mean_file"),
+    ("data_param", "source"),
+    ("image_data_param", "root_folder"),
+    ("image_data_param", "source"),
+    ("hdf5_data_param", "source"),
+    ("window_data_param", "root_folder"),
+    ("window_data_param", "source"),
+    ("infogain_loss_param", "source"),
+)
+"""Where a ``LayerParameter`` names what it reads: a message of it, and the field there."""
 
 
 def read_net(name: str, solver: Path) -> tuple[Path, Any]:

@@ -12,7 +12,7 @@ from caffebench.common.caffe_facts import SOLVER_TYPES
 from caffebench.common.errors import InputError
 from caffebench.common.files import read_text
 from caffebench.engine.locate import caffe_pb2
-from caffebench.launcher.solver.netfile import read_net
+from caffebench.launcher.solver.netfile import NAMING, read_net
 
 __all__ = [
     "SolverFile",
@@ -59,15 +59,17 @@ class SolverFile:
         yield from self.solver.test_net_param
 
     def move_data(self, root: Path) -> None:
-        """Take the sources under ``data/`` from ``root`` instead; others stay as they are."""
-        for net in self.nets():
-            for layer in net.layer:
-                for field in ("data_param", "image_data_param", "hdf5_data_param", "window_data_param"):
-                    if layer.HasField(field):
-                        parameter = getattr(layer, field)
-                        first, _, rest = os.path.normpath(parameter.source).partition("/")
-                        if first == DATA_ROOT and rest:
-                            parameter.source = str(root / rest)
+        """Take what layers read under ``data/`` from ``root`` instead; all else stays as it is.
+
+        Raises ``InputError`` for a list of files there which names some that are still under ``data/``.
+        """
+        for layer in (layer for net in self.nets() for layer in net.layer):
+            for message, field in NAMING:
+                named = getattr(getattr(layer, message), field)
+                if (moved := _moved(named, root)) != named:
+                    setattr(getattr(layer, message), field, moved)
+                    if field == "source" and message in ("hdf5_data_param", "image_data_param"):
+                        _check_list(moved, layer.image_data_param.root_folder, root)
 
     def text(self) -> str:
         """The solver as text, as Caffe is to read it."""
@@ -94,6 +96,27 @@ def read_solver(path: Path) -> SolverFile:
     header = read_header(text, path)
     solver = parse_solver(text, path)
     return SolverFile(path, solver, header, header_lines(text), _take_in_nets(solver, path))
+
+
+def _moved(named: str, root: Path) -> str:
+    """What a layer of a generated file names, with another data root; a root folder is put before names as it is."""
+    first, _, rest = os.path.normpath(named).partition("/")
+    slash = "/" if named.endswith("/") else ""
+    return f"{root / rest}{slash}" if first == DATA_ROOT and (rest or slash) else named
+
+
+def _check_list(path: str, folder: str, root: Path) -> None:
+    """Refuse a list of files, by its first line, that names what the old data root has."""
+    try:
+        with open(path, errors="replace") as lines:
+            first = folder + lines.readline(4096).strip()
+    except OSError:
+        return  # a list that is not there is refused with all else that is not
+    if _moved(first, root) != first:
+        raise InputError(
+            f"{path} lists {first}, which --data-root {root} does not move: write into it where its files are, or "
+            "leave --data-root out"
+        )
 
 
 def parse_solver(text: str, path: Path | str) -> Any:
