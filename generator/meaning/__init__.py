@@ -5,7 +5,13 @@ from caffebench.generator.meaning.forms import said_twice, written
 from caffebench.generator.meaning.graph import Graph, Vertex, build_graph
 from caffebench.generator.meaning.positions import Node
 from caffebench.generator.meaning.reading import Layer, PhaseNet, Prototxt, load_prototxt, net_in_state
-from caffebench.generator.meaning.settings import LAYER_TYPES, layer_settings, parameter_count, solver_settings
+from caffebench.generator.meaning.settings import (
+    LAYER_TYPES,
+    has_weights,
+    layer_settings,
+    parameter_count,
+    solver_settings,
+)
 
 __all__ = [
     "LAYER_TYPES",
@@ -17,6 +23,7 @@ __all__ = [
     "Prototxt",
     "Vertex",
     "build_graph",
+    "has_weights",
     "in_place",
     "layer_settings",
     "load_prototxt",

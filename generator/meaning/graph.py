@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from caffebench.generator.meaning.forms import FieldValues
 from caffebench.generator.meaning.reading import Layer, PhaseNet
-from caffebench.generator.meaning.settings import layer_settings, parameter_count
+from caffebench.generator.meaning.settings import has_weights, layer_settings
 
 __all__ = ["Graph", "Vertex", "build_graph"]
 
@@ -37,11 +37,6 @@ class Vertex:
     shared: dict[int, tuple[Vertex, int]] = field(default_factory=dict)
     trained: Vertex | None = None
     reads: tuple[int, ...] | None = None
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether it has parameters, or may have, where only Caffe or a fork knows."""
-        return self.layer is not None and parameter_count(self.layer.message) != 0
 
     @property
     def label(self) -> str:
@@ -76,7 +71,11 @@ def build_graph(net: PhaseNet, training: Graph | None = None, *, loaded: bool = 
     ``training`` is for a test net that of the training net, ``loaded`` whether weights are loaded into the net, so
     that the names of layers with weights count.
     """
-    trained = {one.name: one for one in training.vertices if one.has_weights} if training is not None else {}
+    trained = (
+        {one.name: one for one in training.vertices if one.layer and has_weights(one.layer.message)}
+        if training is not None
+        else {}
+    )
     made: dict[str, tuple[Vertex, int]] = {}
     vertices: list[Vertex] = []
     shares: dict[str, list[tuple[Vertex, int]]] = defaultdict(list)
@@ -90,7 +89,7 @@ def build_graph(net: PhaseNet, training: Graph | None = None, *, loaded: bool = 
         settings = layer_settings(layer, net.phase)
         settings |= {f"{path} (unknown to Caffe)": node.written() for path, node in layer.unknown}
         vertex = Vertex(layer.type, layer.name, settings, bottoms, layer)
-        if vertex.has_weights:
+        if has_weights(layer.message):
             vertex.trained = trained.get(layer.name)
             settings |= {"name": layer.name} if loaded else {}
         vertices.append(vertex)

@@ -14,7 +14,15 @@ from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.generator.meaning.forms import FORMS, FieldValues, given_shapes, message_settings
 from caffebench.generator.meaning.reading import Layer
 
-__all__ = ["LAYER_TYPES", "RATE_READS", "TYPE_READS", "layer_settings", "parameter_count", "solver_settings"]
+__all__ = [
+    "LAYER_TYPES",
+    "RATE_READS",
+    "TYPE_READS",
+    "has_weights",
+    "layer_settings",
+    "parameter_count",
+    "solver_settings",
+]
 
 # Every type that BVLC Caffe 1.0 registers, with the messages of LayerParameter that it reads.
 LAYER_TYPES: Mapping[str, tuple[str, ...]] = {
@@ -182,6 +190,15 @@ def parameter_count(message: Any) -> int | None:
     if kind == "Python" or kind not in LAYER_TYPES:
         return None
     return {"BatchNorm": 3, "PReLU": 1, "Parameter": 1}.get(kind, 0)
+
+
+def has_weights(message: Any) -> bool:
+    """Whether a layer has parameters; one of a fork, where a message that is written in it speaks of fillers."""
+    count = parameter_count(message)
+    if count is not None:
+        return count > 0
+    written = (descriptor.message_type for descriptor, _ in message.ListFields() if descriptor.name.endswith("_param"))
+    return any(field.name.endswith("filler") for kind in written for field in kind.fields)
 
 
 def _complete(settings: FieldValues, message: Any, phase: str) -> None:

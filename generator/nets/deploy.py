@@ -13,7 +13,7 @@ from typing import Any
 from caffebench.common.caffe_facts import DATA_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.engine.messages import caffe_messages
-from caffebench.generator.meaning import PhaseNet, Prototxt, parameter_count, written
+from caffebench.generator.meaning import PhaseNet, Prototxt, has_weights, written
 from caffebench.generator.nets.shapes import data_shape, infer
 from caffebench.generator.nets.wiring import LINEAR, Wiring
 
@@ -73,29 +73,28 @@ def _replace_losses(wiring: Wiring) -> list[Any]:
     learned = _learned(wiring)
     losses = [layer for layer in wiring.layers if layer.type.endswith("Loss") or any(layer.loss_weight)]
     main = _main(wiring, losses, learned)
-    judged = main or [layer for layer in wiring.layers if layer.type == "Accuracy"]
+    judged = set().union(*(_targets(wiring, loss, learned) for loss in main))
+    accuracies = [layer for layer in wiring.layers if layer.type == "Accuracy"]
     squashing = [loss for loss in main if loss.type in _SQUASHES]
-    ends = [*losses, *(one for one in wiring.layers if one.type in ("Accuracy", "Silence", "HDF5Output"))]
     outputs: list[Any] = []
-    for loss in judged:
+    for loss in main:
         if loss.type in _SQUASHES:
             outputs.append(_squashed(wiring, loss, "prob" if len(squashing) == 1 else f"{loss.name}/prob"))
-        elif loss.type == "Accuracy":
-            outputs += wiring.sources(loss)
         else:
             outputs += _scores(wiring, loss, learned)
+    for accuracy in accuracies:  # of a task whose loss is in TRAIN only
+        if not judged & _targets(wiring, accuracy, learned):
+            outputs += wiring.sources(accuracy)
+    ends = [*losses, *accuracies, *(one for one in wiring.layers if one.type in ("Silence", "HDF5Output"))]
     wiring.layers = [layer for layer in wiring.layers if not any(layer is end for end in ends)]
-    if not judged:
-        outputs = [layer for layer in wiring.layers if layer.top and not wiring.after(layer)]
-    return outputs
+    return outputs or [layer for layer in wiring.layers if layer.top and not wiring.after(layer)]
 
 
 def _learned(wiring: Wiring) -> set[int]:
     """The layers, by ``id``, that are computed with weights: no data, no labels, nor what is made of those alone."""
     found: set[int] = set()
     for layer in wiring.layers:
-        own = layer.bottom and layer.type != "Python" and parameter_count(layer) != 0
-        if own or any(id(source) in found for source, _ in _sources(wiring, layer)):
+        if (layer.bottom and has_weights(layer)) or any(id(source) in found for source, _ in _sources(wiring, layer)):
             found.add(id(layer))
     return found
 
@@ -105,17 +104,21 @@ def _sources(wiring: Wiring, layer: Any) -> list[tuple[Any, str]]:
     return [(source, name) for number, name in enumerate(layer.bottom) for source in wiring.sources(layer, number)]
 
 
+def _targets(wiring: Wiring, judge: Any, learned: set[int]) -> set[tuple[int, str]]:
+    """What a loss or an accuracy compares scores with: the blobs that are not computed with weights."""
+    return {(id(source), name) for source, name in _sources(wiring, judge) if id(source) not in learned}
+
+
 def _main(wiring: Wiring, losses: list[Any], learned: set[int]) -> list[Any]:
     """The losses of all tasks. Of those with one target the lighter are auxiliary, and so is what weighs nothing."""
     heaviest: dict[object, float] = defaultdict(float)
-    judged = []
+    tasks = []
     for loss in losses:
-        target = tuple((id(source), name) for source, name in _sources(wiring, loss) if id(source) not in learned)
+        task = frozenset(_targets(wiring, loss, learned)) or id(loss)
         weight = abs(loss.loss_weight[0]) if loss.loss_weight else 1.0
-        judged.append((loss, target or id(loss), weight))
-        heaviest[judged[-1][1]] = max(heaviest[judged[-1][1]], weight)
-    main = [loss for loss, target, weight in judged if weight == heaviest[target] > 0]
-    return main or losses
+        tasks.append((loss, task, weight))
+        heaviest[task] = max(heaviest[task], weight)
+    return [loss for loss, task, weight in tasks if weight == heaviest[task] > 0] or losses
 
 
 def _squashed(wiring: Wiring, loss: Any, name: str) -> Any:
@@ -182,16 +185,16 @@ def _as_inputs(wiring: Wiring, layer: Any, file: Prototxt, strict: bool) -> list
 
 def _take_one_picture(layers: list[Any], inputs: list[Any]) -> None:
     """Make the batch 1, unless a layer is made for the test's: a Reshape that says it, made-up data of its size."""
-    whole = _shapes_of_one(layers)
+    whole = _shapes_of_pictures(layers)
     batches = [(shape, shape.dim[0]) for layer in inputs for shape in layer.input_param.shape]
     for shape, _ in batches:
         shape.dim[0] = 1
-    if whole is not None and _shapes_of_one(layers) != whole:
+    if whole is not None and _shapes_of_pictures(layers) != whole:
         for shape, batch in batches:
             shape.dim[0] = batch
 
 
-def _shapes_of_one(layers: list[Any]) -> list[Any] | None:
+def _shapes_of_pictures(layers: list[Any]) -> list[Any] | None:
     """The shapes of all tops behind the batch, None where layers do not fit each other."""
     try:
         return [None if top is None else top[1:] for one in infer(layers) for top in one.tops]

@@ -141,6 +141,10 @@ SAME = {
         SOLVER + "net_param {" + TWIN_HEADS + "}",
         SOLVER + "net_param {" + SWAPPED.replace("PHASE", "TRAIN") + SWAPPED.replace("PHASE", "TEST") + "}",
     ),
+    "names of a fork's layers without weights": (
+        'weights: "a"' + changed('"ReLU"', '"RReLU"'),
+        'weights: "b"' + changed('name: "relu" type: "ReLU"', 'name: "r" type: "RReLU"'),
+    ),
     "names of layers without weights": ('weights: "a"' + FULL, 'weights: "b"' + changed('name: "relu"', 'name: "r"')),
     "blob names": (FULL, FULL.replace('"relu"', '"r"')),
     "in-place": (FULL, FULL.replace('top: "relu"', 'top: "conv"').replace('bottom: "relu"', 'bottom: "conv"')),
@@ -356,6 +360,12 @@ OTHER = {
         'weights: "a.caffemodel"' + FULL,
         'weights: "b.caffemodel"' + changed('name: "fc"', 'name: "fc_new"'),
         ["fc (InnerProduct): name fc -> fc_new"],
+    ),
+    "what weights are loaded into of a fork's layer": (
+        'weights: "a.caffemodel"' + changed('"Convolution"', '"DepthwiseConvolution"'),
+        'weights: "b.caffemodel"'
+        + changed('"Convolution"', '"DepthwiseConvolution"').replace('name: "conv"', 'name: "first"'),
+        ["conv (DepthwiseConvolution): name conv -> first"],
     ),
     "what weights of the header are loaded into": (
         "# caffebench: weights: a.caffemodel\n" + FULL,

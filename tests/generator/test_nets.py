@@ -15,7 +15,7 @@ from google.protobuf import text_format
 
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.cli import main
-from caffebench.generator.compare import compare
+from caffebench.generator.compare import compare, compare_as_deploy
 from caffebench.generator.generate import generate
 from caffebench.generator.meaning import Prototxt, load_prototxt
 from caffebench.generator.nets.deploy import deployed_layers
@@ -369,6 +369,14 @@ TASKS = {
         ["prob"],
         1,
     ),
+    "a loss that is in TRAIN only": (
+        CLASSES.replace('type: "SoftmaxWithLoss"', 'type: "SoftmaxWithLoss" include { phase: TRAIN }')
+        + 'layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "label" top: "acc" include { phase: TEST } }\n'
+        + scored("boxes", 64)
+        + lost("l2", "EuclideanLoss", "boxes", "wanted"),
+        ["boxes", "fc"],
+        1,
+    ),
     "targets in parts": (
         'layer { name: "cut" type: "Slice" bottom: "wanted" top: "a" top: "b" slice_param { slice_point: 24 } }\n'
         + scored("left", 24)
@@ -433,6 +441,8 @@ def test_all_tasks_are_deployed_and_nothing_asks_for_their_targets(
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert (sorted(found["outputs"]), found["worst"] < 1e-5) == (outputs, True)
+    files = [load_prototxt(Path(name)) for name in ("net.prototxt", "net.deploy.prototxt")]
+    assert compare_as_deploy(*files) == []
     assert "for inference: " in summary(load_prototxt(Path("net.prototxt")))
 
 

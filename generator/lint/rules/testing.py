@@ -8,7 +8,7 @@ from typing import Any
 
 from caffebench.generator.lint.facts import data_layers, find, heads, largest_label, learns
 from caffebench.generator.lint.registry import Hit, named, of_layer, rule
-from caffebench.generator.meaning import Layer, PhaseNet, Prototxt, Vertex, parameter_count
+from caffebench.generator.meaning import Layer, PhaseNet, Prototxt, Vertex, has_weights
 
 
 @rule("labels", "error", why="Caffe reads past the scores for such a label: the loss is noise")
@@ -64,20 +64,21 @@ def untrained_layer(file: Prototxt, files: Sequence[Prototxt]) -> Iterator[Hit]:
 
     What is loaded (``weights``) or written out (a filler that is constant or bilinear) is there on purpose.
     """
-    trained = {layer.name for net in file.phases if net.phase == "TRAIN" for layer in net.layers if _has_weights(layer)}
+    trained = {
+        layer.name for net in file.phases if net.phase == "TRAIN" for layer in net.layers if has_weights(layer.message)
+    }
     lost = [
         layer
         for net in file.phases
         for layer in net.layers
-        if net.phase == "TEST" and _has_weights(layer) and layer.name not in trained and not _is_written_out(layer)
+        if net.phase == "TEST"
+        and has_weights(layer.message)
+        and layer.name not in trained
+        and not _is_written_out(layer)
     ]
     if lost and trained and not file.loads_weights:
         fix = f"the name that it has in TRAIN, one of {', '.join(sorted(trained)[:5])}{', ...' * (len(trained) > 5)}"
         yield Hit("weights that no layer of TRAIN has", fix, named(lost), lost[0].node.at("name"), lost[0].path)
-
-
-def _has_weights(layer: Layer) -> bool:
-    return bool(parameter_count(layer.message))
 
 
 def _is_written_out(layer: Layer) -> bool:
