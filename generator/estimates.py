@@ -12,10 +12,9 @@ from caffebench.common.header import read_header
 from caffebench.common.terminal import Column, table, wrapped
 from caffebench.engine.messages import caffe_messages
 from caffebench.engine.speed import images_per_second
-from caffebench.generator.base.userfile import data_layers, nets_of
+from caffebench.generator.base.userfile import data_layers, nets_of, train_layers
 from caffebench.generator.nets.shapes import data_shape, infer
 from caffebench.generator.nets.summary import count, training_bytes
-from caffebench.generator.nets.wiring import phases_of
 
 __all__ = ["Estimate", "estimates", "estimates_table"]
 
@@ -52,11 +51,10 @@ def estimates(
     for name, text in texts.items():
         header = read_header(text, name)
         solver = text_format.Parse(text, caffe_messages().SolverParameter())
-        net = next(net for net, phases in nets_of(solver) if "TRAIN" in phases)
-        layers = [layer for layer in net.layer if "TRAIN" in phases_of(layer)]
+        layers = train_layers(nets_of(solver))
         shape = header.get("shape")
         records = {layer.name: shape for layer in layers if layer.type == "Data"} if shape else {}
-        batch = next((int(message.batch_size) for _, message in data_layers(net, frozenset({"TRAIN"}))), 1)
+        batch = next((int(message.batch_size) for _, message in data_layers(layers)), 1)
         images = _images(header, solver, batch)
         shapes = infer(layers, records)
         weights = count(shapes).parameters

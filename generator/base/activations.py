@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.generator.base.draft import ACTIVATIONS, Draft, hidden_activations, refuse, share
+from caffebench.generator.base.draft import ACTIVATIONS, Draft, hidden_activations, refuse, see_features, share
+from caffebench.generator.nets.presence import keep_to_phase
 from caffebench.generator.nets.wiring import LINEAR, Wiring, in_place, retitled
 
 __all__ = ["BETWEEN", "add_maxout", "set_activation"]
@@ -19,7 +20,7 @@ BETWEEN = {"BatchNorm", "Scale", "Bias", "Pooling"}
 def set_activation(draft: Draft, kind: str) -> None:
     """Replace every hidden activation by ``kind`` (`none` takes them out). Raises ``InputError``."""
     wiring = draft.wiring
-    layers = hidden_activations(wiring)
+    layers = hidden_activations(wiring, "activation")
     if not layers and kind != "none":
         raise InputError(f"activation: the net has no hidden activation ({', '.join(sorted(ACTIVATIONS))}) to replace")
     shapes = {id(layer): draft.bottom_shape(layer, "TRAIN") for layer in layers} if kind == "rrelu" else {}
@@ -29,6 +30,8 @@ def set_activation(draft: Draft, kind: str) -> None:
         elif kind == "rrelu":
             _compose_rrelu(wiring, layer, shapes[id(layer)])
         else:
+            if kind == "prelu":
+                see_features(draft, layer, "PReLU")
             _exchange(wiring, layer, _TYPES[kind])
 
 
@@ -57,34 +60,32 @@ def _compose_rrelu(wiring: Wiring, layer: Any, shape: tuple[int, ...] | None) ->
     if in_place(layer):
         wiring.rename(layer, 0, wiring.unique(f"{name}/out"))
     top = layer.top[0]
-    test = wiring.new(f"{name}/test", "ReLU", [bottom], [top])
+    test = wiring.new(f"{name}/test", "ReLU", [bottom], [top], like=layer)
     test.relu_param.negative_slope = (_LOWER + _UPPER) / 2
-    _only_in(test, 1)
     new = []
     if "TRAIN" in wiring.phases(layer):
         if shape is None:
             raise refuse(
                 layer, "RReLU draws a slope for each value, and how many there are is not known: make its data"
             )
-        positive = wiring.new(f"{name}/positive", "ReLU", [bottom], [f"{name}/positive"])
-        minus = wiring.new(f"{name}/minus", "Power", [bottom], [f"{name}/minus"])
+        positive = wiring.new(f"{name}/positive", "ReLU", [bottom], [f"{name}/positive"], like=layer)
+        minus = wiring.new(f"{name}/minus", "Power", [bottom], [f"{name}/minus"], like=layer)
         minus.power_param.scale = -1
-        negative = wiring.new(f"{name}/negative", "ReLU", minus.top, [f"{name}/negative"])
-        slopes = wiring.new(f"{name}/slopes", "DummyData", [], [f"{name}/slopes"])
+        negative = wiring.new(f"{name}/negative", "ReLU", minus.top, [f"{name}/negative"], like=layer)
+        slopes = wiring.new(f"{name}/slopes", "DummyData", [], [f"{name}/slopes"], like=layer)
         slopes.dummy_data_param.shape.add(dim=shape)
         slopes.dummy_data_param.data_filler.add(type="uniform", min=_LOWER, max=_UPPER)
-        sloped = wiring.new(f"{name}/sloped", "Eltwise", [*negative.top, *slopes.top], [f"{name}/sloped"])
+        sloped = wiring.new(f"{name}/sloped", "Eltwise", [*negative.top, *slopes.top], [f"{name}/sloped"], like=layer)
         sloped.eltwise_param.operation = sloped.eltwise_param.EltwiseOp.Value("PROD")
-        summed = wiring.new(f"{name}/sum", "Eltwise", [*positive.top, *sloped.top], [top])
+        summed = wiring.new(f"{name}/sum", "Eltwise", [*positive.top, *sloped.top], [top], like=layer)
         summed.eltwise_param.coeff.extend([1, -1])
         new = [positive, minus, negative, slopes, sloped, summed]
         for one in new:
-            _only_in(one, 0)
-    wiring.replace(layer, [*new, *([test] if "TEST" in wiring.phases(layer) else [])])
-
-
-def _only_in(layer: Any, phase: int) -> None:
-    layer.include.add(phase=phase)
+            keep_to_phase(one, "TRAIN")
+    if "TEST" in wiring.phases(layer):
+        keep_to_phase(test, "TEST")
+        new.append(test)
+    wiring.replace(layer, new)
 
 
 def add_maxout(draft: Draft) -> None:
@@ -94,19 +95,26 @@ def add_maxout(draft: Draft) -> None:
     layer alone.
     """
     wiring = draft.wiring
-    layers = hidden_activations(wiring)
+    layers = hidden_activations(wiring, "activation")
     if not layers:
         raise InputError("activation: the net has no hidden activation to replace by maxout")
+    doubled: dict[int, Any] = {}
+    activated: set[tuple[int, int]] = set()  # a linear layer in a net in which its activation follows
     for layer in layers:
-        linear = wiring.chain_above(layer, BETWEEN)
-        if linear is None or linear.type not in LINEAR:
-            what = "nothing" if linear is None else f"{linear.name} ({linear.type})"
+        above = wiring.all_above(layer, BETWEEN)
+        if not above or above[0].type not in LINEAR:
+            what = f"{above[0].name} ({above[0].type})" if above else "nothing"
             raise refuse(layer, f"maxout takes the larger of two linear layers, and before this stands {what}")
-        if len(wiring.readers(linear)) != 1:
-            raise refuse(linear, "maxout would change what others than its activation read of it")
+        doubled |= {id(linear): linear for linear in above}
+        activated |= {(id(linear), net) for linear in above for net in wiring.nets(layer)}
+    for linear in doubled.values():
+        for net in wiring.nets(linear):
+            readers = [one for one, _ in wiring.readers(linear) if net in wiring.nets(one)]
+            if len(readers) != 1 or (id(linear), net) not in activated:
+                raise refuse(linear, "maxout would change what others than its activation read of it")
     for layer in layers:
-        linear = wiring.chain_above(layer, BETWEEN)
         wiring.remove(layer)
+    for linear in doubled.values():
         _double(wiring, linear)
 
 

@@ -96,23 +96,20 @@ def change_text(text: str, values: Mapping[str, Any], given: frozenset[str]) -> 
     solver = text_format.Parse(text, caffe_messages().SolverParameter())
     header = read_header(text)
     records = {"data": header["shape"]} if "shape" in header else {}
-    nets = [(net, phases, Draft(net, phases, records)) for net, phases in nets_of(solver)]
-    _change_nets(solver, nets, values, given)
+    _change_nets(solver, records, values, given)
     return f"{format_header(header)}\n{_as_text(solver)}"
 
 
 def _change_nets(
-    solver: Any, nets: list[tuple[Any, frozenset[str], Draft]], values: Mapping[str, Any], given: frozenset[str]
+    solver: Any, records: Mapping[str, list[int]], values: Mapping[str, Any], given: frozenset[str]
 ) -> None:
     edits = values["edit"] if "edit" in given else []
     edit_solver(solver, edits, values)
-    names = [layer.name for net, _, _ in nets for layer in net.layer]
-    used: set[int] = set()
-    for _, _, draft in nets:
-        _change(draft, values, given)
-        used |= edit_layers(draft.wiring, edits, values)
-        draft.finish()
-    refuse_unused(edits, used, names)
+    draft = Draft(nets_of(solver), records)
+    names = [layer.name for layer in draft.wiring.layers]
+    _change(draft, values, given)
+    refuse_unused(edits, edit_layers(draft.wiring, edits, values), names)
+    draft.finish()
 
 
 def _write(variant: BaseVariant, base: Base) -> str:
@@ -123,8 +120,7 @@ def _write(variant: BaseVariant, base: Base) -> str:
     solver.CopyFrom(base.solver)
     values, given = variant.values, variant.given
     set_training(solver, values, given, base.recipe["max_iter"])
-    nets = [(net, phases, Draft(net, phases, _records(base, net))) for net, phases in nets_of(solver)]
-    _change_nets(solver, nets, values, given)
+    _change_nets(solver, _records(base), values, given)
     solver.snapshot_prefix = f"snapshots/{variant.name}"
     header = _header(variant, base)
     text = f"{format_header(header)}\n{_as_text(solver)}"
@@ -188,10 +184,10 @@ def _widths(draft: Draft, values: Mapping[str, Any], given: frozenset[str]) -> N
         set_width(draft, lambda layer: width * (_MAXOUT if id(layer) in doubled else 1))
 
 
-def _records(base: Base, net: Any) -> dict[str, list[int]]:
+def _records(base: Base) -> dict[str, list[int]]:
     """The stored size of pictures by data layer, where the header says it."""
-    shape = base.header.get("shape")
-    return {layer.name: shape for layer in net.layer if layer.type == "Data"} if shape else {}
+    shape, nets = base.header.get("shape"), nets_of(base.solver)
+    return {layer.name: shape for net, _ in nets for layer in net.layer if layer.type == "Data"} if shape else {}
 
 
 def _header(variant: BaseVariant, base: Base) -> dict[str, Any]:

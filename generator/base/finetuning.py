@@ -11,7 +11,7 @@ from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, refuse
 from caffebench.generator.meaning.settings import parameter_count
-from caffebench.generator.nets.wiring import Wiring
+from caffebench.generator.nets.wiring import Wiring, is_upsampling
 
 __all__ = ["agree", "freeze_up_to", "renew_classifier", "set_lr_mults", "specs_of"]
 
@@ -26,23 +26,41 @@ def renew_classifier(draft: Draft, classes: int | None) -> None:
     Raises ``InputError`` if there is none.
     """
     wiring = draft.wiring
-    heads = [head for head in wiring.heads() if _OF_CLASSES & {one.type for one in _behind(wiring, head)}]
+    of_classes = [head for head in wiring.heads() if _OF_CLASSES & {one.type for one in _behind(wiring, head)}]
+    heads = {id(twin): twin for head in of_classes for twin in wiring.twins(head)}  # one for each phase is one layer
     if not heads:
         raise InputError("classifier: no linear layer of the net leads to a loss over classes")
-    for head in heads:
-        message = head.inner_product_param if head.type == "InnerProduct" else head.convolution_param
-        if classes is not None:
+    if classes is not None:
+        behind = {id(one): one for head in heads.values() for one in _behind(wiring, head)}
+        heads |= {id(one): one for one in behind.values() if _resize_upsampling(one, classes)}
+        for head in heads.values():
+            message = head.inner_product_param if head.type == "InnerProduct" else head.convolution_param
             message.num_output = classes
-            for one in _behind(wiring, head):
-                if one.type == "Accuracy" and one.accuracy_param.top_k > 1 and one.accuracy_param.top_k >= classes:
-                    del wiring.layers[wiring.index(one)]
-    for name in {head.name for head in heads}:  # one for each phase is one layer
+        for one in behind.values():
+            if one.type == "Accuracy" and one.accuracy_param.top_k > 1 and one.accuracy_param.top_k >= classes:
+                wiring.replace(one, [])
+    for name in {head.name for head in heads.values()}:
         new = wiring.unique(f"{name}_new")
-        for head in heads:
-            if head.name == name:
-                head.name = new
-                for spec in head.param:
-                    spec.name = f"{spec.name}_new" if spec.name else ""
+        for head in [head for head in heads.values() if head.name == name]:
+            head.name = new
+            for spec in [spec for spec in head.param if spec.name]:
+                spec.name += "_new"
+
+
+def _resize_upsampling(layer: Any, classes: int) -> bool:
+    """Let a layer that enlarges a classifier's outputs take another number; False for any other layer.
+
+    Its weights have another size then and are filled anew. Raises ``InputError`` where they are no filler's.
+    """
+    if not is_upsampling(layer) or layer.convolution_param.num_output == classes:
+        return False
+    p = layer.convolution_param
+    if p.weight_filler.type != "bilinear":
+        why = 'its weights, of another number of classes, come from elsewhere: say weight_filler { type: "bilinear" }'
+        raise refuse(layer, f"{why}, which fills them anew")
+    if p.group > 1:
+        p.group = classes
+    return True
 
 
 def freeze_up_to(draft: Draft, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, refuse
+from caffebench.generator.nets.presence import PHASES, keep_to_phase
 from caffebench.generator.nets.shapes import data_shape
 
 __all__ = ["resize_pictures", "set_batch_size", "set_crop", "set_input_size", "transform_pictures"]
@@ -53,16 +54,12 @@ def set_batch_size(draft: Draft, size: int) -> None:
 def _own(draft: Draft, layer: Any) -> Any:
     """``layer`` for TRAIN alone: where TEST reads through it too, TEST gets a copy."""
     wiring = draft.wiring
-    if "TEST" not in wiring.phases(layer) or "TEST" not in draft.phases:
+    if "TEST" not in wiring.phases(layer):
         return layer
     copies = []
-    for phase in (0, 1):
-        copy = type(layer).FromString(layer.SerializeToString())
-        for rule in copy.include:
-            rule.phase = phase
-        if not copy.include:
-            copy.include.add(phase=phase)
-        copies.append(copy)
+    for phase in PHASES:
+        copies.append(type(layer).FromString(layer.SerializeToString()))
+        keep_to_phase(copies[-1], phase)
     wiring.replace(layer, copies)
     return copies[0]
 

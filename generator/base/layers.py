@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, hidden_activations, refuse
-from caffebench.generator.nets.shapes import LayerShapes, infer
-from caffebench.generator.nets.wiring import LINEAR
+from caffebench.generator.nets.shapes import LayerShapes
+from caffebench.generator.nets.wiring import LINEAR, is_upsampling
 
 __all__ = ["set_dropout", "set_fillers", "set_pooling"]
 
@@ -26,7 +26,7 @@ def set_dropout(draft: Draft, ratio: float) -> None:
     if layers or not ratio:
         return
     places = []
-    for activation in hidden_activations(wiring):
+    for activation in hidden_activations(wiring, "dropout"):
         linear = wiring.chain_above(activation, {"BatchNorm", "Scale", "Bias"})
         if linear is not None and linear.type == "InnerProduct":
             last = activation
@@ -41,7 +41,7 @@ def set_dropout(draft: Draft, ratio: float) -> None:
         raise InputError("dropout: the net has no hidden layer behind which dropout could stand")
     for place, name in places:
         top = next((one for one in place.top if wiring.readers(place, list(place.top).index(one))), place.top[0])
-        layer = wiring.new(wiring.unique(name), "Dropout", [top], [top], like=place)
+        layer = wiring.new(wiring.unique(name, place), "Dropout", [top], [top], like=place)
         layer.dropout_param.dropout_ratio = ratio
         wiring.insert_after(place, [layer])
 
@@ -49,8 +49,7 @@ def set_dropout(draft: Draft, ratio: float) -> None:
 def set_pooling(draft: Draft, kind: str) -> None:
     """The kind of every pooling but the global ones: ``max``, ``ave``, or ``max_ave``, the sum of both."""
     wiring = draft.wiring
-    phase = "TRAIN" if "TRAIN" in draft.phases else "TEST"
-    whole = {id(one.layer) for one in infer(draft.of_phase(phase), draft.records) if _is_global_mean(one)}
+    whole = {id(one.layer) for _, shapes in draft.shapes() for one in shapes if _is_global_mean(one)}
     layers = [
         layer
         for layer in wiring.layers
@@ -69,7 +68,7 @@ def set_pooling(draft: Draft, kind: str) -> None:
         halves = []
         for one in ("max", "ave"):
             half = type(layer).FromString(layer.SerializeToString())
-            half.name = half.top[0] = wiring.unique(f"{name}/{one}")
+            half.name = half.top[0] = wiring.unique(f"{name}/{one}", layer)
             half.pooling_param.pool = methods.Value(one.upper())
             halves.append(half)
         both = wiring.new(name, "Eltwise", [half.top[0] for half in halves], [top], like=layer)
@@ -88,8 +87,8 @@ def _is_global_mean(one: LayerShapes) -> bool:
 
 
 def set_fillers(draft: Draft, kind: str, std: float | None) -> None:
-    """How the weights of every linear layer are filled. Raises ``InputError``."""
-    layers = [layer for layer in draft.wiring.layers if layer.type in LINEAR]
+    """How the weights of every linear layer are filled, but for upsampling. Raises ``InputError``."""
+    layers = [layer for layer in draft.wiring.layers if layer.type in LINEAR and not is_upsampling(layer)]
     if not layers:
         raise InputError("filler: the net has no linear layer whose weights could be filled")
     for layer in layers:

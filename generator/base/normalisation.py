@@ -6,7 +6,7 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.generator.base.activations import BETWEEN
-from caffebench.generator.base.draft import Draft, hidden_activations, share
+from caffebench.generator.base.draft import Draft, hidden_activations, see_features, share
 from caffebench.generator.nets.wiring import LINEAR, Wiring, in_place
 
 __all__ = ["set_batch_norm", "set_scale", "take_out_lrn"]
@@ -26,22 +26,27 @@ def set_batch_norm(draft: Draft, place: str, scale: bool) -> None:
             _remove(wiring, layer)
         return
     anchors = []
-    for activation in hidden_activations(wiring):
+    for activation in hidden_activations(wiring, "bn"):
         linear = wiring.chain_above(activation, BETWEEN)
         if linear is not None and linear.type in LINEAR:
             anchors.append((linear, activation))
     if not anchors:
         raise InputError("bn: the net has no linear layer with an activation behind it, where BatchNorm could stand")
+    places = []
     for linear, activation in anchors:
         before = _norms_between(wiring, activation)
         after = [one for one in wiring.after(activation) if one.type == "BatchNorm"]
         wanted, other = (before, after) if place == "before" else (after, before)
         if wanted:
             continue
-        settings = other[0].batch_norm_param if other else None
+        see_features(draft, activation, "BatchNorm")
         for layer in other:
             _remove(wiring, layer)
-        _insert(wiring, linear, activation, place, settings)
+        places.append((linear, activation, [layer.batch_norm_param for layer in other]))
+    names: dict[tuple[str, str], str] = {}  # one for both phases where the layers have one in both
+    for linear, activation, settings in places:
+        name = names.setdefault((linear.name, activation.name), wiring.unique(f"{linear.name}/bn"))
+        _insert(wiring, linear, activation, place, settings, name)
     set_scale(draft, scale)
 
 
@@ -51,28 +56,19 @@ def set_scale(draft: Draft, wanted: bool) -> None:
     norms = [layer for layer in wiring.layers if layer.type == "BatchNorm"]
     if not norms:
         raise InputError("bn_scale: the net has no BatchNorm layer that a Scale layer could stand behind")
+    names: dict[str, str] = {}  # one for both phases where the BatchNorm has one in both
     for layer in norms:
         scales = _scales(wiring, layer)
         if wanted and not scales:
-            # In place; a BatchNorm of each phase on one blob needs one Scale, behind the second.
-            if any(one.type == "BatchNorm" and one is not layer for one in _same_top(wiring, layer)):
-                continue
             linear = wiring.chain_above(layer, {*BETWEEN, "ReLU"})
-            name = f"{layer.name.removesuffix('/bn')}/scale"
-            scale = wiring.new(wiring.unique(name), "Scale", layer.top, layer.top, like=layer)
+            name = names.setdefault(layer.name, wiring.unique(f"{layer.name.removesuffix('/bn')}/scale"))
+            scale = wiring.new(name, "Scale", layer.top, layer.top, like=layer)
             scale.scale_param.bias_term = True
             share(scale, 2, linear, f"{layer.name.rpartition('/')[2]}_scale", 1)
             wiring.insert_after(layer, [scale])
         for scale in scales if not wanted else []:
             if any(one is scale for one in wiring.layers):
                 wiring.remove(scale)
-
-
-def _same_top(wiring: Wiring, layer: Any) -> list[Any]:
-    """Layers further down that write the same blob anew, in the other phase."""
-    below = wiring.layers[wiring.index(layer) + 1 :]
-    return [one for one in below if one.bottom and one.top[:1] == layer.top[:1] and one.bottom[0] == layer.bottom[0]
-            and not wiring.phases(one) & wiring.phases(layer)]  # fmt: skip
 
 
 def take_out_lrn(draft: Draft) -> None:
@@ -106,11 +102,12 @@ def _remove(wiring: Wiring, norm: Any) -> None:
     wiring.remove(norm)
 
 
-def _insert(wiring: Wiring, linear: Any, activation: Any, place: str, settings: Any) -> None:
-    name = wiring.unique(f"{linear.name}/bn")
+def _insert(wiring: Wiring, linear: Any, activation: Any, place: str, settings: list[Any], name: str) -> None:
     norm = wiring.new(name, "BatchNorm", [], [], like=activation)
-    if settings is not None:
-        norm.batch_norm_param.CopyFrom(settings)
+    if settings:
+        norm.batch_norm_param.CopyFrom(settings[0])
+        if any(one != settings[0] for one in settings):  # one for each phase: Caffe's default is what they were for
+            norm.batch_norm_param.ClearField("use_global_stats")
     else:
         norm.batch_norm_param.moving_average_fraction = _FRACTION
     if any(spec.name for spec in linear.param):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,14 +10,15 @@ from typing import Any
 
 from caffebench.common.caffe_facts import LR_POLICIES, SolverType
 from caffebench.common.errors import InputError
+from caffebench.common.netstate import included, net_state
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.meaning import Prototxt, load_prototxt, written
 from caffebench.generator.meaning.reading import find_net
 from caffebench.generator.meaning.upgrade import upgrade_layers
 from caffebench.generator.nets.shapes import data_shape
-from caffebench.generator.nets.wiring import phases_of
 from caffebench.generator.variants.settings import Settings
 
-__all__ = ["Base", "data_layers", "load_base", "nets_of"]
+__all__ = ["Base", "data_layers", "load_base", "nets_of", "picture_size", "train_layers"]
 
 # Fields that a sweep's expressions may name, and that stay what the user's solver says where a sweep leaves them.
 _NUMBERS = ("base_lr", "momentum", "momentum2", "rms_decay", "delta", "weight_decay", "power", "gamma")
@@ -54,12 +55,12 @@ def load_base(path: Path) -> Base:
     for place, name, node in file.unknown:
         raise InputError(f"{place}:{node.line}: BVLC Caffe knows no {name}: --base changes what it understands")
     solver = _with_nets_inside(file)
-    nets = list(nets_of(solver))
+    nets = nets_of(solver)
     if not nets:
         raise InputError(f"{path} names no net: --base needs net, net_param, train_net or train_net_param")
     if not solver.max_iter:
         raise InputError(f"{path} says no max_iter, from which the iterations of the variants are worked out")
-    sizes = _batch_sizes(nets)
+    sizes = _batch_sizes(train_layers(nets))
     batch = sizes[0][1] if sizes else 1
     recipe = {
         "batch_size": batch * solver.iter_size,
@@ -73,29 +74,40 @@ def load_base(path: Path) -> Base:
     return Base(path, solver, file.header, recipe, _settings(solver, file.header, batch), no_batch)
 
 
-def nets_of(solver: Any) -> list[tuple[Any, frozenset[str]]]:
-    """Each net of a solver that has them inside, with the phases that it is built for."""
-    found = []
+def nets_of(solver: Any) -> list[tuple[Any, list[Any]]]:
+    """Each net of a solver that has them inside, with the states in which Caffe's solver builds it.
+
+    A net for both phases without tests counts as tested: ``caffe test`` may do it.
+    """
+    pb, tests, found = caffe_messages(), list(solver.test_net_param), []
+
+    def tested(net: Any, number: int) -> Any:
+        return net_state(pb, "TEST", net.state, *solver.test_state[number : number + 1])
+
+    for name in ("net_param", "train_net_param"):
+        if solver.HasField(name):
+            net = getattr(solver, name)
+            found.append((net, [net_state(pb, "TRAIN", net.state, solver.train_state)]))
     if solver.HasField("net_param"):
-        found.append((solver.net_param, frozenset({"TRAIN", "TEST"})))
-    if solver.HasField("train_net_param"):
-        found.append((solver.train_net_param, frozenset({"TRAIN"})))
-    return found + [(net, frozenset({"TEST"})) for net in solver.test_net_param]
+        count = max(len(solver.test_iter), 0 if tests else 1)
+        for state in (tested(solver.net_param, number) for number in range(len(tests), count)):
+            found[0][1].extend([] if state in found[0][1] else [state])
+    return found + [(net, [tested(net, number)]) for number, net in enumerate(tests)]
 
 
-def data_layers(net: Any, phases: frozenset[str]) -> list[tuple[Any, Any]]:
-    """The layers that read data in any of ``phases``, each with its message that says the batch size."""
-    return [
-        (layer, getattr(layer, _READERS[layer.type]))
-        for layer in net.layer
-        if layer.type in _READERS and phases_of(layer) & phases
-    ]
+def train_layers(nets: list[tuple[Any, list[Any]]]) -> list[Any]:
+    """The layers of the net that Caffe's solver trains, of ``nets_of`` it."""
+    net, states = nets[0]
+    return [layer for layer in net.layer if included(layer, states[0])]
+
+
+def data_layers(layers: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """The layers that read data, each with its message that says the batch size."""
+    return [(layer, getattr(layer, _READERS[layer.type])) for layer in layers if layer.type in _READERS]
 
 
 def _with_nets_inside(file: Prototxt) -> Any:
     """A copy of the solver whose nets stand in it, with layers of today's form."""
-    from caffebench.engine.messages import caffe_messages
-
     solver = type(file.solver)()
     solver.CopyFrom(file.solver)
     pb = caffe_messages()
@@ -121,14 +133,11 @@ def _take_in(net: Any, file: Prototxt, name: str, pb: Any) -> None:
     text_format.Parse(path.read_text(encoding="utf-8", errors="replace"), net, allow_unknown_field=True)
 
 
-def _batch_sizes(nets: list[tuple[Any, frozenset[str]]]) -> list[tuple[str, int]]:
+def _batch_sizes(layers: list[Any]) -> list[tuple[str, int]]:
     """The layers that say a batch size in training, and the size; none where a Python layer reads the data, say."""
-    train = frozenset({"TRAIN"})
-    trained = [net for net, phases in nets if train & phases]
-    return [(layer.name, int(said.batch_size)) for net in trained for layer, said in data_layers(net, train)] or [
+    return [(layer.name, int(said.batch_size)) for layer, said in data_layers(layers)] or [
         (layer.name, int(layer.input_param.shape[0].dim[0]))
-        for net in trained
-        for layer in net.layer
+        for layer in layers
         if layer.type == "Input" and layer.input_param.shape
     ]
 
@@ -173,13 +182,12 @@ def _scaled(part: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**part, name: _in_epochs(part[name])} if name in part else dict(part)
 
 
-def picture_size(nets: list[tuple[Any, frozenset[str]]]) -> int:
+def picture_size(nets: list[tuple[Any, list[Any]]]) -> int:
     """The pixels a side of what the training net sees; 0 where that cannot be known."""
-    for net, phases in nets:
-        for layer, _ in data_layers(net, frozenset({"TRAIN"}) & phases):
-            if layer.transform_param.crop_size:
-                return int(layer.transform_param.crop_size)
-            shape = data_shape(layer)
-            if shape is not None and len(shape) == 4:
-                return shape[2]
+    for layer, _ in data_layers(train_layers(nets)):
+        if layer.transform_param.crop_size:
+            return int(layer.transform_param.crop_size)
+        shape = data_shape(layer)
+        if shape is not None and len(shape) == 4:
+            return shape[2]
     return 0

@@ -13,7 +13,7 @@ from math import floor, lcm
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.generator.base.draft import Draft, refuse
+from caffebench.generator.base.draft import Draft, refuse, see_composed
 from caffebench.generator.nets.wiring import LINEAR
 
 __all__ = ["set_width"]
@@ -22,7 +22,7 @@ __all__ = ["set_width"]
 _THROUGH = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "Exp", "Log", "Swish", "Clip"}
 _THROUGH |= {"Dropout", "LRN", "BatchNorm", "Scale", "Bias", "Softmax", "MVN", "Threshold", "Pooling", "Flatten"}
 _THROUGH |= {"Split", "Crop", "Im2col", "SPP"}
-_ENDS = {"Accuracy", "Silence", "HDF5Output", "ArgMax"}
+_ENDS = {"Accuracy", "Silence", "HDF5Output", "ArgMax", "Reduction"}
 
 
 class _Channels:
@@ -75,25 +75,29 @@ def set_width(draft: Draft, factor_of: Callable[[Any], Fraction]) -> None:
     Raises ``InputError`` with the layer where channels cannot be followed or summands would not fit.
     """
     wiring, channels = draft.wiring, _Channels()
+    see_composed(wiring, "width")
     hidden = wiring.leads_to_linear()
-    blobs: dict[str, Parts] = {}
     inputs: dict[int, Parts] = {}
     outputs: dict[int, Parts] = {}
-    shared: dict[str, Any] = {}
-    for layer in wiring.layers:
-        bottoms = [blobs.get(name, [(channels.new(None, True), 1)]) for name in layer.bottom]
-        if layer.type in LINEAR:
-            parts = _linear(layer, bottoms[0], channels, id(layer) in hidden, factor_of(layer))
-            inputs[id(layer)], outputs[id(layer)] = bottoms[0], parts
-            key = layer.param[0].name if layer.param else ""
-            if key and key in shared:
-                _unify(layer, [outputs[id(shared[key])], parts], channels)
-                _unify(layer, [inputs[id(shared[key])], bottoms[0]], channels)
-            elif key:
-                shared[key] = layer
-        else:
-            parts = _other(layer, bottoms, channels)
-        blobs |= dict.fromkeys(layer.top, parts)
+    shared: dict[tuple[str, str], tuple[Parts, Parts]] = {}
+    for _, layers in wiring.built():
+        blobs: dict[str, Parts] = {}
+        for layer in layers:
+            bottoms = [blobs.get(name, [(channels.new(None, True), 1)]) for name in layer.bottom]
+            if layer.type in LINEAR:
+                parts = _linear(layer, bottoms[0], channels, id(layer) in hidden, factor_of(layer))
+                inputs[id(layer)], outputs[id(layer)] = bottoms[0], parts
+                # Weights are shared by their names, and between nets by the layer's.
+                for key in [
+                    ("layer", layer.name or str(id(layer))),
+                    *(("param", spec.name) for spec in layer.param[:1] if spec.name),
+                ]:
+                    read, made = shared.setdefault(key, (bottoms[0], parts))
+                    _unify(layer, [made, parts], channels)
+                    _unify(layer, [read, bottoms[0]], channels)
+            else:
+                parts = _other(layer, bottoms, channels)
+            blobs |= dict.fromkeys(layer.top, parts)
     linear = [layer for layer in wiring.layers if layer.type in LINEAR]
     if all(channels.fixed[channels.find(one)] for layer in linear for one, _ in outputs[id(layer)]):
         raise InputError("width: the net has no hidden linear layer: the outputs' own sizes are given")
@@ -141,6 +145,8 @@ def _other(layer: Any, bottoms: list[Parts], channels: _Channels) -> Parts:
     if kind in ("Eltwise", "Concat") or (kind in ("Scale", "Bias") and len(bottoms) > 1):
         return _unify(layer, bottoms, channels)
     if kind in _THROUGH or (kind == "Slice" and layer.slice_param.axis == 0 and not layer.slice_param.slice_dim):
+        return bottoms[0]
+    if kind == "Reduction" and layer.reduction_param.axis > 1:  # over the pixels of each channel
         return bottoms[0]
     scalable = any(not channels.fixed[channels.find(one)] for parts in bottoms for one, _ in parts)
     if kind in _ENDS or kind.endswith("Loss") or not scalable:

@@ -1,98 +1,126 @@
-"""A net as a list of layers that can be changed: who reads what, what may work in place, layers put in and taken out.
+"""Nets as a list of layers that can be changed: who reads what, what may work in place, layers put in and taken out.
 
 A blob's name means, at each line, what the last layer above wrote under it (``Net::Init`` in ``src/caffe/net.cpp``). A
-layer *works in place* where it writes under the name that it reads. A list holds the layers of both phases.
+layer *works in place* where it writes under the name that it reads. A list holds the layers of all nets that a solver
+builds. Layers of one name in several of them are *twins*: Caffe gives them the same weights, so they are one layer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from caffebench.engine.messages import caffe_messages
 from caffebench.generator.meaning.backward import in_place, spoils
+from caffebench.generator.nets.presence import Presence
 
-__all__ = ["LINEAR", "PHASES", "Wiring", "in_place", "phases_of", "retitled"]
+__all__ = ["LEARNS", "LINEAR", "Wiring", "in_place", "is_upsampling", "retitled"]
 
-PHASES = ("TRAIN", "TEST")
 LINEAR = {"Convolution", "Deconvolution", "InnerProduct"}
 _LEARNS_ON = LINEAR | {"LSTM", "RNN", "Embed"}
-
-
-def phases_of(layer: Any) -> frozenset[str]:
-    """The phases in which a layer may be part of the net."""
-    found = set()
-    for number, phase in enumerate(PHASES):
-        included = any(not rule.HasField("phase") or rule.phase == number for rule in layer.include)
-        if layer.include and not included:
-            continue
-        if any(rule.phase == number and _only_phase(rule) for rule in layer.exclude if rule.HasField("phase")):
-            continue
-        found.add(phase)
-    return frozenset(found)
-
-
-def _only_phase(rule: Any) -> bool:
-    return [field.name for field, _ in rule.ListFields()] == ["phase"]
+LEARNS = _LEARNS_ON | {"BatchNorm", "Bias", "PReLU", "Scale"}
+"""What has weights, or statistics, of its own."""
 
 
 class Wiring:
-    """The layers of one net, in order, as ``LayerParameter`` messages that are changed in place."""
+    """The layers of a solver's nets, in order, as ``LayerParameter`` messages that are changed in place."""
 
     def __init__(self, layers: Iterable[Any], new_layer: Any) -> None:
-        """``layers`` may be changed from now on; ``new_layer`` is the class ``LayerParameter``."""
-        self.layers = list(layers)
+        """One net for both phases. ``layers`` may be changed from now on; ``new_layer`` is ``LayerParameter``."""
+        state = caffe_messages().NetState
+        self._begin([(list(layers), [state(phase=0), state(phase=1)])], new_layer)
+
+    @classmethod
+    def of_nets(cls, parts: Sequence[tuple[Sequence[Any], Sequence[Any]]], new_layer: Any) -> Wiring:
+        """Several nets, each with the states in which the solver builds it; their layers are one list."""
+        wiring = cls.__new__(cls)
+        wiring._begin(parts, new_layer)
+        return wiring
+
+    def _begin(self, parts: Sequence[tuple[Sequence[Any], Sequence[Any]]], new_layer: Any) -> None:
         self._new_layer = new_layer
-        self._phases: dict[int, tuple[Any, frozenset[str]]] = {}
+        self._presence = Presence(parts, caffe_messages().NetState)
+        self._whole = [layer for layers, _ in parts for layer in layers]
         self._wrong_before = {(layer.name, blob) for layer, blob in self._wrongly_in_place()}
 
-    def phases(self, layer: Any) -> frozenset[str]:
-        """The phases that a layer is in; asked often, so it is kept."""
-        if id(layer) not in self._phases:
-            self._phases[id(layer)] = (layer, phases_of(layer))  # the layer too, or its id could come again
-        return self._phases[id(layer)][1]
+    @property
+    def layers(self) -> list[Any]:
+        """The layers that the solver builds; those of other stages stay as they are."""
+        return [layer for layer in self._whole if self._presence.nets(layer)]
 
-    def index(self, layer: Any) -> int:
-        """Where the layer stands."""
-        return next(number for number, one in enumerate(self.layers) if one is layer)
+    @layers.setter
+    def layers(self, layers: Iterable[Any]) -> None:
+        self._whole = list(layers)
+
+    def part(self, number: int) -> list[Any]:
+        """All layers of one of the files, also those that the solver does not build."""
+        return [layer for layer in self._whole if self._presence.part(layer) == number]
+
+    def nets(self, layer: Any) -> frozenset[int]:
+        """The nets with this layer that the solver builds, by number."""
+        return self._presence.nets(layer)
+
+    def built(self) -> Iterator[tuple[str, list[Any]]]:
+        """The nets that the solver builds: the phase and the layers of each."""
+        for net in self._presence.built:
+            yield self._presence.phase(net), [layer for layer in self._whole if net in self.nets(layer)]
+
+    def phases(self, layer: Any) -> frozenset[str]:
+        """The phases of the nets that a layer is in."""
+        return frozenset(map(self._presence.phase, self.nets(layer)))
+
+    def twins(self, layer: Any) -> list[Any]:
+        """The layers that are this one in one of the nets, itself too."""
+        same = [one for one in self.layers if one.name == layer.name and one.type == layer.type]
+        return [one for one in same if one is layer or not self.nets(one) & self.nets(layer)]
 
     def named(self, name: str) -> Any:
         """The first layer called ``name``, None if there is none."""
         return next((layer for layer in self.layers if layer.name == name), None)
 
-    def unique(self, name: str) -> str:
-        """``name``, or the first of ``name_2``, ``name_3``, ... that is no layer's and no blob's."""
-        taken = {layer.name for layer in self.layers} | {top for layer in self.layers for top in layer.top}
+    def unique(self, name: str, like: Any = None) -> str:
+        """``name``, or the first of ``name_2``, ``name_3``, ... that is no layer's and no blob's.
+
+        With ``like``, in no net that this layer is in: what is put behind each of two twins may have one name.
+        """
+        of, nets = self._presence.everywhere, None if like is None else self._presence.everywhere(like)
+        others = [layer for layer in self._whole if nets is None or nets & of(layer)]
+        taken = {layer.name for layer in others} | {top for layer in others for top in layer.top}
         return next(one for one in [name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))] if one not in taken)
 
     def new(self, name: str, kind: str, bottoms: Iterable[str], tops: Iterable[str], like: Any = None) -> Any:
-        """A layer that is not in the net yet; in the phases of ``like`` where that is given."""
+        """A layer that is not in the net yet; to be in the nets of ``like`` where that is given."""
         layer = self._new_layer(name=name, type=kind, bottom=list(bottoms), top=list(tops))
         if like is not None:
             layer.include.extend(like.include)
             layer.exclude.extend(like.exclude)
         return layer
 
+    def replace(self, layer: Any, new: Iterable[Any]) -> None:
+        """Put layers in the place of one."""
+        new, place = list(new), self._index(layer)
+        self._presence.add(new, layer)
+        self._whole[place : place + 1] = new
+
     def insert_after(self, layer: Any, new: Iterable[Any]) -> None:
         """Put layers in right behind one."""
-        place = self.index(layer) + 1
-        self.layers[place:place] = list(new)
+        self.replace(layer, [layer, *new])
 
     def insert_before(self, layer: Any, new: Iterable[Any]) -> None:
         """Put layers in right before one."""
-        place = self.index(layer)
-        self.layers[place:place] = list(new)
+        self.replace(layer, [*new, layer])
+
+    def remove(self, layer: Any) -> None:
+        """Take out a layer of one bottom and one top; who read it reads what it read."""
+        if not in_place(layer):
+            self.rename(layer, 0, layer.bottom[0])
+        self.replace(layer, [])
 
     def sources(self, layer: Any, number: int = 0) -> list[Any]:
-        """The layers that write what ``layer`` reads as its bottom ``number``, the last above it in each phase."""
-        found: list[Any] = []
-        above = self.layers[: self.index(layer)]
-        for phase in sorted(self.phases(layer)):
-            for one in reversed(above):
-                if phase in self.phases(one) and layer.bottom[number] in one.top:
-                    found += [one] if not any(one is other for other in found) else []
-                    break
-        return found
+        """The layers that write what ``layer`` reads as its bottom ``number``, the last above it in each net."""
+        return self._above(layer, layer.bottom[number], self.nets)
 
     def writers(self, layer: Any) -> list[Any]:
         """All whose values ``layer`` writes over in place: the layer above it, and those above that one wrote over."""
@@ -103,75 +131,94 @@ class Wiring:
 
     def readers(self, layer: Any, number: int = 0) -> list[tuple[Any, int]]:
         """Who reads top ``number`` of ``layer``, as (layer, index of its bottom), until another writes over it."""
-        name, phases = layer.top[number], set(self.phases(layer))
-        found = []
-        for one in self.layers[self.index(layer) + 1 :]:
-            common = phases & self.phases(one)
-            if not common:
-                continue
-            found += [(one, index) for index, bottom in enumerate(one.bottom) if bottom == name]
-            if name in one.top:
-                phases -= common
-        return found
+        name = layer.top[number]
+        below = self._below(layer, name, self.nets)
+        return [(one, index) for one in below for index, bottom in enumerate(one.bottom) if bottom == name]
 
     def after(self, layer: Any) -> list[Any]:
         """The layers that read any top of ``layer``, each once."""
-        found: list[Any] = []
-        for number in range(len(layer.top)):
-            for one, _ in self.readers(layer, number):
-                found += [one] if not any(one is other for other in found) else []
-        return found
+        found = {id(one): one for number in range(len(layer.top)) for one, _ in self.readers(layer, number)}
+        return list(found.values())
 
     def rename(self, layer: Any, number: int, name: str) -> None:
-        """Give top ``number`` of a layer another name, for all who read it and write on over it in place."""
-        old, phases = layer.top[number], set(self.phases(layer))
-        layer.top[number] = name
-        for one in self.layers[self.index(layer) + 1 :]:
-            common = phases & self.phases(one)
-            reads = old in one.bottom
-            if common and reads:
-                one.bottom[:] = [name if bottom == old else bottom for bottom in one.bottom]
-            if common and old in one.top:
-                if reads:
-                    one.top[:] = [name if top == old else top for top in one.top]
-                else:
-                    phases -= common
+        """Give top ``number`` of a layer another name, for all who read it and write on over it in place.
 
-    def remove(self, layer: Any) -> None:
-        """Take out a layer of one bottom and one top; who read it reads what it read."""
-        if not in_place(layer):
-            self.rename(layer, 0, layer.bottom[0])
-        del self.layers[self.index(layer)]
+        Who reads it may read another layer in another net: that one's top is renamed, too.
+        """
+        old, everywhere = layer.top[number], self._presence.everywhere
+        writers, readers, left = {id(layer): layer}, dict[int, Any](), [layer]
+        while left:
+            for reader in self._below(left.pop(), old, everywhere):
+                if id(reader) in readers:
+                    continue
+                readers[id(reader)] = reader
+                for one in (*self._above(reader, old, everywhere), *([reader] if old in reader.top else [])):
+                    if id(one) not in writers:
+                        writers[id(one)] = one
+                        left.append(one)
+        for one in writers.values():
+            one.top[:] = [name if top == old else top for top in one.top]
+        for one in readers.values():
+            one.bottom[:] = [name if bottom == old else bottom for bottom in one.bottom]
+
+    def _index(self, layer: Any) -> int:
+        return next(number for number, one in enumerate(self._whole) if one is layer)
+
+    def _above(self, layer: Any, blob: str, nets: Callable[[Any], frozenset[int]]) -> list[Any]:
+        """The last layer above that writes ``blob``, in each of the nets of ``layer``."""
+        found: dict[int, Any] = {}
+        above = self._whole[: self._index(layer)]
+        for net in sorted(nets(layer)):
+            last = next((one for one in reversed(above) if blob in one.top and net in nets(one)), None)
+            found |= {} if last is None else {id(last): last}
+        return list(found.values())
+
+    def _below(self, layer: Any, blob: str, nets: Callable[[Any], frozenset[int]]) -> list[Any]:
+        """Who reads ``blob`` below ``layer``, in each of its nets until another writes over it."""
+        left, found = set(nets(layer)), []
+        for one in self._whole[self._index(layer) + 1 :]:
+            if blob in one.bottom and left & nets(one):
+                found.append(one)
+            if blob in one.top:
+                left -= nets(one)
+        return found
 
     def leads_to_linear(self) -> set[int]:
-        """The layers, by ``id``, behind which another layer with weights follows: all but the outputs' own."""
+        """The layers, by ``id``, behind which another layer with weights follows, in any net: all but the outputs'."""
         found: set[int] = set()
-        for layer in reversed(self.layers):
-            if any(one.type in _LEARNS_ON or id(one) in found for one in self.after(layer)):
-                found.add(id(layer))
+        after = {id(layer): self.after(layer) for layer in self.layers}
+        same = defaultdict[Any, list[Any]](list)
+        for layer in self.layers:
+            same[layer.name, layer.type].append(layer)
+        count = -1
+        while count < len(found):
+            count = len(found)
+            for layer in reversed(self.layers):
+                follows = any(id(one) in found or _learns_on(one) for one in after[id(layer)])
+                if follows and id(layer) not in found:
+                    found |= {id(layer), *map(id, self.twins(layer) if len(same[layer.name, layer.type]) > 1 else [])}
         return found
 
     def heads(self) -> list[Any]:
-        """The linear layers behind which none follows: those of the outputs."""
+        """The linear layers behind which none follows: those of the outputs. Upsampling has no outputs of its own."""
         hidden = self.leads_to_linear()
-        return [layer for layer in self.layers if layer.type in LINEAR and id(layer) not in hidden]
+        linear = [layer for layer in self.layers if layer.type in LINEAR and not is_upsampling(layer)]
+        return [layer for layer in linear if id(layer) not in hidden]
 
     def chain_above(self, layer: Any, through: set[str]) -> Any:
         """The layer that feeds ``layer``, seen through layers of the types ``through``; None where it is not one."""
-        while layer.bottom:
-            sources = self.sources(layer)
-            # A layer for each phase, of one kind on one blob, is one layer here: BatchNorm was often written so.
-            if len({(one.type, *one.bottom) for one in sources}) != 1:
-                return None
-            layer = sources[0]
-            if layer.type not in through:
-                return layer
-        return None
+        return next(iter(self.all_above(layer, through)), None)
 
-    def replace(self, layer: Any, new: Iterable[Any]) -> None:
-        """Put layers in the place of one."""
-        place = self.index(layer)
-        self.layers[place : place + 1] = list(new)
+    def all_above(self, layer: Any, through: set[str]) -> list[Any]:
+        """The same as one layer for each net: of one kind on one blob they are one layer here."""
+        found = [layer]
+        while found and all(one.bottom for one in found):
+            found = list({id(source): source for one in found for source in self.sources(one)}.values())
+            if len({(one.type, *one.bottom) for one in found}) != 1:
+                return []
+            if found[0].type not in through:
+                return found
+        return []
 
     def repair(self) -> None:
         """Give a blob of its own to each layer that works in place where that has become wrong."""
@@ -179,7 +226,7 @@ class Wiring:
             wrong = [layer for layer, blob in self._wrongly_in_place() if (layer.name, blob) not in self._wrong_before]
             if not wrong:
                 return
-            for layer in wrong:
+            for layer in [one for one in wrong if in_place(one)]:  # with one, its twin gets a blob
                 blobs = {top for one in self.layers for top in one.top}
                 self.rename(layer, 0, self.unique(layer.name) if layer.name in blobs else layer.name)
 
@@ -190,13 +237,23 @@ class Wiring:
             for source in self.sources(layer):
                 top = list(source.top).index(layer.bottom[0])
                 if len(self.readers(source, top)) > 1 and any(
-                    one is not layer and self.phases(one) & self.phases(layer) for one, _ in self.readers(source, top)
+                    one is not layer and self.nets(one) & self.nets(layer) for one, _ in self.readers(source, top)
                 ):
                     yield layer, layer.bottom[0]
                     break
                 if any(spoils(layer, one) for one in self.writers(layer)):
                     yield layer, layer.bottom[0]
                     break
+
+
+def is_upsampling(layer: Any) -> bool:
+    """Whether a layer enlarges what it reads and finds nothing in it: a bilinear or frozen Deconvolution."""
+    frozen = bool(layer.param) and not layer.param[0].lr_mult
+    return layer.type == "Deconvolution" and (frozen or layer.convolution_param.weight_filler.type == "bilinear")
+
+
+def _learns_on(layer: Any) -> bool:
+    return layer.type in _LEARNS_ON and not is_upsampling(layer)
 
 
 def retitled(name: str, old: str, new: str) -> str:
