@@ -20,6 +20,7 @@ from caffebench.launcher.solver.solverfile import parse_solver
 from caffebench.launcher.state.data_fast_forward import forward_data
 from caffebench.launcher.state.datastate import data_states
 from caffebench.launcher.state.hdf5_order import begin_orders, keep_orders_apart, several_orders
+from caffebench.launcher.state.python_state import seed_random
 from caffebench.launcher.state.restoring import ResumePoint, find_point, restore
 from caffebench.launcher.state.seeds import derive_seed
 
@@ -71,6 +72,7 @@ def prepare_solver(
             parameter.ClearField(field)
     import_python_layers(parameter)
     begin_orders()
+    seed_random(derive_seed(seed, -3, rank))
     solver = open_solver(caffe, parameter)
     if several:
         keep_orders_apart(solver, parameter, seed)

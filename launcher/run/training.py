@@ -20,6 +20,7 @@ from caffebench.launcher.run.stopping import TIME_IS_UP, StopReason, StopTrainin
 from caffebench.launcher.solver.identity import Identity
 from caffebench.launcher.solver.solverfile import watch_interval
 from caffebench.launcher.state.paths import RunPaths
+from caffebench.launcher.state.python_state import PythonKeeper
 from caffebench.launcher.state.record import DataState, SnapshotMetadata
 from caffebench.launcher.state.seeds import derive_seed
 from caffebench.launcher.state.snapshots import finalize
@@ -71,12 +72,15 @@ class Training:
         self._finalized = self.start
         self._batches_at_start = self.train_batches
         self._tests = list(self.test_batches)
+        self._python = PythonKeeper(self.solver)
         self._reserve, self._longest, self._last_check = 0.5, 0.0, time.monotonic()
         self._train_loss = LossReader(self.solver.net)
         self._test_losses = [TestLoss(net) for net in self.solver.test_nets]
         self._losses: deque[float] = deque(maxlen=max(self.parameter.average_loss, 1))
         self._watched_every = watch_interval(self.parameter)
         self.solver.add_callback(self._before_iteration, _nothing)
+        if self._python.watches:  # before Caffe runs the net once more, for the last display
+            self.solver.net.before_forward(lambda layer: None if layer else self._finalize_if_written())
         for number, net in enumerate(self.solver.test_nets):
             net.before_forward(self._test_watch(number))
 
@@ -172,6 +176,8 @@ class Training:
             if layer == 0:
                 self._finalize_if_written()
                 self._check_stop()
+                if self._tests == self.test_batches:
+                    self._python.before_tests()
                 self._tests[number] += 1
                 self._test_losses[number].before_batch(self.solver.iter)
 
@@ -216,6 +222,7 @@ class Training:
     def _finalize_snapshot(self) -> None:
         iteration, start = int(self.solver.iter), time.monotonic()
         self.before_snapshot(iteration)
+        python_layers, python_random = self._python.look(self.solver, tested=self._tests != self.test_batches)
         finalize(
             self.paths,
             SnapshotMetadata(
@@ -226,6 +233,8 @@ class Training:
                 solver=self.text,
                 layers=self.layers,
                 data=self.data,
+                python_layers=python_layers,
+                python_random=python_random,
                 identity=self.identity,
             ),
             keep=self.keep,

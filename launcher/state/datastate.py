@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import read_records
-from caffebench.launcher.solver.nets import built_layers, numbered
-from caffebench.launcher.state.record import DataState
+from caffebench.launcher.solver.nets import built_layers
+from caffebench.launcher.state.record import DataState, by_layer
 
 __all__ = ["batch_images", "data_states", "in_batches_of", "training_images", "what_changed"]
 
@@ -78,21 +78,16 @@ def what_changed(before: Sequence[DataState], now: Sequence[DataState], net: str
 
     Where the snapshot says nothing of a layer, or nothing is known of its data, they are taken to be the same.
     """
-    old = _by_layer(before, net)
-    for key, one in _by_layer(now, net).items():
+    old = by_layer(before)
+    for key, one in by_layer(now).items():
         was = old.get(key)
-        if was is None or not (one.fingerprint and was.fingerprint):
+        if one.net != net or was is None or not (one.fingerprint and was.fingerprint):
             continue
         if one.records != was.records:
             return f"{one.source} has {one.records:,} records, and had {was.records:,} at the snapshot"
         if one.fingerprint != was.fingerprint:
             return f"{one.source} has not the content that it had at the snapshot"
     return ""
-
-
-def _by_layer(states: Iterable[DataState], net: str) -> dict[tuple[str, int], DataState]:
-    own = [one for one in states if one.net == net]
-    return dict(zip(numbered(one.layer for one in own), own, strict=True))
 
 
 def in_batches_of(batches: int, old: int, new: int) -> tuple[int, int]:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from caffebench.common.files import write_whole
 from caffebench.launcher.solver.identity import Identity, read_identity
+from caffebench.launcher.solver.nets import numbered
 from caffebench.launcher.state.paths import BrokenSnapshotError
 
-__all__ = ["DataState", "SnapshotMetadata", "checksum", "read_record", "write_record"]
+__all__ = ["DataState", "PythonLayerState", "SnapshotMetadata", "by_layer", "checksum", "read_record", "write_record"]
 
 OWN_SUM = "record_sha256"
 _BEFORE_SUMS = {"iteration", "seed", "train_batches", "test_batches", "batch_size", "solver"}
@@ -39,6 +40,26 @@ class DataState:
 
 
 @dataclass(frozen=True)
+class PythonLayerState:
+    """What a Python layer keeps between iterations, to tell whether a resume has brought it back."""
+
+    net: str
+    """As in ``DataState``."""
+    layer: str
+    attributes: dict[str, str]
+    """A checksum of each; empty where there is none."""
+
+
+_State = TypeVar("_State", DataState, PythonLayerState)
+
+
+def by_layer(states: Iterable[_State]) -> dict[tuple[str, int], _State]:
+    """States by net and layer, and by their order where layers of one net are called alike."""
+    found = list(states)
+    return dict(zip(numbered(f"{one.net} {one.layer}" for one in found), found, strict=True))
+
+
+@dataclass(frozen=True)
 class SnapshotMetadata:
     """What a snapshot's files do not keep of a run's state."""
 
@@ -53,6 +74,9 @@ class SnapshotMetadata:
     layers: Literal["caffe", "fast"] = "caffe"
     """Whose layers computed."""
     data: tuple[DataState, ...] = ()
+    python_layers: tuple[PythonLayerState, ...] = ()
+    python_random: list[Any] | None = None
+    """State of Python's generators; None where there are no Python layers, and in snapshots of before."""
     identity: Identity | None = None
     """What the run is of; None in snapshots of before."""
     state_bytes: int = 0
@@ -86,7 +110,8 @@ def read_record(path: Path) -> SnapshotMetadata | None:
             )
         if not isinstance(content, dict) or content.pop(OWN_SUM, None) != _own_sum(content):
             raise BrokenSnapshotError(f"{path} is damaged: its content does not fit its checksum, it was cut or edited")
-        content.setdefault("layers", "caffe")  # before there was a choice
+        for name, of_before in (("layers", "caffe"), ("python_layers", ()), ("python_random", None)):
+            content.setdefault(name, of_before)
         if content.keys() != {field.name for field in fields(SnapshotMetadata)}:
             raise BrokenSnapshotError(f"{path} is the record of another version of caffebench")
     except FileNotFoundError:
@@ -94,9 +119,10 @@ def read_record(path: Path) -> SnapshotMetadata | None:
     except (ValueError, RecursionError):
         raise BrokenSnapshotError(f"{path} is damaged: it is no JSON, it was cut or edited") from None
     data = tuple(DataState(**one) for one in content.pop("data"))
+    python_layers = tuple(PythonLayerState(**one) for one in content.pop("python_layers"))
     identity = read_identity(content.pop("identity"))
     tests = tuple(content.pop("test_batches"))
-    return SnapshotMetadata(**content, data=data, identity=identity, test_batches=tests)
+    return SnapshotMetadata(**content, data=data, python_layers=python_layers, identity=identity, test_batches=tests)
 
 
 def _own_sum(content: Mapping[str, Any]) -> str:

@@ -13,10 +13,12 @@ from caffebench.common.events import ResumeEvent
 from caffebench.launcher.solver.nets import built_layers
 from caffebench.launcher.state.data_fast_forward import forward_data
 from caffebench.launcher.state.datastate import in_batches_of, what_changed
+from caffebench.launcher.state.hidden_state import hidden_states
 from caffebench.launcher.state.paths import RunPaths
-from caffebench.launcher.state.record import DataState, read_record
+from caffebench.launcher.state.python_state import has_python_layers, other_states, set_random_state
+from caffebench.launcher.state.record import DataState, PythonLayerState, read_record
 from caffebench.launcher.state.snapshots import restorable_state
-from caffebench.launcher.state.weights import check_shapes
+from caffebench.launcher.state.weights import check_shapes, restore_namesakes
 
 __all__ = ["ResumePoint", "find_point", "restore"]
 
@@ -33,6 +35,9 @@ class ResumePoint:
     """What is not as it was of the data of the train net and of each test net, in words; empty for what is."""
     streams_lost: str
     """The same of the random streams."""
+    python_layers: tuple[PythonLayerState, ...] = ()
+    python_random: list[Any] | None = None
+    """As in the snapshot's record."""
 
 
 def find_point(paths: RunPaths, parameter: Any, iteration: int, seed: int, data: Sequence[DataState]) -> ResumePoint:
@@ -66,7 +71,8 @@ def find_point(paths: RunPaths, parameter: Any, iteration: int, seed: int, data:
             what = f"{left} records come once more, the batch size has changed" if left else ""
         lost.append(what)
     streams = "" if seed == record.seed else f"of the seed {seed}, and no longer {record.seed}"
-    return ResumePoint(iteration, used[0], tuple(used[1 : 1 + tests]), tuple(lost), streams)
+    known = record.python_layers, record.python_random
+    return ResumePoint(iteration, used[0], tuple(used[1 : 1 + tests]), tuple(lost), streams, *known)
 
 
 def restore(
@@ -92,6 +98,7 @@ def restore(
     state = restorable_state(paths, point.iteration)
     caffe.log(f"Resuming from {snapshot.state}")
     solver.restore(str(state))
+    restore_namesakes(solver.net, snapshot.model)
     forwarded = [forward_data(solver.net, built_layers(parameter), point.train_batches, mode, train=True, ranks=ranks)]
     for number, (net, batches) in enumerate(zip(solver.test_nets, point.test_batches, strict=False)):
         forwarded.append(forward_data(net, built_layers(parameter, number), batches, mode))
@@ -104,6 +111,20 @@ def restore(
     streams = point.streams_lost or ("" if point.iteration % stride == 0 else "seeded anew")
     restored += [] if streams else ["random streams"]
     not_restored += [f"random streams ({streams})"] if streams else []
+    not_restored += _python_lost(solver, point, ranks) + hidden_states(parameter)
     if parameter.average_loss > 1:
         not_restored.append(f"displayed loss (its average over {parameter.average_loss} begins anew)")
     return ResumeEvent(point.iteration, str(snapshot.state), tuple(restored), tuple(not_restored), tuple(changed))
+
+
+def _python_lost(solver: Any, point: ResumePoint, ranks: int) -> list[str]:
+    """Set the generators that Python layers draw from: what they keep that has not come back, in words."""
+    if not has_python_layers(solver):
+        return []
+    if point.python_random is None:
+        return ["state and random numbers of the Python layers (the snapshot has not kept them)"]
+    lost = other_states(solver, point.python_layers)
+    if ranks > 1:
+        return [*lost, "random numbers of the Python layers (each GPU's begin anew)"]
+    set_random_state(point.python_random)
+    return lost

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
+from caffebench.launcher.solver.nets import numbered
 from caffebench.launcher.state.paths import BrokenSnapshotError
 
-__all__ = ["Weights", "check_shapes", "file_content", "parse_message", "parse_weights", "read_weights"]
+__all__ = [
+    "Weights",
+    "check_shapes",
+    "file_content",
+    "parse_message",
+    "parse_weights",
+    "read_weights",
+    "restore_namesakes",
+]
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 """What its files begin with; ``snapshot_format: HDF5`` has Caffe write them."""
@@ -104,6 +114,22 @@ def check_shapes(net: Any, path: Path, *, must_all_fit: bool) -> None:
         raise InputError(f"{path} is of another network: this net has no layer {surplus[0]}; {WAY_OUT}")
     if not saved.keys() & wanted.keys():
         raise InputError(f"{path} has no layer in common with this net, so it would change nothing")
+
+
+def restore_namesakes(net: Any, path: Path) -> None:
+    """Put the weights of layers that are called alike back from a ``.caffemodel``, each to its own.
+
+    Caffe finds layers by name, and puts all of a name into the first one.
+    """
+    names = Counter(net._layer_names)
+    if names.total() == len(names):
+        return
+    content = parse_message(file_content(path), caffe_pb2().NetParameter())
+    saved = dict(zip(numbered(layer.name for layer in content.layer), content.layer, strict=True))
+    for layer, key in zip(net.layers, numbered(net._layer_names), strict=True):
+        if names[key[0]] > 1 and key in saved:
+            for blob, values in zip(layer.blobs, saved[key].blobs, strict=True):
+                blob.data.flat = values.data
 
 
 WAY_OUT = "start over with --fresh, or choose another folder with --snapshots DIR"
