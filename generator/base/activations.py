@@ -109,8 +109,7 @@ def add_maxout(draft: Draft) -> None:
         activated |= {(id(linear), net) for linear in above for net in wiring.nets(layer)}
     for linear in doubled.values():
         for net in wiring.nets(linear):
-            readers = [one for one, _ in wiring.readers(linear) if net in wiring.nets(one)]
-            if len(readers) != 1 or (id(linear), net) not in activated:
+            if len(wiring.readers(linear, within={net})) != 1 or (id(linear), net) not in activated:
                 raise refuse(linear, "maxout would change what others than its activation read of it")
     for layer in layers:
         wiring.remove(layer)

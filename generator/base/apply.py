@@ -106,9 +106,8 @@ def _change_nets(
     edits = values["edit"] if "edit" in given else []
     edit_solver(solver, edits, values)
     draft = Draft(nets_of(solver), records)
-    names = [layer.name for layer in draft.wiring.layers]
     _change(draft, values, given)
-    refuse_unused(edits, edit_layers(draft.wiring, edits, values), names)
+    refuse_unused(edits, edit_layers(draft.wiring, edits, values), draft.wiring)
     draft.finish()
 
 

@@ -48,7 +48,7 @@ def edit_layers(wiring: Any, edits: list[dict[str, Any]], values: Mapping[str, A
             if entry.get("remove") is True:
                 if len(layer.bottom) != 1 or len(layer.top) != 1:
                     raise InputError(f"edit: layer {layer.name} has not one bottom and one top: it cannot be taken out")
-                wiring.remove(layer)
+                wiring.remove(layer, layers)
                 continue
             for path, value in _changes(entry):
                 if not path.startswith("param.") or _see_specs(layer, path):
@@ -61,12 +61,11 @@ def edit_layers(wiring: Any, edits: list[dict[str, Any]], values: Mapping[str, A
     return used
 
 
-def refuse_unused(edits: list[dict[str, Any]], used: set[int], names: list[str]) -> None:
+def refuse_unused(edits: list[dict[str, Any]], used: set[int], wiring: Any) -> None:
     """Raise ``InputError`` for an entry that no layer of any net was chosen by."""
     for number, entry in enumerate(edits):
         if number not in used:
-            near = difflib.get_close_matches(str(entry.get("layer", "")), names, 1)
-            hint = f": did you mean '{near[0]}'?" if near else ""
+            hint = wiring.hint(str(entry.get("layer", "")))
             raise InputError(f"edit: no layer is chosen by {_shown(_choice(entry))}{hint}")
 
 

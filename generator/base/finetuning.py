@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -71,7 +70,7 @@ def freeze_up_to(draft: Draft, name: str) -> None:
     wiring = draft.wiring
     last = [layer for layer in wiring.layers if layer.name == name]
     if not last:
-        raise InputError(f"freeze: the net has no layer {name}{_near(name, wiring)}")
+        raise InputError(f"freeze: the net has no layer {name}{wiring.hint(name)}")
     frozen: dict[int, Any] = {}
     while last:
         layer = last.pop()
@@ -106,7 +105,7 @@ def set_lr_mults(draft: Draft, factors: Mapping[str, Any]) -> None:
         if pattern not in used:
             if any(fnmatchcase(layer.name, pattern) and _learned(layer) for layer in wiring.layers):
                 raise InputError(f"lr_mults: an earlier pattern has every layer of {pattern}: put it first")
-            raise InputError(f"lr_mults: no layer that learns is called {pattern}{_near(pattern, wiring)}")
+            raise InputError(f"lr_mults: no layer that learns is called {pattern}{wiring.hint(pattern)}")
     agree(wiring, shared)
 
 
@@ -146,8 +145,3 @@ def agree(wiring: Wiring, shared: Mapping[str, tuple[float, float]]) -> None:
         for spec in layer.param:
             if spec.name and spec.name in shared:
                 spec.lr_mult, spec.decay_mult = shared[spec.name]
-
-
-def _near(name: str, wiring: Wiring) -> str:
-    near = difflib.get_close_matches(name, [layer.name for layer in wiring.layers], 1)
-    return f": did you mean '{near[0]}'?" if near else ""

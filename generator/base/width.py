@@ -7,6 +7,7 @@ the data, or of any other given size is fixed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from math import floor, lcm
@@ -79,19 +80,19 @@ def set_width(draft: Draft, factor_of: Callable[[Any], Fraction]) -> None:
     hidden = wiring.leads_to_linear()
     inputs: dict[int, Parts] = {}
     outputs: dict[int, Parts] = {}
-    shared: dict[tuple[str, str], tuple[Parts, Parts]] = {}
+    shared: dict[tuple[object, ...], tuple[Parts, Parts]] = {}
     for _, layers in wiring.built():
         blobs: dict[str, Parts] = {}
+        named = Counter[str]()
         for layer in layers:
             bottoms = [blobs.get(name, [(channels.new(None, True), 1)]) for name in layer.bottom]
             if layer.type in LINEAR:
                 parts = _linear(layer, bottoms[0], channels, id(layer) in hidden, factor_of(layer))
                 inputs[id(layer)], outputs[id(layer)] = bottoms[0], parts
+                named[layer.name] += 1
                 # Weights are shared by their names, and between nets by the layer's.
-                for key in [
-                    ("layer", layer.name or str(id(layer))),
-                    *(("param", spec.name) for spec in layer.param[:1] if spec.name),
-                ]:
+                keys: list[tuple[object, ...]] = [("param", spec.name) for spec in layer.param[:1] if spec.name]
+                for key in [*keys, (layer.name or id(layer), named[layer.name] if layer.name else 1)]:
                     read, made = shared.setdefault(key, (bottoms[0], parts))
                     _unify(layer, [made, parts], channels)
                     _unify(layer, [read, bottoms[0]], channels)

@@ -21,7 +21,7 @@ class Presence:
         self._nets: list[tuple[int, Any]] = []  # the part that a net is of, and its state
         self._built: set[int] = set()
         self._layers: dict[int, tuple[Any, int]] = {}  # the layer too, or its id could come again
-        self._known: dict[int, frozenset[int]] = {}
+        self._known: dict[int, tuple[frozenset[int], frozenset[int]]] = {}  # asked often, so it is kept
         for part, (layers, states) in enumerate(parts):
             self._layers |= {id(layer): (layer, part) for layer in layers}
             self._built |= set(range(len(self._nets), len(self._nets) + len(states)))
@@ -48,16 +48,18 @@ class Presence:
 
     def everywhere(self, layer: Any) -> frozenset[int]:
         """The nets that a layer is in, also those of stages that the solver does not build."""
-        if id(layer) not in self._known:
-            part = self.part(layer)
-            self._known[id(layer)] = frozenset(
-                number for number, (of, state) in enumerate(self._nets) if of == part and included(layer, state)
-            )
-        return self._known[id(layer)]
+        return self._of(layer)[0]
 
     def nets(self, layer: Any) -> frozenset[int]:
         """The nets with this layer that the solver builds."""
-        return self.everywhere(layer) & self._built
+        return self._of(layer)[1]
+
+    def _of(self, layer: Any) -> tuple[frozenset[int], frozenset[int]]:
+        if id(layer) not in self._known:
+            part, nets = self.part(layer), enumerate(self._nets)
+            found = frozenset(number for number, (of, state) in nets if of == part and included(layer, state))
+            self._known[id(layer)] = (found, found & self._built)
+        return self._known[id(layer)]
 
 
 def _named_states(layers: Sequence[Any], new_state: Any) -> Iterator[Any]:

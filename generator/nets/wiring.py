@@ -7,11 +7,13 @@ builds. Layers of one name in several of them are *twins*: Caffe gives them the 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from caffebench.common.errors import InputError
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.meaning.backward import in_place, spoils
 from caffebench.generator.nets.presence import Presence
@@ -80,6 +82,14 @@ class Wiring:
         """The first layer called ``name``, None if there is none."""
         return next((layer for layer in self.layers if layer.name == name), None)
 
+    def hint(self, name: str) -> str:
+        """What to say of a name that no layer has: the nearest that one has."""
+        names = [layer.name for layer in self.layers]
+        if name in {layer.name for layer in self._whole}.difference(names):
+            return ": it is of a stage or level that the solver does not build"
+        near = difflib.get_close_matches(name, names, 1)
+        return f": did you mean '{near[0]}'?" if near else ""
+
     def unique(self, name: str, like: Any = None) -> str:
         """``name``, or the first of ``name_2``, ``name_3``, ... that is no layer's and no blob's.
 
@@ -112,10 +122,24 @@ class Wiring:
         """Put layers in right before one."""
         self.replace(layer, [*new, layer])
 
-    def remove(self, layer: Any) -> None:
-        """Take out a layer of one bottom and one top; who read it reads what it read."""
+    def remove(self, layer: Any, going: Sequence[Any] | None = None) -> None:
+        """Take out a layer of one bottom and one top; who read it reads what it read.
+
+        ``going`` are all that are taken out, by default its twins. Raises ``InputError`` where another net has another
+        layer there, which would write over a blob that is read further on.
+        """
         if not in_place(layer):
-            self.rename(layer, 0, layer.bottom[0])
+            blob, everywhere = layer.bottom[0], self._presence.everywhere
+            gone = {id(one) for one in (layer, *(self.twins(layer) if going is None else going))}
+            writers, readers = self._version(layer, 0)
+            over = [one for one in writers if id(one) not in gone and self._below(one, blob, everywhere)]
+            for one in over:
+                if not any(one is reader for reader in readers):
+                    raise InputError(_cannot_stay(one))
+            if not over:
+                self.rename(layer, 0, blob)
+            for one in self._below(layer, layer.top[0], everywhere) if over else ():  # no more in place
+                one.bottom[:] = [blob if bottom == layer.top[0] else bottom for bottom in one.bottom]
         self.replace(layer, [])
 
     def sources(self, layer: Any, number: int = 0) -> list[Any]:
@@ -129,10 +153,13 @@ class Wiring:
             found += [source, *(self.writers(source) if in_place(source) else [])]
         return found
 
-    def readers(self, layer: Any, number: int = 0) -> list[tuple[Any, int]]:
-        """Who reads top ``number`` of ``layer``, as (layer, index of its bottom), until another writes over it."""
+    def readers(self, layer: Any, number: int = 0, within: Collection[int] | None = None) -> list[tuple[Any, int]]:
+        """Who reads top ``number`` of ``layer``, as (layer, index of its bottom), until another writes over it.
+
+        ``within``: in these nets alone.
+        """
         name = layer.top[number]
-        below = self._below(layer, name, self.nets)
+        below = self._below(layer, name, lambda one: self.nets(one).intersection(within or self.nets(one)))
         return [(one, index) for one in below for index, bottom in enumerate(one.bottom) if bottom == name]
 
     def after(self, layer: Any) -> list[Any]:
@@ -145,6 +172,15 @@ class Wiring:
 
         Who reads it may read another layer in another net: that one's top is renamed, too.
         """
+        old = layer.top[number]
+        writers, readers = self._version(layer, number)
+        for one in writers:
+            one.top[:] = [name if top == old else top for top in one.top]
+        for one in readers:
+            one.bottom[:] = [name if bottom == old else bottom for bottom in one.bottom]
+
+    def _version(self, layer: Any, number: int) -> tuple[list[Any], list[Any]]:
+        """Who writes and who reads under one name what is read for top ``number`` of ``layer`` in any net."""
         old, everywhere = layer.top[number], self._presence.everywhere
         writers, readers, left = {id(layer): layer}, dict[int, Any](), [layer]
         while left:
@@ -156,10 +192,7 @@ class Wiring:
                     if id(one) not in writers:
                         writers[id(one)] = one
                         left.append(one)
-        for one in writers.values():
-            one.top[:] = [name if top == old else top for top in one.top]
-        for one in readers.values():
-            one.bottom[:] = [name if bottom == old else bottom for bottom in one.bottom]
+        return list(writers.values()), list(readers.values())
 
     def _index(self, layer: Any) -> int:
         return next(number for number, one in enumerate(self._whole) if one is layer)
@@ -222,23 +255,23 @@ class Wiring:
 
     def repair(self) -> None:
         """Give a blob of its own to each layer that works in place where that has become wrong."""
-        for _ in self.layers:
+        wrong: list[Any] = []
+        for _ in range(len(self.layers) + 1):
             wrong = [layer for layer, blob in self._wrongly_in_place() if (layer.name, blob) not in self._wrong_before]
             if not wrong:
                 return
             for layer in [one for one in wrong if in_place(one)]:  # with one, its twin gets a blob
                 blobs = {top for one in self.layers for top in one.top}
                 self.rename(layer, 0, self.unique(layer.name) if layer.name in blobs else layer.name)
+        raise InputError(_cannot_stay(wrong[0]))
 
     def _wrongly_in_place(self) -> Iterator[tuple[Any, str]]:
         for layer in self.layers:
             if not in_place(layer):
                 continue
             for source in self.sources(layer):
-                top = list(source.top).index(layer.bottom[0])
-                if len(self.readers(source, top)) > 1 and any(
-                    one is not layer and self.nets(one) & self.nets(layer) for one, _ in self.readers(source, top)
-                ):
+                readers = self.readers(source, list(source.top).index(layer.bottom[0]), self.nets(layer))
+                if any(one is not layer for one, _ in readers):
                     yield layer, layer.bottom[0]
                     break
                 if any(spoils(layer, one) for one in self.writers(layer)):
@@ -250,6 +283,11 @@ def is_upsampling(layer: Any) -> bool:
     """Whether a layer enlarges what it reads and finds nothing in it: a bilinear or frozen Deconvolution."""
     frozen = bool(layer.param) and not layer.param[0].lr_mult
     return layer.type == "Deconvolution" and (frozen or layer.convolution_param.weight_filler.type == "bilinear")
+
+
+def _cannot_stay(layer: Any) -> str:
+    why = "it would write over what others read, where the other phase has no such layer any more"
+    return f"layer {layer.name} ({layer.type}): {why}: change the layer of the other phase alike"
 
 
 def _learns_on(layer: Any) -> bool:

@@ -306,3 +306,50 @@ def test_a_net_that_is_never_tested_needs_no_data_for_tests(tmp_path: Path) -> N
     text = inside(DATA.replace("dummy_data_param", f"{TRAIN} dummy_data_param"), CONV, RELU, FC, LOSS)
     made = on(tmp_path, re.sub(r"test_iter: 1 test_interval: 50", "", text), *VARIANTS)
     assert made.refused == {}
+
+
+NORM = 'layer { name: "norm" type: "BatchNorm" bottom: "conv1" top: "norm" }\n'
+BRANCH = """
+layer { name: "relu2" type: "ReLU" bottom: "norm" top: "norm" }
+layer { name: "conv2" type: "Convolution" bottom: "norm" top: "conv2"
+  convolution_param { num_output: 8 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "sum" type: "Eltwise" bottom: "conv1" bottom: "conv2" top: "sum" }
+"""
+
+
+@pytest.mark.caffe
+def test_a_shortcut_stays_what_it_was_when_a_layer_beside_it_is_taken_out(tmp_path: Path) -> None:
+    """A residual block that normalises first: its ReLU, in place behind the BatchNorm, must not reach the shortcut."""
+    text = inside(DATA, CONV, NORM, BRANCH, FC.replace('"conv1"', '"sum"'), LOSS, ACCURACY)
+    (made,) = on(tmp_path, text, {"bn": "none"}).texts.values()
+    by_hand = text.replace(NORM, "").replace('bottom: "norm" top: "norm"', 'bottom: "conv1" top: "norm"')
+    assert {one.name: (list(one.bottom), list(one.top)) for one in layers(made)}["relu2"] == (["conv1"], ["norm"])
+    told = on_caffe(tmp_path, {"made": made, "by_hand": by_hand})
+    assert told["made"] == told["by_hand"]
+
+
+def test_a_layer_of_one_phase_is_not_taken_out_where_the_others_would_write_over_more(tmp_path: Path) -> None:
+    drop = f'layer {{ name: "drop" type: "Dropout" bottom: "conv1" top: "x" {TRAIN} }}'
+    twice = f'layer {{ name: "twice" type: "Power" bottom: "conv1" top: "x" {TEST} power_param {{ scale: 2 }} }}'
+    other = f'layer {{ name: "sum" type: "Reduction" bottom: "conv1" top: "sum" {TEST} }}'
+    fc = FC.replace('"conv1"', '"x"')
+    for parts in ([drop, twice, other], [drop, other, twice]):
+        made = on(tmp_path, inside(DATA, CONV, *parts, fc, LOSS, ACCURACY), {"dropout": 0}, {"dropout": 0.2})
+        assert list(made.refused) == ["v0"]
+        assert made.refused["v0"].startswith(
+            "layer twice (Power): it would write over what others read, where the other"
+        )
+    (made,) = on(tmp_path, inside(DATA, CONV, drop, twice, fc, LOSS, ACCURACY), {"dropout": 0}).texts.values()
+    assert {one.name: (list(one.bottom), list(one.top)) for one in layers(made)}["twice"] == (["conv1"], ["conv1"])
+
+
+def test_a_name_of_another_stage_is_said_to_be_one(tmp_path: Path) -> None:
+    varied: list[dict[str, object]] = [
+        {"freeze": "large"},
+        {"lr_mults": {"large": 2}},
+        {"edit": [{"layer": "large", "name": "x"}]},
+    ]
+    why = on(tmp_path, STAGES["stages"], *varied).refused.values()
+    assert [one.partition("large: ")[2] or one.partition("large}: ")[2] for one in why] == [
+        "it is of a stage or level that the solver does not build"
+    ] * 3
