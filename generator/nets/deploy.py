@@ -41,10 +41,11 @@ def deploy(file: Prototxt) -> str:
 def deployed_layers(file: Prototxt, strict: bool = True) -> list[Any]:
     """The layers of the net for inference; not ``strict``: also where the size of its input is not known."""
     net, make = _test_net(file), caffe_messages().LayerParameter
-    wiring = Wiring((make.FromString(layer.message.SerializeToString()) for layer in net.layers), make)
-    for layer in wiring.layers:
+    layers = [make.FromString(layer.message.SerializeToString()) for layer in net.layers]
+    for layer in layers:
         for field in ("include", "exclude", "propagate_down", "phase"):
             layer.ClearField(field)
+    wiring = Wiring(layers, make)
     outputs = _replace_losses(wiring)
     for layer in [one for one in wiring.layers if one.type == "Dropout"]:
         wiring.remove(layer)

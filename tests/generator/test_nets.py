@@ -295,6 +295,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "outputs"),
     [
         ("lenet", ["prob"]),
+        ("autoencoder", ["decode1neuron"]),
         ("two_heads", ["prob"]),  # the coarse loss weighs half: an auxiliary one
         ("resnet20", ["prob"]),
         ("siamese", ["feat", "feat_p"]),
