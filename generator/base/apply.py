@@ -146,7 +146,7 @@ def _change(draft: Draft, values: Mapping[str, Any], given: frozenset[str]) -> N
     if "pool" in given:
         set_pooling(draft, values["pool"])
     if "bn" in given:
-        set_batch_norm(draft, values["bn"], values["bn_scale"])
+        set_batch_norm(draft, values["bn"], values["bn_scale"] if "bn_scale" in given else None)
     elif "bn_scale" in given:
         set_scale(draft, values["bn_scale"])
     if "dropout" in given:

@@ -14,11 +14,11 @@ __all__ = ["set_batch_norm", "set_scale", "take_out_lrn"]
 _FRACTION = 0.95  # of the running statistics, where the user's net has no BatchNorm to take it from
 
 
-def set_batch_norm(draft: Draft, place: str, scale: bool) -> None:
+def set_batch_norm(draft: Draft, place: str, scale: bool | None) -> None:
     """BatchNorm ``before`` or ``after`` each activation of a linear layer, or ``none`` at all. Raises ``InputError``.
 
-    One that stands there already stays; one on the other side is moved. One without an activation behind it (before
-    the sum of a residual block) stays.
+    One that stands there already stays; one on the other side is moved, as it is. One without an activation behind it
+    (before the sum of a residual block) stays. Where nothing is said of ``scale``, Scale layers go with theirs.
     """
     wiring = draft.wiring
     if place == "none":
@@ -40,14 +40,20 @@ def set_batch_norm(draft: Draft, place: str, scale: bool) -> None:
         if wanted:
             continue
         see_features(draft, activation, "BatchNorm")
+        scales = list({id(one): one for layer in other for one in _scales(wiring, layer)}.values())
         for layer in other:
             _remove(wiring, layer)
-        places.append((linear, activation, [layer.batch_norm_param for layer in other]))
+        places.append((linear, activation, other, scales))
     names: dict[tuple[str, str], str] = {}  # one for both phases where the layers have one in both
-    for linear, activation, settings in places:
-        name = names.setdefault((linear.name, activation.name), wiring.unique(f"{linear.name}/bn"))
-        _insert(wiring, linear, activation, place, settings, name)
-    set_scale(draft, scale)
+    for linear, activation, moved, scales in places:
+        name = moved[0].name if moved else wiring.unique(f"{linear.name}/bn")
+        name = names.setdefault((linear.name, activation.name), name)
+        norm = _insert(wiring, linear, activation, place, moved, name)
+        for one in scales:
+            one.bottom[:] = one.top[:] = norm.top
+        wiring.insert_after(norm, scales)
+    if scale is not None:
+        set_scale(draft, scale)
 
 
 def set_scale(draft: Draft, wanted: bool) -> None:
@@ -102,16 +108,18 @@ def _remove(wiring: Wiring, norm: Any) -> None:
     wiring.remove(norm)
 
 
-def _insert(wiring: Wiring, linear: Any, activation: Any, place: str, settings: list[Any], name: str) -> None:
+def _insert(wiring: Wiring, linear: Any, activation: Any, place: str, moved: list[Any], name: str) -> Any:
     norm = wiring.new(name, "BatchNorm", [], [], like=activation)
-    if settings:
+    if moved:
+        settings = [one.batch_norm_param for one in moved]
         norm.batch_norm_param.CopyFrom(settings[0])
         if any(one != settings[0] for one in settings):  # one for each phase: Caffe's default is what they were for
             norm.batch_norm_param.ClearField("use_global_stats")
+        norm.param.extend(moved[0].param)
     else:
         norm.batch_norm_param.moving_average_fraction = _FRACTION
-    if any(spec.name for spec in linear.param):
-        share(norm, 3, linear, "bn", 0)
+        if any(spec.name for spec in linear.param):
+            share(norm, 3, linear, "bn", 0)
     if place == "after":
         norm.bottom[:] = norm.top[:] = activation.top
         wiring.insert_after(activation, [norm])
@@ -119,6 +127,7 @@ def _insert(wiring: Wiring, linear: Any, activation: Any, place: str, settings: 
         norm.bottom[:] = norm.top[:] = activation.bottom
         wiring.insert_before(activation, [norm])
     else:
-        norm.bottom[:], norm.top[:] = activation.bottom, [name]
-        activation.bottom[0] = name
+        norm.bottom[:], norm.top[:] = activation.bottom, [wiring.unique(name, activation)]
+        activation.bottom[0] = norm.top[0]
         wiring.insert_before(activation, [norm])
+    return norm
