@@ -8,18 +8,12 @@ from typing import Any
 
 from caffebench.common.errors import InputError
 from caffebench.generator.base.draft import Draft, refuse
+from caffebench.generator.base.userfile import READERS, batch_sizes
 from caffebench.generator.nets.presence import PHASES, keep_to_phase
 from caffebench.generator.nets.shapes import data_shape
 
 __all__ = ["resize_pictures", "set_batch_size", "set_crop", "set_input_size", "transform_pictures"]
 
-_BATCHED = {
-    "Data": "data_param",
-    "ImageData": "image_data_param",
-    "WindowData": "window_data_param",
-    "HDF5Data": "hdf5_data_param",
-    "MemoryData": "memory_data_param",
-}
 _CROPPED = {"Data", "ImageData", "WindowData", "MemoryData"}
 _GIVEN = {"Input": "input_param", "DummyData": "dummy_data_param"}
 
@@ -32,10 +26,10 @@ def set_batch_size(draft: Draft, size: int) -> None:
     """
     wiring = draft.wiring
     layers = [one for one in wiring.layers if "TRAIN" in wiring.phases(one)]
-    old = _batch(layers)
+    old = next((said for _, said in batch_sizes(layers)), 0)
     for layer in layers:
-        if layer.type in _BATCHED:
-            getattr(_own(draft, layer), _BATCHED[layer.type]).batch_size = size
+        if layer.type in READERS:
+            getattr(_own(draft, layer), READERS[layer.type]).batch_size = size
         elif layer.type in _GIVEN and (places := _of_batch(draft, layer, old)):
             own = getattr(_own(draft, layer), _GIVEN[layer.type])
             for number in places:
@@ -62,13 +56,6 @@ def _own(draft: Draft, layer: Any) -> Any:
         keep_to_phase(copies[-1], phase)
     wiring.replace(layer, copies)
     return copies[0]
-
-
-def _batch(layers: list[Any]) -> int:
-    """The batch size that the layers that read data say, or else those that are given them."""
-    read = [getattr(one, _BATCHED[one.type]).batch_size for one in layers if one.type in _BATCHED]
-    given = [shape.dim[0] for one in layers for shape in one.input_param.shape[:1] if one.type == "Input"]
-    return int((read or given or [0])[0])
 
 
 def _of_batch(draft: Draft, layer: Any, batch: int) -> list[int]:

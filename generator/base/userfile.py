@@ -18,12 +18,12 @@ from caffebench.generator.meaning.upgrade import upgrade_layers
 from caffebench.generator.nets.shapes import data_shape
 from caffebench.generator.variants.settings import Settings
 
-__all__ = ["Base", "data_layers", "load_base", "nets_of", "picture_size", "train_layers"]
+__all__ = ["READERS", "Base", "batch_sizes", "data_layers", "load_base", "nets_of", "picture_size", "train_layers"]
 
 # Fields that a sweep's expressions may name, and that stay what the user's solver says where a sweep leaves them.
 _NUMBERS = ("base_lr", "momentum", "momentum2", "rms_decay", "delta", "weight_decay", "power", "gamma")
 _INTERVALS = ("test_interval", "display", "snapshot")
-_READERS = {
+READERS = {
     "Data": "data_param",
     "ImageData": "image_data_param",
     "WindowData": "window_data_param",
@@ -60,7 +60,7 @@ def load_base(path: Path) -> Base:
         raise InputError(f"{path} names no net: --base needs net, net_param, train_net or train_net_param")
     if not solver.max_iter:
         raise InputError(f"{path} says no max_iter, from which the iterations of the variants are worked out")
-    sizes = _batch_sizes(train_layers(nets))
+    sizes = batch_sizes(train_layers(nets))
     batch = sizes[0][1] if sizes else 1
     recipe = {
         "batch_size": batch * solver.iter_size,
@@ -103,7 +103,7 @@ def train_layers(nets: list[tuple[Any, list[Any]]]) -> list[Any]:
 
 def data_layers(layers: Iterable[Any]) -> list[tuple[Any, Any]]:
     """The layers that read data, each with its message that says the batch size."""
-    return [(layer, getattr(layer, _READERS[layer.type])) for layer in layers if layer.type in _READERS]
+    return [(layer, getattr(layer, READERS[layer.type])) for layer in layers if layer.type in READERS]
 
 
 def _with_nets_inside(file: Prototxt) -> Any:
@@ -133,7 +133,7 @@ def _take_in(net: Any, file: Prototxt, name: str, pb: Any) -> None:
     text_format.Parse(path.read_text(encoding="utf-8", errors="replace"), net, allow_unknown_field=True)
 
 
-def _batch_sizes(layers: list[Any]) -> list[tuple[str, int]]:
+def batch_sizes(layers: list[Any]) -> list[tuple[str, int]]:
     """The layers that say a batch size in training, and the size; none where a Python layer reads the data, say."""
     return [(layer.name, int(said.batch_size)) for layer, said in data_layers(layers)] or [
         (layer.name, int(layer.input_param.shape[0].dim[0]))
