@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from caffebench.common.errors import InputError
-from caffebench.generator.meaning.forms import spread
+from caffebench.generator.meaning.forms import said_twice, spread
 
 __all__ = ["Shape", "axis_of", "convolution", "im2col", "kernel_of", "misfit", "pooling", "pyramid", "words"]
 
@@ -40,7 +40,14 @@ def kernel_of(layer: Any, shape: Shape) -> tuple[int, tuple[int, ...]]:
     return axis, spread(layer.convolution_param, "kernel", len(shape) - axis - 1)
 
 
+def _check_once(layer: Any, settings: Any) -> None:
+    for stem in said_twice(settings):
+        name = "kernel_size" if stem == "kernel" else stem
+        raise misfit(layer, f"Caffe refuses {name} beside {stem}_h or {stem}_w: leave out one of them")
+
+
 def _moved(layer: Any, shape: Shape) -> list[int]:
+    _check_once(layer, layer.convolution_param)
     p, (axis, kernel) = layer.convolution_param, kernel_of(layer, shape)
     pixels = shape[axis + 1 :]
     pad, stride, dilation = (spread(p, stem, len(pixels)) for stem in ("pad", "stride", "dilation"))
@@ -73,6 +80,7 @@ def im2col(layer: Any, shape: Shape) -> Shape:
 def pooling(layer: Any, shape: Shape) -> Shape:
     """Of Pooling, whose pictures have two axes."""
     p = layer.pooling_param
+    _check_once(layer, p)
     if len(shape) != 4:
         raise misfit(layer, f"it takes blobs of 4 axes, not {words(shape)}")
     if p.global_pooling:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf import text_format
 
+from caffebench.common.errors import InputError
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.cli import main
 from caffebench.generator.compare import compare, compare_as_deploy
@@ -237,6 +238,15 @@ def test_multiply_adds_of_all_places_that_a_weight_is_used_at(tmp_path: Path) ->
       inner_product_param {{ num_output: 11 axis: 2 {FILLED} }} }}"""
     )
     assert counted(tmp_path, steps)["fc"] == 385
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Pooling"])
+def test_a_kernel_that_is_given_twice_fits_nothing(tmp_path: Path, kind: str) -> None:
+    text = given(x="2 3 8 8") + f'layer {{ name: "k" type: "{kind}" bottom: "x" top: "k" '
+    for field in ("convolution_param", "pooling_param"):
+        text += f"{field} {{ kernel_size: 5 kernel_h: 3 kernel_w: 3 }} "
+    with pytest.raises(InputError, match="Caffe refuses kernel_size beside kernel_h or kernel_w"):
+        counted(tmp_path, text.replace("convolution_param {", "convolution_param { num_output: 2") + "}")
 
 
 def test_where_what_is_not_known_begins_is_said(tmp_path: Path) -> None:
