@@ -59,12 +59,16 @@ def _states(nets: Mapping[str, Any]) -> tuple[PythonLayerState, ...]:
 
 
 def _attributes(net: Any, index: int, layer: Any) -> dict[str, str]:
-    blobs = [[net._blobs[one] for one in ids(index)] for ids in (net._bottom_ids, net._top_ids)]
+    own, before = vars(layer), dict(vars(layer))
     try:
-        layer.reshape(*blobs)
+        if len(net._bottom_ids(index)):  # one that reads data may take its next record then
+            layer.reshape(*([net._blobs[one] for one in ids(index)] for ids in (net._bottom_ids, net._top_ids)))
+        return {name: _checksum(value) for name, value in own.items() if name not in CAFFE_S_OWN}
     except Exception:  # it wants more than these lists, which stand in for Caffe's own: then nothing is known
         return {}
-    return {name: _checksum(value) for name, value in vars(layer).items() if name not in CAFFE_S_OWN}
+    finally:  # training is to go on as if nobody had looked
+        own.clear()
+        own.update(before)
 
 
 class PythonKeeper:
@@ -85,7 +89,10 @@ class PythonKeeper:
         if not self.watches:
             return (), None
         nets = {name: net for name, net in _named_nets(solver).items() if name == "TRAIN" or not tested}
-        return _states(nets), self._random if tested else _random_state()
+        now = _random_state()
+        states = _states(nets)
+        set_random_state(now)  # a layer may draw in ``reshape``
+        return states, self._random if tested else now
 
 
 class _Sum:

@@ -205,6 +205,19 @@ class Counter(Layer):
         top[0].data[...] = bottom[0].data * min(1, self.passes / 40)
 
 
+class Wide(Layer):  # counts, and draws, in reshape
+    def setup(self, bottom, top):
+        self.passes = 0
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.passes += 1
+        self.gain = np.random.random() + self.passes % 20 / 20
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data * self.gain
+
+
 class Average(Layer):
     def setup(self, bottom, top):
         self.centre = [np.zeros(bottom[0].shape[1], np.float32)]
@@ -292,3 +305,12 @@ def test_a_stop_where_a_test_was_just_done(bench: Any) -> None:
     tests = [re.findall(r"Test net output.*", bench.log(number, run)) for number, run in ((1, "whole"), (2, "part"))]
     assert tests[0][-len(tests[1]) :] == tests[1]
     assert len(tests[1]) > 1000
+
+
+def test_looking_at_python_layers_changes_nothing(bench: Any) -> None:
+    (bench.folder / "own.py").write_text(PYTHON)
+    for name, every in (("often", "5"), ("once", "60")):
+        path = bench.folder / write(bench, DATA + own_layer("Wide"))
+        path.write_text(path.read_text().replace("snapshot: 20", f"snapshot: {every}"))
+        bench.run(path.name, "--allow-python-layers", "--name", name)
+    assert bench.weights(60, "often") == bench.weights(60, "once")
