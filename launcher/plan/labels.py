@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caffebench.common.caffe_facts import LABEL_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2
 from caffebench.launcher.data.records import read_records
 from caffebench.launcher.solver.nets import BuiltNet, built_nets, channels
-from caffebench.launcher.solver.solverfile import SolverFile
+
+if TYPE_CHECKING:
+    from caffebench.launcher.solver.solverfile import SolverFile
 
 __all__ = ["LabelUse", "check_built_labels", "check_labels", "labels_of_lmdb"]
 
