@@ -12,6 +12,7 @@ from caffebench.launcher.solver.identity import Identity
 from caffebench.launcher.state.paths import BrokenSnapshotError, RunPaths, SnapshotPaths
 from caffebench.launcher.state.record import read_record, write_record
 from caffebench.launcher.state.snapshots import check
+from caffebench.launcher.state.weights import WAY_OUT
 
 __all__ = ["adopt_snapshot", "check_adoptable", "give_back"]
 
@@ -58,7 +59,8 @@ def give_back(state: Path, paths: RunPaths, iteration: int, refusal: str) -> str
     if paths.iterations() != [iteration]:
         return refusal
     copy.remove()
-    return refusal.replace(str(copy.model), str(given.model)).replace(str(copy.state), str(given.state))
+    refusal = refusal.replace(str(copy.model), str(given.model)).replace(str(copy.state), str(given.state))
+    return refusal.replace(WAY_OUT, "name a snapshot of this one")
 
 
 def _given(state: Path) -> SnapshotPaths:

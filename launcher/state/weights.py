@@ -13,6 +13,7 @@ from caffebench.launcher.solver.nets import numbered
 from caffebench.launcher.state.paths import BrokenSnapshotError
 
 __all__ = [
+    "WAY_OUT",
     "Weights",
     "check_shapes",
     "file_content",
@@ -24,6 +25,8 @@ __all__ = [
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 """What its files begin with; ``snapshot_format: HDF5`` has Caffe write them."""
+WAY_OUT = "start over with --fresh, or choose another folder with --snapshots DIR"
+"""Where the weights of a run are of another network."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,6 @@ def restore_namesakes(net: Any, path: Path) -> None:
         if names[key[0]] > 1 and key in saved:
             for blob, values in zip(layer.blobs, saved[key].blobs, strict=True):
                 blob.data.flat = values.data
-
-
-WAY_OUT = "start over with --fresh, or choose another folder with --snapshots DIR"
 
 
 def _squeeze(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -109,11 +109,12 @@ def test_a_refused_snapshot_is_not_in_the_way_of_the_right_one(bench: Any) -> No
     bench.run(bench.solver("right", max_iter=20, snapshot=20))
     solver = bench.solver("mine", max_iter=60)
     for given, what in (
-        ("snapshots/wide_iter_40.caffemodel", "snapshots/wide_iter_40.caffemodel is of another network"),
+        ("snapshots/wide_iter_40.caffemodel", "8; name a snapshot of this one"),
         ("snapshots/adam_iter_40.caffemodel", "--weights snapshots/adam_iter_40.caffemodel"),
     ):
         line = bench.run(solver, "--snapshot", given.replace("caffemodel", "solverstate"), code=2).splitlines()[-1]
         assert what in line
+        assert given in line
         assert not list((bench.folder / "snapshots").glob("mine*"))
     said = bench.run(solver, "--snapshot", "snapshots/right_iter_20.solverstate")
     assert "mine: begins at iteration 20, from snapshots/right_iter_20.solverstate" in said
