@@ -99,6 +99,8 @@ def remarks(runs: Sequence[Run]) -> Iterator[str]:
         who = shortened([run.name for run in copied])
         yield f"{who} {'says' if len(copied) == 1 else 'say'} the same as {one.name}: leave out all but one"
     for first, *later in continued(runs):
-        files = shlex.quote(f"{first.name}={','.join(source for run in (first, *later) for source in run.sources)}")
+        name, files = first.name.replace("=", "_"), [source for run in (first, *later) for source in run.sources]
+        apart = files if any("," in file for file in files) else [",".join(files)]
+        options = " ".join(f"--run {shlex.quote(f'{name}={one}')}" for one in apart)
         what = "continues" if len(later) == 1 else "continue"
-        yield f"{', '.join(run.name for run in later)} {what} {first.name}: --run {files} makes one run of them"
+        yield f"{', '.join(run.name for run in later)} {what} {first.name}: {options} makes one run of them"

@@ -122,17 +122,27 @@ def find_runs(paths: Iterable[Path], named: Mapping[str, Sequence[Path]] | None 
             raise InputError(f"{printable(str(path))} does not exist: give log files, or folders with logs in them")
     for path in (one for some in known.values() for one in some):
         files.pop(os.path.realpath(path), None)
-    groups = list(_grouped(files))
-    count = Counter(name for name, _ in groups)
-    folders = [some[0].parent.name if count[name] > 1 else "" for name, some in groups]
-    names = [f"{printable(one)}/{name}" if one else name for (name, _), one in zip(groups, folders, strict=True)]
-    found = [RunFiles(name, some) for name, (_, some) in zip(numbered(names), groups, strict=True)]
-    found += (RunFiles(printable(name), some, together=True) for name, some in known.items())
+    found = [RunFiles(printable(name), some, together=True) for name, some in known.items()]
+    found += (RunFiles(name, some) for name, some in _told_apart(list(_grouped(files))))
     if len(found) < 2:
         return found
     from natsort import natsorted, ns  # a tenth of the time that one small log takes
 
-    return natsorted(found, key=lambda one: one.name, alg=ns.IGNORECASE)
+    found = natsorted(found, key=lambda one: (not one.together, one.name), alg=ns.IGNORECASE)
+    names = numbered(one.name for one in found)
+    named_apart = [one._replace(name=name) for one, name in zip(found, names, strict=True)]
+    return natsorted(named_apart, key=lambda one: one.name, alg=ns.IGNORECASE)
+
+
+def _told_apart(groups: Sequence[tuple[str, tuple[Path, ...]]]) -> Iterator[tuple[str, tuple[Path, ...]]]:
+    """``groups``, those of one name with as much of their folders in front as tells these apart."""
+    alike: dict[str, list[str]] = {}
+    for name, some in groups:
+        alike.setdefault(name, []).append(str(some[0].parent))
+    distinct = {name: iter(distinct_names(folders)) for name, folders in alike.items() if len(folders) > 1}
+    for name, some in groups:
+        folder = next(distinct[name]) if name in distinct else ""
+        yield f"{printable(folder)}/{name}" if folder else name, some
 
 
 def _grouped(files: Mapping[str, str]) -> Iterator[tuple[str, tuple[Path, ...]]]:

@@ -101,7 +101,7 @@ FORMATS = (
     _format(
         "output",
         " net output #",
-        rb"(?P<phase>Train|Test) net output #(?P<index>\d+): (?P<name>\S.{0,255}?) = (?P<value>"
+        rb"(?P<phase>Train|Test) net output #(?:(?P<index>\d+)|\d+ evaluation): (?P<name>\S.{0,255}?) = (?P<value>"
         + VALUE
         + rb")"
         + _WEIGHTED

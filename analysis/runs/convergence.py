@@ -15,8 +15,9 @@ from caffebench.common.caffe_facts import DEAD_SOFTMAX
 
 __all__ = ["verdict"]
 
-LAST = 25
-"""Displayed losses whose median is called the loss at a place: single ones are noisy."""
+LAST, FEWEST = 25, 3
+"""Displayed losses whose median is called the loss at a place: single ones are noisy. Of few displays it is a half,
+and so many at least."""
 MARGIN = 0.03
 """How far below guessing, ln(classes), the loss must have been once to be called learning. A net that predicts
 nothing stays closer than that; CaffeNet128 with batches of 1024 is beyond after 680 iterations, ThinResNet-101 without
@@ -66,7 +67,7 @@ def _not_converged(stitched: RunCurves, config: Config, classes: int | None, sto
     shown, losses = stitched.points("loss", "train")
     if not len(losses):
         return ""
-    end = losses[-LAST:].tolist()
+    end = losses[-_width(losses) :].tolist()
     finite = [loss for loss in end if math.isfinite(loss)]
     if not math.isfinite(end[-1]) or len(finite) < 0.5 * len(end):
         return "the loss became NaN or infinite"
@@ -102,6 +103,11 @@ def _not_converged(stitched: RunCurves, config: Config, classes: int | None, sto
     return ""
 
 
+def _width(losses: npt.NDArray[np.float64]) -> int:
+    """How many displayed losses are a place."""
+    return min(LAST, len(losses), max(FEWEST, len(losses) // 2))
+
+
 def _median(values: Sequence[float]) -> float:
     """Of a few numbers, without the module for it, whose import takes 3 ms."""
     ordered, half = sorted(values), len(values) // 2
@@ -109,9 +115,9 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _medians(losses: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """The median of ``LAST`` losses in a row, at a hundred thousand places at most, and the index of each middle."""
+    """The median of the losses of a place, at a hundred thousand places at most, and the index of each middle."""
     known = np.where(np.isnan(losses), np.inf, losses)
-    width = min(LAST, len(known))
+    width = _width(known)
     windows = np.lib.stride_tricks.sliding_window_view(known, width)
     step = max(1, len(windows) // _PLACES)
     medians: npt.NDArray[np.float64] = np.median(windows[::step], axis=1)

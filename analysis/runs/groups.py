@@ -158,4 +158,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
             seeds.setdefault(key, set()).add(run.seed)
     groups = [Group(tuple(some)) for some in together.values()]
     count = Counter(one.label for one in groups)
-    return [replace(one, apart=_common(one.runs) or one.names) if count[one.label] > 1 else one for one in groups]
+    common = Counter((one.label, _common(one.runs)) for one in groups)
+    return [
+        replace(one, apart=_common(one.runs) if common[one.label, _common(one.runs)] == 1 else one.names)
+        if count[one.label] > 1
+        else one
+        for one in groups
+    ]

@@ -196,7 +196,7 @@ def _doubts(config: Config, assumed: int | None, sessions: Sequence[Session]) ->
 
 
 def read_runs(
-    paths: Iterable[Path | str],
+    paths: Path | str | Iterable[Path | str],
     train_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     workers: int = 1,
@@ -204,7 +204,7 @@ def read_runs(
     named: Mapping[str, Sequence[Path]] | None = None,
     finish: Callable[[Run], Run] | None = None,
 ) -> list[Run]:
-    """Read every run in ``paths`` (files, folders), in the natural order of names.
+    """Read every run in ``paths`` (files, folders, or one of them), in the natural order of names.
 
     ``train_size`` is the number of images of an epoch, if missing from the logs. ``progress`` is called with the
     sources read and their number. ``workers`` processes share many; one large log is
@@ -213,7 +213,7 @@ def read_runs(
     that cannot be read is left out, and ``unreadable`` is told why, as of one of ``paths`` that is no log of Caffe.
     Raises ``InputError`` without a Caffe log, ``CaffebenchError`` where one of the processes is killed.
     """
-    given = [Path(path) for path in paths]
+    given = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     sources = find_runs(given, named)
     runs: list[Run] = []
     refused = ""

@@ -28,7 +28,7 @@ def _ending(session: SessionRows) -> tuple[str, str]:
             status = str(event.content.get("status"))
             if status in {"done", "stopped", "crashed", "not_converged"}:
                 return status, str(event.content.get("reason") or "")
-        elif event.kind in ("fatal", "broken") and ended != "crashed":
+        elif event.kind in ("fatal", "broken") and ended not in ("crashed", "done"):  # while it ends, all is written
             ended, reason = "crashed", event.text
         elif event.kind == "signal" and ended == "cut":
             ended = "stopped" if event.text in _STOP_SIGNALS else "crashed"

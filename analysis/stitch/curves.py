@@ -107,7 +107,8 @@ class RunCurves:
             for code in codes if len(place) > 1 and self._together(kind, net, codes) else ():
                 labels[kind, code, net] = f"{name}[{place[self.metrics[code].index]}]"
             if kind == TRAIN and labels[kind, codes[0], net] == "loss":
-                labels.update({(kind, code, net): "batch_loss" for code in codes})
+                taken = (kind, net, "batch_loss") in alike
+                labels.update({(kind, code, net): "batch_loss~2" if taken else "batch_loss" for code in codes})
         return labels
 
     def _together(self, kind: int, net: int, codes: Sequence[int]) -> bool:

@@ -80,10 +80,14 @@ class SessionRows:
 
     @property
     def anew(self) -> bool:
-        """It began from scratch, at iteration 0: whatever was trained before is of no account."""
+        """It began from scratch, at iteration 0: whatever was trained before is of no account.
+
+        Its first row may be a later one: without a display, and before mid 2014. What a script restores is not told.
+        """
         if not self.fresh or self.resumed_from is not None or not len(self.rows):
             return False
-        return self.event("solver", "start") is not None and self.rows.facts.first == 0
+        by_caffe = any(one.kind == "start" and one.text == "Starting Optimization" for one in self.events)
+        return by_caffe or (self.event("solver", "start") is not None and self.rows.facts.first == 0)
 
 
 def snapshots(session: SessionRows) -> dict[int, int]:

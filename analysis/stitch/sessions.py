@@ -20,7 +20,8 @@ from caffebench.analysis.stitch.session_rows import SessionRows, snapshots
 __all__ = ["order_sessions", "split_sessions"]
 
 _END = 2**62
-_CLOCKS_DIFFER = 75 * 60 * 10**6  # microseconds: clocks of two machines, or of one at the end of summer time
+_LONGEST_PAUSE = 300 * 86_400 * 10**6  # microseconds after which nobody goes on with a training
+_CLOCKS_DIFFER = 14 * 3600 * 10**6  # microseconds: clocks of two machines, one on Greenwich time, or at summer's end
 
 
 def _starts(log: ParsedLog) -> list[int]:
@@ -220,8 +221,9 @@ def _by_clock(sessions: Sequence[SessionRows]) -> Sequence[SessionRows]:
     """The sessions of one file in the order of their times, where all have some.
 
     Where a clock is behind by little, what resumes the session above it comes after it.
-    A log without years says only month and day. Its sessions lie on a circle; the longest stretch without any is
-    the one before the first session, so that a turn of the year and pieces in the wrong order are told apart.
+    A log without years says only month and day. Its sessions lie on a circle; the longest stretch without any, over
+    which none goes on, is the one before the first session, so that a turn of the year and pieces in the wrong order
+    are told apart.
     """
     times = [one.times() for one in sessions] if len(sessions) > 1 else []
     if len(sessions) < 2 or any(not len(one) for one in times):
@@ -234,7 +236,10 @@ def _by_clock(sessions: Sequence[SessionRows]) -> Sequence[SessionRows]:
     order = sorted(range(len(sessions)), key=lambda index: middle[index])
     if all(to_datetime(one).year <= UNKNOWN_YEAR + 1 for one in middle):
         order.sort(key=lambda index: middle[index] % YEAR)
-        gaps = [(middle[order[(k + 1) % len(order)]] - middle[index]) % YEAR for k, index in enumerate(order)]
+        gaps = []
+        for one, other in zip(order, [*order[1:], order[0]], strict=True):
+            gap = (middle[other] - middle[one]) % YEAR
+            gaps.append((gap > _LONGEST_PAUSE or not _goes_on(sessions[one], sessions[other]), gap))
         cut = max(range(len(gaps)), key=lambda k: (gaps[k], k)) + 1
         order = order[cut:] + order[:cut]
     return [sessions[index] for index in order]

@@ -139,7 +139,7 @@ def _last_of_duplicates(rows: ParsedRows) -> ParsedRows:
 def _start(session: SessionRows, rows: ParsedRows) -> int:
     if not len(rows):
         return ALL
-    first = rows.facts.first
+    first = 0 if session.anew else rows.facts.first
     return first if session.resumed_from is None else min(session.resumed_from, first)
 
 

@@ -232,3 +232,26 @@ def test_leap_days(write: Write) -> None:
     leap = "I0229 12:00:00.000000 7 solver.cpp:1] Iteration 2, loss = 1"
     lines[2:] = [leap, "I0301 00:00:00.000000 7 solver.cpp:1] Iteration 3, loss = 1"]
     assert log(write, *lines).seconds == 86_460.0
+
+
+def test_parsenet_and_a_failure_after_the_end(write: Write) -> None:
+    run = log(
+        write,
+        P + "Iteration 20000, Testing net (#0)",
+        P + "    Test net output #0 evaluation: per_pixel_acc = 0.890146",
+        P + "    Test net output #0 evaluation: iou_acc = 0.554773",
+        P + "Optimization Done.",
+        "F" + P[1:] + "Check failed: error == cudaSuccess (29 vs. 0)  driver shutting down",
+    )
+    assert (run.accuracy, run.bad_lines) == (0.890146, 0)
+    assert (run.status, run.crashes) == ("done", 0)
+
+
+def test_an_output_that_is_called_batch_loss_stays_itself(write: Write) -> None:
+    run = log(
+        write,
+        P + "Iteration 0, loss = 3",
+        P + "    Train net output #0: batch_loss = 1 (* 1 = 1 loss)",
+        P + "    Train net output #1: loss = 2 (* 1 = 2 loss)",
+    )
+    assert [row[3:] for row in rows(run)] == [("loss", 3.0), ("batch_loss", 1.0), ("batch_loss~2", 2.0)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import lzma
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
+import in_process
 import pytest
 import zstandard
 from click.testing import CliRunner
@@ -264,3 +268,35 @@ def test_hostile_logs_do_not_end_the_others(shared: Path, write: Write, make_ses
     names = {run.name for run in read_runs([good.parent], unreadable=why.append)}
     assert "good" in names
     assert any(one.startswith("hostile") for one in names) or "hostile" in why[0]
+
+
+def test_logs_of_one_name_are_told_apart_by_their_folders(make_session: Session, write: Write) -> None:
+    for folder in ("exp1", "exp2", "exp10"):
+        path = write(f"{folder}/logs/train.log", make_session(0, 40))
+    write("other/net.log", make_session(0, 40))
+    names = [run.name for run in read_runs([path.parents[2]])]
+    assert names == ["exp1/logs/train", "exp2/logs/train", "exp10/logs/train", "net"]
+
+
+def test_a_run_that_is_named_keeps_its_name(make_session: Session, write: Write, tmp_path: Path) -> None:
+    write("a.log", make_session(0, 40))
+    nights = [write("nights/1.txt", make_session(0, 340)), write("nights/2.txt", make_session(300, 400, resume=True))]
+    runs = read_runs([nights[0].parents[1] / "a.log"], named={"a": nights})
+    assert [(run.name, len(run.sessions)) for run in runs] == [("a", 2), ("a~2", 1)]
+
+
+def test_one_path_is_taken_as_it_is(make_session: Session, write: Write) -> None:
+    path = write("net.log", make_session(0, 40))
+    assert [run.name for one in (path, str(path), [path]) for run in read_runs(one)] == ["net"] * 3
+
+
+def test_files_with_commas_in_their_names_are_joined(make_session: Session, write: Write, tmp_path: Path) -> None:
+    first = write("lr=0.01,wd=5e-4.night1.log", make_session(0, 340))
+    later = make_session(300, 400, pid=7, at=datetime(2016, 4, 7), resume=True)
+    paths = [first, write("lr=0.01,wd=5e-4.night2.log", later)]
+    said = in_process.run("merge-logs", *paths, "--out", tmp_path / "out").stderr
+    command = shlex.split(said[said.index("--run") : said.index(" makes one run")])
+    done = in_process.run("merge-logs", *command, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader((tmp_path / "out/summary.csv").open())
+    assert (row["sessions"], row["iteration"]) == ("2", "400")

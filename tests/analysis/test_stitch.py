@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -124,3 +124,33 @@ def test_new_year_is_no_wrong_order(make_session: Session, write: Write) -> None
     run = only(write("net.log", first, second))
     assert iterations(run) == list(range(0, 601, 20))
     assert run.curve("loss", "train")["seconds"].to_list() == [float(i) + 0.5 for i in range(0, 601, 20)]
+
+
+@pytest.mark.parametrize("hours", [-13, -2, 0])
+def test_what_resumes_stays_behind_on_a_machine_with_another_clock(
+    make_session: Session, write: Write, hours: int
+) -> None:
+    first = make_session(0, 340)
+    later = make_session(300, 600, pid=7, at=datetime(2016, 4, 6, 5) + timedelta(hours=hours), resume=True)
+    paths = [write("a.txt", first), write("b.txt", later)]
+    (run,) = read_runs([], named={"net": paths[::-1] if not hours else paths})
+    assert (run.iteration, run.lost_iterations, run.crashes) == (600, 40, 1)
+
+
+@pytest.mark.parametrize(("month", "day"), [(9, 20), (12, 31)])
+def test_a_pause_of_more_than_half_a_year(make_session: Session, write: Write, month: int, day: int) -> None:
+    first = make_session(0, 340, at=datetime(2016, 3, 10, 4))
+    later = make_session(300, 600, pid=7, at=datetime(2016, month, day, 4), resume=True)
+    for run in (only(write("net.log", first, later)), only(write("turned.log", later, first))):
+        assert (run.iteration, run.lost_iterations) == (600, 40)
+
+
+def test_what_begins_anew_need_not_show_iteration_0(make_session: Session, write: Write) -> None:
+    """Without a display, and tested seldom: the first row is one of a later iteration."""
+    again = make_session(0, 400, pid=7, at=datetime(2016, 4, 7)).splitlines(keepends=True)
+    head = next(at for at, line in enumerate(again) if "Starting" in line) + 1
+    there = next(at for at, line in enumerate(again) if "Iteration 200, Testing" in line)
+    run = only(write("net.log", make_session(0, 300), *again[:head], *again[there:]))
+    assert run.curve("accuracy")["iteration"].to_list() == [200, 300, 400]
+    assert run.lost_iterations == 300
+    assert run.curve("accuracy")["seconds"].to_list()[0] == pytest.approx(202, abs=3)

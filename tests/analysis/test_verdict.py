@@ -136,3 +136,25 @@ def test_a_plateau_counts_sooner_where_somebody_stopped_it(make_session: Session
     stop = "*** SIGTERM (@0x3e800006dc4) received by PID 100 (TID 0x7efe25d2cac0) from PID 28100; stack trace: ***\n"
     run = only(write("stopped.log", log, stop))
     assert (run.status, "then it was stopped" in run.reason) == ("not_converged", True)
+
+
+LATE = {
+    "learns late": ([2.31, 2.30, 2.30, 1.2, 0.5], "stopped", ""),
+    "ends at guessing": ([2.3, 1.0, *[0.1] * 8, *[2.3026] * 7], "not_converged", "collapsed to guessing"),
+    "ends dead": ([2.3, 1.0, *[0.1] * 7, *[87.3365] * 8], "not_converged", "a dead softmax"),
+    "one spike at its end": ([2.3, 1.0, *[0.1] * 7, 2.6], "stopped", ""),
+}
+
+
+@pytest.mark.parametrize(("losses", "status", "reason"), LATE.values(), ids=LATE)
+def test_of_few_displays_the_end_counts(
+    make_session: Session, write: Write, losses: list[float], status: str, reason: str
+) -> None:
+    head = make_session(0, 0).partition("I0406 04:34:55.5")[0]
+    lines = (
+        f"I0406 04:{35 + at:02}:00.000000   100 solver.cpp:237] Iteration {1000 * at}, loss = {loss:g}\n"
+        for at, loss in enumerate(losses)
+    )
+    run = only(write("net.log", head, *lines))
+    assert run.status == status
+    assert reason in run.reason

@@ -281,6 +281,13 @@ def test_groups_that_are_called_the_same_are_told_apart(run: Callable[..., Path]
     assert [one.label for one in group_runs(read_runs([alone, path]))] == ["V (lr0.1_v_seed2)", "V (other)"]
 
 
+def test_groups_whose_names_begin_alike_are_told_apart(run: Callable[..., Path]) -> None:
+    for number, rate in enumerate(("0.01", "0.1", "0.01", "0.1"), 1):
+        path = run(f"exp{number}", 0.8, number)
+        path.write_text(path.read_text().replace("base_lr: 0.01", f"base_lr: {rate}"))
+    assert [one.label for one in group_runs(read_runs([path.parent]))] == ["exp (exp1, exp3)", "exp (exp2, exp4)"]
+
+
 def test_single_runs_that_are_called_the_same_are_told_apart(run: Callable[..., Path], tmp_path: Path) -> None:
     header = {"sweep": "s", "variant": "v", "label": "V"}
     for seed in (1, 2):
