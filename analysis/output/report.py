@@ -203,7 +203,7 @@ def _run(run: Run, label: str, line: TableRow, look: Look, together: Look, nets:
         "max_iter": run.max_iter,
         "epochs": _rounded(run.epochs),
         "seconds": _rounded(run.seconds, 7),
-        "wall": _rounded(sum(one.seconds for one in run.sessions), 7),
+        "wall": _rounded((run.seconds or 0.0) + run.lost_seconds, 7),
         "crashes": run.crashes,
         "lost": run.lost_iterations,
         "bad_lines": run.bad_lines,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caffebench.analysis.read.lines import UNKNOWN_YEAR
+from caffebench.analysis.stitch.session_rows import OF_A_HOST
 
 if TYPE_CHECKING:
     from caffebench.analysis.runs.model import Run
@@ -81,6 +82,10 @@ def _start_time(run: Run) -> datetime:
     return run.sessions[0].began or datetime.min
 
 
+def _end(run: Run) -> datetime:
+    return run.sessions[-1].finished or datetime.min
+
+
 def _first_iteration(run: Run) -> int:
     first = run.sessions[0]
     return first.resumed_from if first.resumed_from is not None else first.first_iteration or 0
@@ -91,6 +96,7 @@ def _reaches(before: Run, later: Run) -> bool:
     begin, reached = _first_iteration(later), before.iteration
     if reached is None or _first_iteration(before) >= begin:
         return False
-    if later.sessions[0].headless:
-        return reached <= begin
+    if (first := later.sessions[0]).headless:  # pieces of a log may overlap
+        overlaps = first.pid >= OF_A_HOST and reached < (later.iteration or 0) and _start_time(later) <= _end(before)
+        return reached <= begin or overlaps
     return begin <= reached + (before.config.display or 1)  # of what came after the last display no line is there

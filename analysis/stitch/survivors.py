@@ -77,7 +77,8 @@ def join_sessions(
     for number, (session, own, start, limit) in enumerate(zip(sessions, rows, starts, limits, strict=True)):
         if not len(own):
             continue
-        if reached is not None and reached[0] > start:
+        is_rest = number > 0 and _is_rest(session, sessions[number - 1])
+        if reached is not None and reached[0] > start and not is_rest:
             lost[reached[1]] += reached[0] - start
         rolled_back: Trace | None = None
         while traces and (session.anew or traces[-1].iterations[0] >= start):
@@ -87,7 +88,7 @@ def join_sessions(
         if not session.anew:
             seconds_before = between(traces, rolled_back, start if session.event("start") is not None else first)[0]
         began = since = _began(session)
-        if part is not None and _is_rest(session, sessions[number - 1]):  # its clock has run on
+        if part is not None and is_rest:  # its clock has run on
             began, seconds_before = part.clock.began, part.clock.seconds_before
             since = rows[number - 1].facts.ended
         clock = SessionClock(
@@ -179,10 +180,11 @@ def _surviving(
 
 
 def _is_rest(session: SessionRows, before: SessionRows) -> bool:
-    """Whether ``session`` is what one process wrote on, in another file."""
-    if session.fresh or session.resumed_from is not None or not session.pid or before.rows.facts.ended == NO_TIME:
+    """Whether ``session`` is what one process wrote on, in another file, which may begin where the one before ends."""
+    here, there = session.rows.facts, before.rows.facts
+    if session.fresh or session.resumed_from is not None or not session.pid or there.ended == NO_TIME:
         return False
-    return session.pid == before.pid and session.rows.facts.first >= before.rows.facts.last
+    return session.pid == before.pid and (here.first >= there.last or here.began <= there.ended)
 
 
 def _began(session: SessionRows) -> int:

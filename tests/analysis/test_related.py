@@ -190,3 +190,15 @@ def test_the_order_of_files_and_wildcards_make_no_difference(
     (whole,) = read_runs([write("whole.log", text)])
     assert (run.lost_iterations, run.iteration) == (whole.lost_iterations, whole.iteration)
     assert run.seconds == pytest.approx(whole.seconds, abs=1)
+
+
+@pytest.mark.parametrize(("pid", "said"), [(4242, 1), (7, 0)])
+def test_pieces_that_overlap_are_one_training(
+    make_session: Session, write: Write, tmp_path: Path, pid: int, said: int
+) -> None:
+    """Where the number of the process tells it: in containers the same few come again."""
+    lines = make_session(0, 600, pid=pid).splitlines(keepends=True)
+    pieces = [write("a.log", *lines[:-40]), write("b.log", *lines[-60:])]
+    assert len(hints(pieces, tmp_path / "out")) == said
+    (run,) = read_runs([], named={"net": pieces})
+    assert (run.lost_iterations, run.iteration) == (0, 600)

@@ -419,7 +419,7 @@
         for (const one of run.sessions) {
           if (one.not_restored.length) add(inside, "p", `Session ${one.number} restored ${one.restored.join(", ") || "nothing"}; not ${one.not_restored.join(", ")}.`);
         }
-        add(inside, "p", `${words(run.status)}: ${run.reason}.${run.bad_lines ? ` ${whole(run.bad_lines)} cut or garbled lines were skipped.` : ""}`, { className: "quiet" });
+        add(inside, "p", `${words(run.status)}${run.reason ? `: ${run.reason}` : ""}.${run.bad_lines ? ` ${whole(run.bad_lines)} cut or garbled lines were skipped.` : ""}`, { className: "quiet" });
         add(inside, "p", `Read from ${run.sources.join(", ")}`, { className: "quiet" });
       });
     }
