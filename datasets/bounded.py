@@ -16,19 +16,18 @@ __all__ = ["BoundedStream", "open_regular", "read_regular"]
 
 
 def open_regular(path: str | Path) -> IO[bytes]:
-    """A regular file, to be read. Raises ``InputError`` for a pipe or a device and ``OSError`` where it cannot be
-    opened.
+    """A regular file, to be read. Raises ``InputError`` for a folder, a pipe or a device and ``OSError`` where it
+    cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not keep us waiting here
-    file = open(descriptor, "rb")  # noqa: SIM115, the caller closes it
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise InputError(f"{path} is no regular file")
-    return file
+    return open(descriptor, "rb")  # noqa: SIM115, the caller closes it
 
 
 def read_regular(path: Path, largest: int) -> bytes:
-    """The content of a regular file. Raises ``InputError`` for anything else (a pipe, a device, a file of more than
+    """The content of a regular file. Raises ``InputError`` for anything else (a folder, a pipe, a file of more than
     ``largest`` bytes) and ``OSError`` where it cannot be opened.
     """
     with open_regular(path) as file:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
@@ -167,7 +168,8 @@ class _Decoders:
         try:
             for start in range(0, len(positions), _CHUNK):
                 chunk = [(i, *entries[i]) for i in positions[start : start + _CHUNK]]
-                waiting.append(self._pool.submit(work, self._root, chunk, self._options))
+                with _undisturbed():
+                    waiting.append(self._pool.submit(work, self._root, chunk, self._options))
                 if len(waiting) > 4 * self._jobs:  # and no more: records would pile up where the disk is slower
                     yield waiting.popleft().result()
             while waiting:
@@ -177,6 +179,32 @@ class _Decoders:
                 "a process that decodes images was killed (out of memory?): the same command resumes from where it "
                 "was, with fewer --jobs if need be"
             ) from None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM wait for the end of this: a process that is half started would be left behind.
+
+    What is started here inherits that SIGINT is blocked: Ctrl-C goes to the whole group, and reaches a fork server
+    and workers that still import.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which has all signals
+        yield
+        return
+    came: list[int] = []
+    # Blocking alone is not enough: the thread of a progress bar would take the signal, and pass it on to this one.
+    handlers = {
+        one: signal.signal(one, lambda number, _: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)
+    }
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+    for number in came[:1]:
+        signal.raise_signal(number)
 
 
 def _start_worker() -> None:

@@ -241,7 +241,10 @@ def _raise(error: OSError) -> None:
 def _lines(listed: Path, root: Path, classes: int) -> list[Entry]:
     """The images of a list, Caffe's form: ``path label``, all there, labels below ``classes``."""
     entries = []
-    content = read_regular(listed, _LARGEST_LIST)
+    try:
+        content = read_regular(listed, _LARGEST_LIST)
+    except OSError as error:
+        raise InputError(f"{listed}: {error.strerror}: give a list of lines 'path label'") from error
     for number, line in enumerate(os.fsdecode(content).split("\n"), start=1):
         if not line.strip():
             continue

@@ -202,6 +202,13 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -250,6 +257,23 @@ def test_stopped_in_the_middle_it_goes_on(
     assert [one.summary for one in resumed] == [one.summary for one in whole]
     for part in ("train", "test"):
         assert records(tmp_path / "out" / f"{part}_lmdb") == records(tmp_path / "whole" / f"{part}_lmdb")
+
+
+@pytest.mark.parametrize("whole_group", [True, False])
+@pytest.mark.parametrize("later", [0, 0.1])
+def test_stopped_while_its_workers_start(tmp_path: Path, whole_group: bool, later: float) -> None:
+    draw(tmp_path / "one.png")
+    (tmp_path / "list.txt").write_text("one.png 0\none.png 1\n" * 5_000)
+    command = [*MAKE_LMDB, "list", "list.txt", "out"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not any(b"forkserver" in command_line(child) for child in descendants(process.pid)):
+        assert process.poll() is None, process.communicate()
+    time.sleep(later)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 3
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.startswith("make-lmdb: stopped with ")
 
 
 def test_other_options_are_not_taken_for_the_same(tmp_path: Path, refused: Callable[..., str]) -> None:

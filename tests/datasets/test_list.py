@@ -94,3 +94,14 @@ def test_lists_that_name_nothing_to_tell_apart(tmp_path: Path, refused: Callable
     ]
     assert "with a label from 0 to 1" in refused(*arguments)
     assert "leave --test-share out" in refused(*arguments, "--test-share", "0.5")
+
+
+def test_a_list_that_cannot_be_read(tmp_path: Path, refused: Callable[..., str]) -> None:
+    images(tmp_path, ["0.png", "1.png"])
+    good, folder, missing = tmp_path / "list.txt", tmp_path / "folder", tmp_path / "nosuch.txt"
+    good.write_text("0.png 0\n1.png 1\n")
+    folder.mkdir()
+    out = [tmp_path / "out", "--root", tmp_path]
+    for arguments in (["list", missing, *out], ["list", good, *out, "--test-list", missing]):
+        assert refused(*arguments) == f"{missing}: No such file or directory: give a list of lines 'path label'"
+    assert refused("list", folder, *out) == f"{folder} is no regular file"
