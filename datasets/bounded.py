@@ -23,7 +23,7 @@ def open_regular(path: str | Path) -> IO[bytes]:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError(f"{path} is no regular file")
-    return open(descriptor, "rb")  # noqa: SIM115, the caller closes it
+    return open(descriptor, "rb")
 
 
 def read_regular(path: Path, largest: int) -> bytes:

@@ -102,8 +102,8 @@ def _check_finished(plan: Plan, before: Earlier, iteration: int) -> None:
         details = changed_fields(*(parse_solver(text, plan.prototxt) for text in texts))
         changed = details[:4] + [one for one in changed if not one.startswith(("the ", "max_iter"))] or changed
     raise InputError(
-        f"{plan.run} was finished at iteration {iteration}, and {plan.prototxt} is not what was trained then "
-        f"({'; '.join(changed)}): --fresh starts over and moves that aside, --name NAME trains a run of its own"
+        f"{plan.run} was finished at iteration {iteration} with other settings ({'; '.join(changed)}): "
+        "--fresh starts over and moves that aside, --name NAME trains a run of its own"
     )
 
 

@@ -191,14 +191,14 @@ class _Supervisor:
             log.close_child_ends()
 
     def _choose_seed(self, record: SnapshotMetadata | None) -> tuple[int, tuple[str, ...]]:
-        """The seed, and what was changed in the prototxt since the snapshot of ``record``."""
+        """The seed, and which settings were changed since the snapshot of ``record``."""
         if record is None:
             return (new_seed() if self.plan.seed is None else self.plan.seed), ()
         state, identity = self.paths.snapshot(record.iteration).state, record.identity
         check_same_file(identity, self.plan.identity, f"the snapshot {state}", self.plan.run)
         if record.iteration > self.plan.max_iter:
             raise InputError(
-                f"{state} is of iteration {record.iteration}, and {self.plan.prototxt} ends at {self.plan.max_iter}: "
+                f"{state} is of iteration {record.iteration}, and this run is to end at {self.plan.max_iter}: "
                 "--fresh starts over and moves that aside, --name NAME trains a run of its own"
             )
         if self.plan.seed not in (None, record.seed):
@@ -218,7 +218,7 @@ class _Supervisor:
         if changed:
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             self.listener.announce(
-                f"{self.plan.run}: {self.plan.prototxt} was changed since iteration {record.iteration}: "
+                f"{self.plan.run}: its settings were changed since iteration {record.iteration}: "
                 f"{'; '.join(changed[:4])}{more}; training continues with the new values"
             )
         return record.seed, tuple(changed)

@@ -56,7 +56,7 @@ def test_what_is_left_and_what_is_refused(bench: Any) -> None:
     assert dry_run(bench, "small.prototxt", "--max-iter", 300)["small"][0] == "100 to 300"
     assert dry_run(bench, "small.prototxt", "--max-iter", 300, "--fresh")["small"][0] == "0 to 300"
     bench.solver(max_iter=100, width=9)
-    assert "is not what was trained then" in dry_run(bench, "small.prototxt", code=2)["small"][1]
+    assert "with other settings" in dry_run(bench, "small.prototxt", code=2)["small"][1]
     broken = bench.folder / bench.solver("broken")
     broken.write_text(broken.read_text().replace("kernel_size: 3", "kernel_size: 30"))
     rows = dry_run(bench, "broken.prototxt", bench.solver("fine"), code=1)

@@ -103,7 +103,7 @@ def test_moved_snapshots_can_still_be_resumed(bench: Any) -> None:
 def test_an_edited_prototxt_is_noticed(bench: Any) -> None:
     bench.run(bench.solver(max_iter=100))
     error = bench.run(bench.solver(max_iter=200, base_lr=0.02))
-    assert "small.prototxt was changed since iteration 100: base_lr: 0.01 -> 0.02; max_iter: 100 -> 200;" in error
+    assert "small: its settings were changed since iteration 100: base_lr: 0.01 -> 0.02; max_iter: 100 -> 200;" in error
     assert '"changed": ["base_lr: 0.01 -> 0.02", "max_iter: 100 -> 200"]' in bench.log(2)
 
 
