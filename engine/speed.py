@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from caffebench.common.isolated import module_command
+from caffebench.engine import fast
+from caffebench.engine.blas import blas_environment
 from caffebench.engine.messages import caffe_messages
 
 __all__ = ["images_per_second", "seconds_of"]
@@ -41,7 +43,7 @@ def seconds_of(act: Callable[[], object], enough: float = ENOUGH, most: int = sy
 
 
 def images_per_second(net: Any, batch: int, enough: float = ENOUGH) -> float | None:
-    """Images a second in training, SGD's update included, on the CPU with one thread for BLAS, as a run has.
+    """Images a second in training, SGD's update included, on one core of the CPU, with the layers that a run has there.
 
     ``net`` is a ``NetParameter`` that reads no data (DummyData in the place of its data layers). None where Caffe is
     not installed or does not build it.
@@ -55,17 +57,20 @@ def images_per_second(net: Any, batch: int, enough: float = ENOUGH) -> float | N
         path = Path(folder) / "solver.prototxt"
         path.write_text(text_format.MessageToString(solver))
         command = module_command("caffebench.engine.speed", str(path), str(enough))
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        environment = os.environ | blas_environment() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return batch / float(done.stdout) if done.returncode == 0 else None
 
 
 def main() -> None:
     """In the child: a ``CHECK`` of Caffe's that fails ends it."""
-    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "GLOG_minloglevel": "2"}
+    os.environ |= {"GLOG_minloglevel": "2"}
     from caffebench.engine.pycaffe import import_caffe
 
     caffe = import_caffe()
     caffe.set_mode_cpu()
+    if fast.is_built():
+        fast.load()
     print(seconds_of(partial(caffe.get_solver(sys.argv[1]).step, 1), float(sys.argv[2])))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def estimates_table(found: list[Estimate]) -> str:
             str(one.iterations),
             _number(one.epochs, 1),
             _number(one.speed, 0 if (one.speed or 0) >= 10 else 2),
-            _number(one.hours, 0 if (one.hours or 0) >= 100 else 2),
+            _number(one.hours, _digits(one.hours)),
             _number(one.memory, 0, 1e6),
             _number(one.disk, 0, 1e6),
         )
@@ -108,6 +109,13 @@ def estimates_table(found: list[Estimate]) -> str:
         "variant's own; hours: the training steps alone; ?: not known"
     )
     return f"{table(columns, rows)}\n{wrapped(meaning, indent='')}"
+
+
+def _digits(hours: float | None) -> int:
+    """So many that seconds show as well, two of them."""
+    if not hours or hours >= 0.1:
+        return 0 if (hours or 0) >= 100 else 2
+    return 1 - math.floor(math.log10(hours))
 
 
 def _number(value: float | None, digits: int, unit: float = 1) -> str:

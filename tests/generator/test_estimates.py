@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
+from caffebench.engine import fast, speed
 from caffebench.engine.speed import images_per_second
-from caffebench.generator.estimates import estimates, estimates_table
+from caffebench.generator.estimates import Estimate, estimates, estimates_table
 from caffebench.generator.generate import generate
 from caffebench.generator.variants.catalog import load_profile, load_sweep
 
@@ -43,6 +46,12 @@ def test_phases_count_with_their_own_batches() -> None:
     assert found["growing_batch"].iterations < found["decaying_rate"].iterations
 
 
+def test_small_data_take_more_than_no_hours() -> None:
+    one = Estimate("a", 4, 64, None, 16.0, None, None)  # 4 s
+    shown = [estimates_table([replace(one, images=images)]).split()[13] for images in (64, 640, 64000, 6400000)]
+    assert shown == ["0.0011", "0.011", "1.11", "111"]
+
+
 def test_what_is_not_known_is_a_question_mark(tmp_path: Path) -> None:
     text = made("batch_size", "bs64")["bs64"].replace("# caffebench: shape: [1, 8, 8]\n", "")
     (one,) = estimates({"bs64": text}, lambda net, batch: 1.0)
@@ -55,12 +64,25 @@ def test_the_speed_is_that_of_caffe_here(tmp_path: Path) -> None:
     """A net of twice the width is slower; one that cannot be built has no speed."""
     seen: list[Any] = []
     estimates(made("width", "width[12]"), lambda net, batch: seen.append(net))
-    fast, slow = (images_per_second(net, 16, 0.3) for net in seen)
-    assert fast is not None
-    assert slow is not None
-    assert fast > slow > 1
+    narrow, wide = (images_per_second(net, 16, 0.3) for net in seen)
+    assert narrow is not None
+    assert wide is not None
+    assert narrow > wide > 1
     seen[0].layer[2].type = "Nothing"
     assert images_per_second(seen[0], 16, 0.1) is None
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_the_layers_are_those_of_a_run(monkeypatch: pytest.MonkeyPatch, built: bool) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+    monkeypatch.setattr(sys, "argv", ["speed", "solver.prototxt", "0"])
+    monkeypatch.setattr(fast, "is_built", lambda: built)
+    monkeypatch.setattr(fast, "load", lambda: loaded.append(True))
+    monkeypatch.setattr(speed, "seconds_of", lambda act, enough: 1.0)
+    monkeypatch.setattr("caffebench.engine.pycaffe.import_caffe", MagicMock)
+    speed.main()
+    assert loaded == [True] * built
 
 
 @pytest.mark.caffe
