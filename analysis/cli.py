@@ -19,11 +19,15 @@ from caffebench.common.terminal import wrapped
 __all__ = ["main"]
 
 
-def _several(*words: str) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
-    """The callback of an option that takes some of ``words`` with commas between."""
+def _several(*words: str) -> Callable[[click.Context, click.Parameter, str | None], tuple[str, ...]]:
+    """The callback of an option that takes some of ``words`` with commas between, one at least."""
 
-    def convert(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+        if value is None:
+            return ()
         chosen = tuple(one.strip() for one in value.split(",") if one.strip())
+        if not chosen:
+            raise click.BadParameter(f"{value!r} names none: choose from {', '.join(words)}", ctx, param)
         for one in chosen:
             if one not in words:
                 raise click.BadParameter(f"{one!r} is not one of {', '.join(words)}", ctx, param)
@@ -139,7 +143,6 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     "--export",
     metavar="LIST",
     callback=_several("csv", "parquet", "json", "tensorboard"),
-    default="",
     help="Export curves and summary: csv,parquet,json,tensorboard.",
 )
 @click.option("--watch", is_flag=True, help="Update everything during training, until Ctrl-C.")
@@ -195,11 +198,12 @@ def main(
         raise click.UsageError("--json prints the summary and nothing else: leave out --watch and --sessions")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no matrix is multiplied here, and idle threads of NumPy's spin
     from caffebench.analysis.output import choices, terminal
-    from caffebench.analysis.output.drawing.view import View
+    from caffebench.analysis.output.drawing.view import View, check_limits
     from caffebench.analysis.output.options import OutputOptions
 
     axes = log or ""
     view = View(x, log_x="x" in axes, log_y="y" in axes, resumes=resumes, window=smooth, xlim=xlim)
+    check_limits(view, output["ylims"])
     wanted = OutputOptions(view=view, reload=every if watch else None, **output)
     if watch:
         from caffebench.analysis.output.watch import Watcher
@@ -214,8 +218,8 @@ def main(
             )
         except KeyboardInterrupt:
             return  # how one ends it
-    runs = choices.with_names(terminal.read_with_progress(paths, train_size, files), accuracy, loss)
-    written = wanted.write(runs)
+    written = wanted.write(choices.with_names(terminal.read_with_progress(paths, train_size, files), accuracy, loss))
+    runs = written.runs
     for run in runs:
         counts = f"{len(run.stitched):,} rows survive, {run.bad_lines:,} bad lines"
         detail(f"{run.name}: from {', '.join(run.sources)}; {counts}")

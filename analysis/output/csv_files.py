@@ -7,6 +7,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import groupby
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUPS",
     "SUMMARY",
+    "renamed_to",
     "summary",
     "summary_rows",
     "with_lines",
@@ -103,26 +105,37 @@ def summary_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [{name: value_of(run) for name, value_of in _SUMMARY.items()} for run in runs]
 
 
-def write_curves(runs: Sequence[Run], path: Path) -> None:
-    """Write the long table of all ``runs`` to ``path``, a line for each value; its folder is made.
+@contextmanager
+def renamed_to(path: Path) -> Iterator[Path]:
+    """A temporary file to write into, which becomes ``path`` at the end; ``path`` stays as it was where that fails.
 
-    The columns are ``COLUMNS``, types and units those of ``analysis.read``: epochs to 6 decimals, seconds to 3; a cell
-    is empty where something is not known, and a value that is no number is ``NaN``. Text is quoted where CSV needs it,
-    and what a spreadsheet would take for a formula begins with an apostrophe.
-
-    Raises ``OSError`` where it cannot be written; an earlier file then stays as it was.
+    The folder is made. Raises ``OSError``, of ``path``: the user knows of no other file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb", buffering=1 << 18) as file:
-            file.write((",".join(COLUMNS) + "\n").encode())
-            for printed, some in groupby(runs, lambda run: run.csv_lines is not None):
-                for text in map(attrgetter("csv_lines"), some) if printed else _ahead(_jobs(some)):
-                    file.write(text)
+        yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_curves(runs: Sequence[Run], path: Path, *, guarded: bool = True) -> None:
+    """Write the long table of all ``runs`` to ``path``, a line for each value; its folder is made.
+
+    The columns are ``COLUMNS``, types and units those of ``analysis.read``: epochs to 6 decimals, seconds to 3; a cell
+    is empty where something is not known, and a value that is no number is ``NaN``. Text is quoted where CSV needs it,
+    and what a spreadsheet would take for a formula begins with an apostrophe, unless ``guarded`` is false.
+
+    Raises ``OSError`` where it cannot be written; an earlier file then stays as it was.
+    """
+    with renamed_to(path) as temporary, temporary.open("wb", buffering=1 << 18) as file:
+        file.write((",".join(COLUMNS) + "\n").encode())
+        for printed, some in groupby(runs, lambda run: guarded and run.csv_lines is not None):
+            for text in map(attrgetter("csv_lines"), some) if printed else _ahead(_jobs(some, guarded)):
+                file.write(text)
 
 
 FEW = 4096
@@ -136,40 +149,36 @@ def with_lines(run: Run) -> Run:
     """
     if len(run.stitched) > FEW:
         return run
-    done = replace(run, csv_lines=b"".join([job() for job in _jobs([run])]))
+    done = replace(run, csv_lines=b"".join([job() for job in _jobs([run], guarded=True)]))
     _ = done.accuracy, done.loss, done.best, done.iteration, done.epochs, done.config.solver_key
     return done
 
 
-def _jobs(runs: Iterable[Run]) -> Iterator[Callable[[], bytearray]]:
+def _jobs(runs: Iterable[Run], guarded: bool) -> Iterator[Callable[[], bytearray]]:
     """What prints the lines of all rows, in order, many rows at a time."""
     for run in runs:
         curves = run.stitched
         places = {pair: place for place, pair in enumerate(curves.pairs)}
         phases = (b"test,%d," % net if kind == TEST else b"train,," for kind, _, net in curves.pairs)
-        name = _line(run.name, "")
+        name = _table([[run.name, ""]], guarded)[:-1]
         heads = [name + phase for phase in phases]
-        names = [_cell(curves.labels[pair]) for pair in curves.pairs]
+        names = [_cell(curves.labels[pair], guarded) for pair in curves.pairs]
         for chunk in curves.chunks():
             rows = chunk.rows
             what = (rows.kind, rows.metric, rows.net, rows.iteration, chunk.epochs, chunk.seconds)
             yield partial(print_rows, places, heads, names, *what, chunk.session, rows.lr, rows.value)
 
 
-def _line(*fields: object) -> bytes:
-    return _table([fields])[:-1]
-
-
 @lru_cache(maxsize=256)
-def _cell(text: str) -> bytes:
-    return _line(text)
+def _cell(text: str, guarded: bool) -> bytes:
+    return _table([[text]], guarded)[:-1]
 
 
-def _table(rows: Iterable[Sequence[object]]) -> bytes:
+def _table(rows: Iterable[Sequence[object]], guarded: bool = True) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([csv_text(one) if isinstance(one, str) else one for one in row] for row in rows)
-    return text.getvalue().encode()
+    writer.writerows([csv_text(one) if guarded and isinstance(one, str) else one for one in row] for row in rows)
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def _ahead(jobs: Iterable[Callable[[], bytearray]]) -> Iterator[bytearray]:

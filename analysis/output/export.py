@@ -54,17 +54,15 @@ def export_parquet(runs: Sequence[Run], folder: Path) -> list[Path]:
     with needs_extra("frames", "Parquet is written with Polars"):
         import polars as pl
 
-    from caffebench.analysis.output.csv_files import summary, write_curves
+    from caffebench.analysis.output.csv_files import renamed_to, summary, write_curves
     from caffebench.analysis.stitch.curves import empty_frame
 
     paths = [folder / "curves.parquet", folder / "summary.parquet"]
-    folder.mkdir(parents=True, exist_ok=True)
     # By way of a file, and so stretch by stretch: the table may not fit into the memory.
-    with TemporaryDirectory(dir=folder, prefix=".parquet-") as temporary:
-        text, made = Path(temporary, "curves.csv"), Path(temporary, "curves.parquet")
-        write_curves(runs, text)
+    with renamed_to(paths[0]) as made, TemporaryDirectory(dir=folder, prefix=".parquet-") as temporary:
+        text = Path(temporary, "curves.csv")
+        write_curves(runs, text, guarded=False)
         pl.scan_csv(text, schema=empty_frame().schema).sink_parquet(made)
-        made.replace(paths[0])
     buffer = io.BytesIO()
     summary(runs).write_parquet(buffer)
     write_whole(paths[1], buffer.getvalue())
@@ -77,19 +75,15 @@ def export_json(runs: Sequence[Run], folder: Path) -> list[Path]:
     JSON has no NaN and no infinity: they are null there, as missing values are. Returns both paths. Raises
     ``InputError`` where Polars is missing, ``OSError`` where one cannot be written.
     """
-    from caffebench.analysis.output.csv_files import summary
+    from caffebench.analysis.output.csv_files import renamed_to, summary
 
     paths = [folder / "curves.json", folder / "summary.json"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".json-") as temporary:
-        made = Path(temporary, "curves.json")
-        with made.open("w") as file:
-            before = "["
-            for frame in (frame for run in runs for frame in run.stitched.frames()):
-                file.write(before + frame.write_json()[1:-1])
-                before = ","
-            file.write("[]" if before == "[" else "]")
-        made.replace(paths[0])
+    with renamed_to(paths[0]) as made, made.open("w") as file:
+        before = "["
+        for frame in (frame for run in runs for frame in run.stitched.frames()):
+            file.write(before + frame.write_json()[1:-1])
+            before = ","
+        file.write("[]" if before == "[" else "]")
     write_whole(paths[1], summary(runs).write_json().encode())
     return paths
 

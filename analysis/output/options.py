@@ -20,6 +20,8 @@ class Written(NamedTuple):
     notes: tuple[str, ...]
     table: str = ""
     """The results table in Markdown, where it was asked for."""
+    runs: tuple[Run, ...] = ()
+    """The runs as they were written: with the published figures that were asked for."""
 
 
 class OutputOptions(NamedTuple):
@@ -57,7 +59,8 @@ class OutputOptions(NamedTuple):
         if self.published is not None:
             from caffebench.analysis.output.table.published import with_published
 
-            runs = with_published(self.published, runs)
+            runs, unused = with_published(self.published, runs)
+            notes += unused
         written = [self.out / "curves.csv", self.out / "summary.csv"]
         csv_files.write_curves(runs, written[0])
         csv_files.write_summary(runs, written[1])
@@ -105,7 +108,7 @@ class OutputOptions(NamedTuple):
             written += export(runs, self.out, others)
         if old := _of_earlier_calls(self.out):
             notes.append(f"of an earlier call, not renewed by this one: {', '.join(map(str, old))}")
-        return Written(tuple(written), tuple(notes), table)
+        return Written(tuple(written), tuple(notes), table, tuple(runs))
 
 
 def _of_earlier_calls(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from caffebench.analysis.output.drawing.limits import fit, fit_to_ends
 from caffebench.analysis.output.drawing.lines import COLUMN, MOST, draw, legend_label, lines_of
 from caffebench.analysis.output.drawing.plot_style import window_of
-from caffebench.analysis.output.drawing.view import Limits, View, usual_x
+from caffebench.analysis.output.drawing.view import Limits, View, check_limits, usual_x
 from caffebench.analysis.runs.groups import Group, group_runs, singles
 from caffebench.analysis.runs.model import Run
 from caffebench.analysis.stitch.drawn import rates_of
@@ -125,9 +125,12 @@ def save_plots(
 
     ``ylims`` has the limits of single plots by name. Runs that differ only in their seed are one line with a band,
     unless ``each``. A plot in which no run has anything to be drawn has no file. ``left_out`` is told which plots those
-    are, and which runs are not in the others. Raises ``InputError`` for an unknown format or ``view.x``.
+    are, and which runs are not in the others. Raises ``InputError`` for an unknown format or ``view.x``, and where a
+    limit of a logarithmic axis is not above 0.
     """
     view = view._replace(x=view.x or usual_x(runs))
+    limits = {name: (ylims or {}).get(name, view.ylim) for name in PLOTS}
+    check_limits(view, limits)
     groups = singles(runs) if each else group_runs(runs)
     shown = [group if len(group.runs) > 1 or group.apart else group.runs[0] for group in groups]
     missing: dict[str, list[str]] = {}
@@ -150,7 +153,7 @@ def save_plots(
         for name, plot in PLOTS.items():
             figure = Figure(figsize=(width, height), layout="constrained")
             FigureCanvasAgg(figure)
-            axes = plot(figure.add_subplot(), shown, view._replace(ylim=(ylims or {}).get(name, view.ylim)))
+            axes = plot(figure.add_subplot(), shown, view._replace(ylim=limits[name]))
             drawn = {line.get_label() for line in axes.lines if line.get_gid() == "curve"}
             if not _shows(axes):
                 empty.append(name)
@@ -170,15 +173,24 @@ def save_plots(
 
 
 def _shows(ax: Axes) -> bool:
-    """Whether a curve has a point that its axes can show."""
+    """Whether a curve has points that its axes can show, and lies at least partly between the limits of the first.
+
+    What lies beyond those of the second has a mark there.
+    """
+    left, right = ax.get_xlim()
 
     def seen(values: npt.ArrayLike, scale: str) -> npt.NDArray[np.bool_]:
         found = np.asarray(values, "f8")
         shown: npt.NDArray[np.bool_] = np.isfinite(found) & ((found > 0) | (scale != "log"))
         return shown
 
-    curves = (line.get_data() for line in ax.lines if line.get_gid() == "curve")
-    return any((seen(x, ax.get_xscale()) & seen(y, ax.get_yscale())).any() for x, y in curves)
+    for line in ax.lines:
+        if line.get_gid() == "curve":
+            x, y = map(np.asarray, line.get_data())
+            along = x[seen(x, ax.get_xscale()) & seen(y, ax.get_yscale())]
+            if len(along) and along.min() <= right and along.max() >= left:
+                return True
+    return False
 
 
 NAMED = 5
@@ -190,7 +202,10 @@ def _announce_missing(missing: dict[str, list[str]], empty: Sequence[str], view:
     unknown = {"epoch": ", or epochs that are not known: --train-size N", "seconds": ", or no times"}
     why = f"no such numbers in the log{unknown.get(view.x or '', '')}"
     if empty:
-        announce(f"not drawn: {', '.join(empty)} ({why}{', or none above 0 for --log' * (view.log_x or view.log_y)})")
+        reason = why + ", or none above 0 for --log" * (view.log_x or view.log_y)
+        if view.xlim is not None:
+            reason += f", or none within --xlim {view.xlim[0]:g},{view.xlim[1]:g}"
+        announce(f"not drawn: {', '.join(empty)} ({reason})")
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, plots in missing.items():
         alike.setdefault(tuple(plots), []).append(run)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from caffebench.analysis.runs.model import Run
+from caffebench.common.errors import InputError
 
 if TYPE_CHECKING:
     from caffebench.analysis.runs.groups import Group
 
-__all__ = ["Limits", "View", "members", "usual_x"]
+__all__ = ["Limits", "View", "check_limits", "members", "usual_x"]
 
 Limits = tuple[float, float]
 """The least and the greatest value of an axis."""
@@ -31,6 +32,23 @@ class View(NamedTuple):
     xlim: Limits | None = None
     """In the unit that the axis has."""
     ylim: Limits | None = None
+
+
+def check_limits(view: View, ylims: Mapping[str, Limits | None]) -> None:
+    """Raise ``InputError`` where an axis that is logarithmic has a limit that is not above 0.
+
+    ``ylims`` has the limits of the second axis by the name of the plot.
+    """
+    other_way = ", or leave out --log {}"
+    given = [("--xlim ", view.xlim, view.log_x, other_way.format("x"))]
+    for plot, limits in ylims.items():
+        always = plot == "learning_rate"
+        log = always or (view.log_y and plot != "test_accuracy")
+        given.append((f"--ylim {plot}=", limits, log, "" if always else other_way.format("y")))
+    for option, limits, log, way in given:
+        if log and limits is not None and limits[0] <= 0:
+            said = f"{option}{limits[0]:g},{limits[1]:g}"
+            raise InputError(f"{said}: a logarithmic axis has nothing at or below 0: begin above it{way}")
 
 
 def members(run: Run | Group) -> tuple[Run, ...]:

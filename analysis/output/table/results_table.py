@@ -1,14 +1,16 @@
 """The rows of the results table, as people publish it, with published figures beside ours.
 
 Figures are rounded; ``STYLES["published"]`` cuts them as the published tables did (0.4657 stands there as 0.465). What
-is compared with a published figure is cut in the same way in any case. ``summary.csv`` has every digit.
+is compared with a published figure is cut to its digits in any case. ``summary.csv`` has every digit.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
@@ -58,17 +60,29 @@ STYLES: dict[str, tuple[Format, Format]] = {
 """How figures are shown: name -> format of an accuracy, and of a loss."""
 
 
-def _difference(ours: str, published: str) -> str:
-    """How ours differs from the published figure, both cut to its digits; ``same`` where it does not, else empty."""
-    if not published or published == "-" or ours == "-":
+_FIGURE = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d\d?)?")
+"""Of strangers: an exponent of more digits would be printed as as many zeros."""
+
+
+def _difference(ours: float | None, published: str, *, share: bool = False) -> str:
+    """How ours, cut to the digits of the published figure, differs from it; ``same`` where it does not.
+
+    Empty where one is missing or no figure. Of ``share``, published figures above 1 are taken for percentages, unless
+    ours is above 1 too.
+    """
+    if ours is None or published in ("", "-"):
         return ""
-    try:
-        digits = len(published.partition(".")[2])
-        gap = round(float(ours) - float(published), digits)
-    except ValueError:
-        known = ours == "n/c" or published == "n/c"  # else it is no figure
-        return "" if not known else "same" if ours == published else "differs"
-    return "same" if gap == 0 else f"{gap:+.{digits}f}"
+    failed = not math.isfinite(ours)
+    if failed or published == "n/c":
+        return "same" if failed and published == "n/c" else "differs"
+    if not _FIGURE.fullmatch(published.strip()):
+        return ""
+    theirs = Decimal(published)
+    if share and theirs > 1 >= ours:
+        ours *= 100
+    digits = len(f"{theirs:f}".partition(".")[2])
+    cut = Decimal(truncated(ours, digits))
+    return "same" if cut == theirs else f"{cut - theirs:+.{digits}f}"
 
 
 def _comment(group: Group) -> str:
@@ -101,7 +115,6 @@ def table_rows(runs: Sequence[Run], style: str = "rounded", *, each: bool = Fals
     tell from them.
     """
     show_accuracy, show_loss = STYLES[style]
-    cut_accuracy, cut_loss = STYLES["published"]
     groups = singles(runs) if each else group_runs(runs)
     accuracies, losses = [group.accuracy() for group in groups], [group.loss() for group in groups]
     best_accuracies, best_losses = _best(accuracies, 1), _best(losses, -1)
@@ -118,8 +131,8 @@ def table_rows(runs: Sequence[Run], style: str = "rounded", *, each: bool = Fals
                 comment=_comment(group),
                 published_accuracy=published_accuracy,
                 published_loss=published_loss,
-                accuracy_difference=_difference(cut_accuracy(means[0]), published_accuracy),
-                loss_difference=_difference(cut_loss(means[1]), published_loss),
+                accuracy_difference=_difference(means[0], published_accuracy, share=True),
+                loss_difference=_difference(means[1], published_loss),
                 best_accuracy=place in best_accuracies,
                 best_loss=place in best_losses,
                 runs=len(group.runs),

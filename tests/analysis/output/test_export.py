@@ -16,6 +16,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from caffebench.analysis import COLUMNS, read, read_runs
+from caffebench.analysis.output.csv_files import with_lines
 from caffebench.analysis.output.export import export
 from caffebench.analysis.runs.model import Run
 from caffebench.common.errors import InputError
@@ -40,6 +41,20 @@ def test_csv_and_parquet_give_the_table_back(runs: list[Run], tmp_path: Path) ->
     assert_frame_equal(pl.read_parquet(paths[2]), table)
     assert_frame_equal(pl.read_csv(paths[0], schema=table.schema), table)
     assert pl.read_parquet(paths[3])["run"].to_list() == ["net", "sick"]
+
+
+def test_only_csv_has_apostrophes_before_formulas(make_session: Session, write: Write, tmp_path: Path) -> None:
+    names = ["-x,y z", "=sum", "@a'b\"", "plain"]
+    for name in names:
+        path = write(f"{name}.log", make_session(0, 200).replace("accuracy", "+acc"))
+    runs = [with_lines(run) for run in read_runs([path.parent])]
+    paths = export(runs, tmp_path, ["csv", "parquet", "json"])
+    table = pl.concat([run.curves for run in runs])
+    assert_frame_equal(pl.read_parquet(paths[2]), table)
+    assert "+acc" in table["metric"]
+    assert sorted(pl.read_parquet(paths[3])["run"]) == names
+    assert {row["run"] for row in json.loads(paths[4].read_text())} == {*names}
+    assert {*pl.read_csv(paths[0])["run"]} == {f"'{name}" for name in names[:3]} | {"plain"}
 
 
 def test_json_is_json(runs: list[Run], tmp_path: Path) -> None:

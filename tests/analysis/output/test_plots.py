@@ -273,6 +273,20 @@ def test_what_a_plot_lacks_is_said(make_session: Session, write: Write, tmp_path
             ["test_loss", "train_loss"],
             "no such numbers in the log, or none above 0 for --log",
         ),
+        (
+            _noisy,
+            "",
+            View(xlim=(1000, 2000)),
+            [*PLOTS],
+            "no such numbers in the log, or none within --xlim 1000,2000",
+        ),
+        (
+            _noisy,
+            "Testing",
+            View(log_x=True, xlim=(0.1, 5)),
+            [*PLOTS],
+            "no such numbers in the log, or none above 0 for --log, or none within --xlim 0.1,5",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -294,6 +308,33 @@ def test_no_picture_is_empty(
     assert [one.stem for one in paths] == [name for name in PLOTS if name not in absent]
     assert all(one.is_file() for one in paths)
     assert said == [f"not drawn: {', '.join(absent)} ({why})"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_limits_that_leave_a_part_of_a_curve_leave_its_picture(
+    make_session: Session, write: Write, tmp_path: Path
+) -> None:
+    write("a.log", make_session(0, 200))
+    runs = read_runs([write("b.log", make_session(0, 1000)).parent])
+    said: list[str] = []
+    for view in (View(xlim=(910, 915)), View(xlim=(-5, 0)), View(xlim=(110, 115), log_x=True), View(ylim=(5, 6))):
+        paths = save_plots(runs, tmp_path / "plots", view, formats=["svg"], left_out=said.append)
+        assert ([one.stem for one in paths], said) == ([*PLOTS], [])
+
+
+@pytest.mark.parametrize(
+    ("view", "ylims", "said"),
+    [
+        (View(log_x=True, xlim=(0, 100)), {}, "--xlim 0,100: .* leave out --log x"),
+        (View(ylim=(-1, 1)), {}, "--ylim learning_rate=-1,1: "),
+        (View(log_y=True), {"train_loss": (0.0, 2.0)}, "--ylim train_loss=0,2: .* leave out --log y"),
+    ],
+)
+def test_a_logarithmic_axis_has_no_0(
+    runs: list[Run], tmp_path: Path, view: View, ylims: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        save_plots(runs, tmp_path, view, ylims=ylims)
 
 
 def test_the_picture_that_a_call_does_not_draw_is_said_to_be_old(
