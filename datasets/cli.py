@@ -149,7 +149,11 @@ def _image_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--encoded", is_flag=True, help="Store JPEG or PNG, not pixels; only a Caffe with OpenCV reads that."
         ),
         click.option(
-            "--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="JPEG quality with --encoded."
+            "--quality",
+            type=click.IntRange(1, 100),
+            default=95,
+            show_default=True,
+            help="JPEG quality with --encoded, of images that cannot stay the files that they are.",
         ),
         click.option(
             "--seed",

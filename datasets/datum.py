@@ -54,6 +54,8 @@ class Record:
     """The sum of all pixels of each channel."""
     checksum: int = 0
     """Of the file that it was made from, and of its place."""
+    encoded_anew: bool = False
+    """Whether it holds a JPEG made here, not the file as it was."""
 
 
 def raw_record(image: Image, label: int) -> Record:
@@ -64,13 +66,16 @@ def raw_record(image: Image, label: int) -> Record:
     return Record(datum.SerializeToString(), image.shape, tuple(sums.tolist()))
 
 
-def encoded_record(content: bytes, label: int, shape: tuple[int, ...], sums: tuple[int, ...]) -> Record:
+def encoded_record(
+    content: bytes, label: int, shape: tuple[int, ...], sums: tuple[int, ...], *, anew: bool = False
+) -> Record:
     """The record of an image that stays JPEG or PNG: like Caffe's ``ReadFileToDatum`` it states no size.
 
-    ``content`` is the file; ``shape`` and ``sums`` are those of ``Record``, known to who has decoded it.
+    ``content`` is the file, or was made ``anew``; ``shape`` and ``sums`` are those of ``Record``, known to who has
+    decoded it.
     """
     datum = datum_class()(data=content, label=label, encoded=True)
-    return Record(datum.SerializeToString(), shape, sums)
+    return Record(datum.SerializeToString(), shape, sums, encoded_anew=anew)
 
 
 def read_record(record: bytes) -> tuple[Image | bytes, int]:

@@ -108,7 +108,8 @@ def image_record(content: bytes, label: int, options: ImageOptions) -> Record:
         content = buffer.getvalue()
     histogram = np.array(image.histogram()).reshape(-1, 256)  # exact, and cheaper than planes
     sums = (histogram @ np.arange(256)).tolist()[::-1]
-    return encoded_record(content, label, (len(sums), image.height, image.width), tuple(sums))
+    shape = len(sums), image.height, image.width
+    return encoded_record(content, label, shape, tuple(sums), anew=not as_it_is)
 
 
 def _pixels(image: Pillow.Image, mode: str, small_side: int | None) -> Pillow.Image:

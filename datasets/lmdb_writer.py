@@ -38,7 +38,9 @@ class Summary:
     """What stands in an LMDB: how it was made, and the figures that a prototxt needs."""
 
     source: Mapping[str, Any]
-    """What it was made from and with which options: two LMDBs of equal source hold equal records."""
+    """What it was made from and with which options: two LMDBs of equal source hold equal records. Without a
+    ``quality`` where no image was encoded anew.
+    """
     records: int
     smallest: tuple[int, ...]
     """Channels, height, width: the least of each over all images."""
@@ -76,6 +78,8 @@ def finished(
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         summary = None
     wanted = _plain(source)
+    if summary is not None and "quality" not in summary.source:
+        wanted = _without_quality(wanted)
     if summary is not None and summary.source != wanted and _same_but_times(summary.source, wanted):
         if summary.checksum is None:  # of an earlier version, which noted neither times nor checksums
             return summary
@@ -163,7 +167,7 @@ class LmdbWriter:
             raise CaffebenchError(f"there was no image to put into {self.target}")
         self._env.sync(True)
         summary = Summary(
-            source=self._source,
+            source=self._source if totals.encoded_anew else _without_quality(self._source),
             records=totals.records,
             smallest=tuple(totals.smallest),
             largest=tuple(totals.largest),
@@ -221,7 +225,7 @@ class LmdbWriter:
         """Whether an earlier writer left records of the same source; if so they are kept."""
         try:
             source: dict[str, Any] = json.loads((self._partial / _SOURCE).read_text())
-            if not _same_but_times(source, self._source):
+            if not _same_but_times(*map(_without_quality, (source, self._source))):
                 return False
             journal = (self._partial / _JOURNAL).read_text()
         except (FileNotFoundError, ValueError):
@@ -233,7 +237,12 @@ class LmdbWriter:
         known = [state for state in states if state.records == records]
         with self._env.begin() as transaction:
             self.done = frozenset(int(key[:8]) for key in transaction.cursor().iternext(values=False))
-        if not known or (source != self._source and known[-1].checksum != checksum(self.done)):
+        other_quality = source.get("quality") != self._source.get("quality")
+        if (
+            not known
+            or (other_quality and known[-1].encoded_anew)
+            or (source != self._source and known[-1].checksum != checksum(self.done))
+        ):
             self._env.close()
             return False
         if source != self._source:
@@ -252,10 +261,12 @@ class _Totals:
     smallest: tuple[int, ...] = ()
     largest: tuple[int, ...] = ()
     checksum: int = 0
+    encoded_anew: bool = False
+    """Whether any was."""
 
     def with_records(self, records: Iterable[Record]) -> _Totals:
         count, pixels, sums, smallest, largest = self.records, self.pixels, self.sums, self.smallest, self.largest
-        checksum = self.checksum
+        checksum, anew = self.checksum, self.encoded_anew
         for record in records:
             first = count == 0
             sums = record.sums if first else tuple(a + b for a, b in zip(sums, record.sums, strict=True))
@@ -263,14 +274,16 @@ class _Totals:
             largest = record.shape if first else tuple(map(max, largest, record.shape))
             pixels += record.shape[1] * record.shape[2]
             checksum += record.checksum
+            anew = anew or record.encoded_anew
             count += 1
-        return _Totals(count, pixels, sums, smallest, largest, checksum)
+        return _Totals(count, pixels, sums, smallest, largest, checksum, anew)
 
 
 def _states(journal: str) -> Iterable[_Totals]:
     for line in journal.splitlines():
         try:
             found: dict[str, Any] = json.loads(line)
+            found = {"encoded_anew": True} | found  # of before it was noted
             yield _Totals(**(found | {key: tuple(found[key]) for key in ("sums", "smallest", "largest")}))
         except ValueError:  # empty, or being written when the process was killed
             continue
@@ -283,6 +296,10 @@ def _describe(lmdb_folder: Path, summary: Summary) -> None:
 def _same_but_times(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether these may be the same data: files that were copied have other times, as files that were replaced."""
     return {**found, "times": ""} == {**wanted, "times": ""}
+
+
+def _without_quality(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key != "quality"}
 
 
 def _plain(source: Mapping[str, Any]) -> dict[str, Any]:

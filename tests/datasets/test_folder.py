@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as Pillow
 
-from caffebench.common.errors import InputError
+from caffebench.common.errors import InputError, StoppedError
 from caffebench.datasets.cli import main
 from caffebench.datasets.datum import read_record
 from caffebench.datasets.folder import Advance, make_images
@@ -284,6 +285,38 @@ def test_other_options_are_not_taken_for_the_same(tmp_path: Path, refused: Calla
     draw(src / "cat" / "new.png")
     assert "was made from other data" in refused("folder", src, tmp_path / "out", "--small-side", "8")
     assert "train_lmdb: 28 images" in run(src, tmp_path / "out", "--small-side", "9", "--force").stdout
+
+
+def test_the_quality_counts_where_images_are_encoded_anew(tmp_path: Path, refused: Callable[..., str]) -> None:
+    src = zoo(tmp_path / "src")
+    run(src, tmp_path / "kept", "--encoded", "--quality", "60")
+    assert "quality" not in json.loads((tmp_path / "kept/train_lmdb/summary.json").read_text())["source"]
+    assert "already complete" in run(src, tmp_path / "kept", "--encoded", "--quality", "90").stdout
+    assert "with other options" in refused("folder", src, tmp_path / "kept")
+    run(src, tmp_path / "anew", "--encoded", "--small-side", "8", "--quality", "60")
+    assert json.loads((tmp_path / "anew/train_lmdb/summary.json").read_text())["source"]["quality"] == 60
+    again = ["folder", src, tmp_path / "anew", "-q", "--encoded", "--small-side", "8"]
+    assert "with other options" in refused(*again, "--quality", "90")
+
+
+@pytest.mark.parametrize(("small_side", "kept"), [(None, True), (8, False)])
+def test_a_half_made_one_goes_on_with_another_quality_if_that_changes_nothing(
+    tmp_path: Path, small_side: int | None, kept: bool
+) -> None:
+    layout = read_layout(zoo(tmp_path / "src", each=30))
+
+    def stop(at: Advance) -> None:
+        if at.done >= 64:
+            raise KeyboardInterrupt
+
+    with pytest.raises(StoppedError):
+        make_images(layout, tmp_path / "out", ImageOptions(small_side, encoded=True, quality=60), report=stop)
+    begun: list[int] = []
+    options = ImageOptions(small_side, encoded=True, quality=90)
+    made = make_images(layout, tmp_path / "out", options, report=lambda at: begun.append(at.done))
+    whole = make_images(layout, tmp_path / "whole", options)
+    assert [one.summary for one in made] == [one.summary for one in whole]
+    assert (64 in begun[:4] and 0 not in begun[:1]) == kept
 
 
 @pytest.mark.caffe
