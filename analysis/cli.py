@@ -76,7 +76,9 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for one in named:
         name, equals, some = one.partition("=")
-        chosen = [path for pattern in some.split(",") if pattern for path in _matching(pattern)]
+        whole = bool(some) and Path(some).exists()  # a name may have commas in it
+        patterns = [some] if whole else some.split(",")
+        chosen = [path for pattern in patterns if pattern for path in _matching(pattern)]
         if not name or not equals or not chosen:
             raise click.BadParameter(f"{one!r} is not NAME=FILE,FILE", param_hint="--run")
         files.setdefault(name, []).extend(chosen)

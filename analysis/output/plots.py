@@ -168,7 +168,7 @@ def save_plots(
                 paths.append(folder / f"{name}.{form}")
                 write_whole(paths[-1], buffer.getvalue())
     if left_out is not None:
-        _announce_missing(missing, empty, view, left_out)
+        _announce_missing(missing, empty, [one.name for one in shown], view, left_out)
     return paths
 
 
@@ -197,7 +197,9 @@ NAMED = 5
 """Runs that are named where they are left out of the same plots; of more their number is said."""
 
 
-def _announce_missing(missing: dict[str, list[str]], empty: Sequence[str], view: View, announce: Announce) -> None:
+def _announce_missing(
+    missing: dict[str, list[str]], empty: Sequence[str], runs: Sequence[str], view: View, announce: Announce
+) -> None:
     """One line for all plots without a file, one for all runs that the same other plots lack."""
     unknown = {"epoch": ", or epochs that are not known: --train-size N", "seconds": ", or no times"}
     why = f"no such numbers in the log{unknown.get(view.x or '', '')}"
@@ -205,10 +207,13 @@ def _announce_missing(missing: dict[str, list[str]], empty: Sequence[str], view:
         reason = why + ", or none above 0 for --log" * (view.log_x or view.log_y)
         if view.xlim is not None:
             reason += f", or none within --xlim {view.xlim[0]:g},{view.xlim[1]:g}"
-        announce(f"not drawn: {', '.join(empty)} ({reason})")
+        announce(f"not drawn: {', '.join(empty)} of {_named(runs)} ({reason})")
     alike: dict[tuple[str, ...], list[str]] = {}
     for run, plots in missing.items():
         alike.setdefault(tuple(plots), []).append(run)
-    for group, runs in alike.items():
-        more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
-        announce(f"left out of {', '.join(group)}: {', '.join(runs[:NAMED])}{more} ({why})")
+    for group, some in alike.items():
+        announce(f"left out of {', '.join(group)}: {_named(some)} ({why})")
+
+
+def _named(runs: Sequence[str]) -> str:
+    return ", ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")

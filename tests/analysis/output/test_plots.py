@@ -307,7 +307,7 @@ def test_no_picture_is_empty(
     paths = save_plots(read_runs([path.parent]), tmp_path / "plots", view, formats=["svg"], left_out=said.append)
     assert [one.stem for one in paths] == [name for name in PLOTS if name not in absent]
     assert all(one.is_file() for one in paths)
-    assert said == [f"not drawn: {', '.join(absent)} ({why})"]
+    assert said == [f"not drawn: {', '.join(absent)} of 0, 1 ({why})"]
 
 
 @pytest.mark.filterwarnings("error")
