@@ -120,16 +120,17 @@ def _events(run: Run) -> bytes:
 
 
 def _steps(run: Run) -> Iterable[tuple[int, float, dict[str, float]]]:
-    """Iteration, training seconds, and the values of all tags there, in order."""
+    """Iteration, training seconds, and the values of all tags then, in order."""
     frame = run.stitched.frame().sort("iteration", maintain_order=True)
     last, time, values = -1, 0.0, dict[str, float]()
     for phase, net, iteration, seconds, rate, metric, value in frame.select(
         "phase", "net", "iteration", "seconds", "lr", "metric", "value"
     ).iter_rows():
-        if iteration != last and values:
+        now = time if seconds is None else max(time, seconds)
+        if values and (iteration, now) != (last, time):  # a test has another time than the train loss there
             yield last, time, values
             values = {}
-        last, time = iteration, time if seconds is None else max(time, seconds)
+        last, time = iteration, now
         values[f"{phase}{net or ''}/{metric}"] = value
         if phase == "train" and metric == "loss" and rate is not None:
             values["train/lr"] = rate
