@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from caffebench.common.cli import command
 from caffebench.common.messages import announce, detail
@@ -83,6 +84,25 @@ def _run_files(named: tuple[str, ...]) -> dict[str, list[Path]]:
             raise click.BadParameter(f"{one!r} is not NAME=FILE,FILE", param_hint="--run")
         files.setdefault(name, []).extend(chosen)
     return files
+
+
+_WANT = {
+    "--plot": ("formats", "log", "xlim", "ylims", "smooth", "resumes"),
+    "--plot or --html": ("x",),
+    "--table": ("style",),
+    "--watch": ("every",),
+}
+"""What is asked for with each of these, and does nothing without them."""
+
+
+def _idle(context: click.Context) -> Iterator[str]:
+    """The options of the command line that have no effect, with what is missing."""
+    flags = {f"--{name}" for name, value in context.params.items() if value is True}
+    for wanted, names in _WANT.items():
+        if flags.isdisjoint(wanted.split(" or ")):
+            for one in context.command.params:
+                if one.name in names and context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE:
+                    yield f"{one.opts[0]} has no effect without {wanted}"
 
 
 @command(
@@ -239,5 +259,6 @@ def main(
         if written.table:
             click.echo(f"\n{written.table}")
         click.echo("\n".join(printable(str(path)) for path in written.paths))
-    for note in (*terminal.remarks(runs), *choices.choice_remarks(runs), *written.notes):
+    idle = _idle(click.get_current_context())
+    for note in (*terminal.remarks(runs), *choices.choice_remarks(runs), *written.notes, *idle):
         announce(note)

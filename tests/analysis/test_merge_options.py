@@ -87,3 +87,16 @@ def test_what_an_earlier_call_left_is_said_to_be_old(make_session: Session, writ
         assert f"out/{name}" in said
     for name in ("table.md", "curves.csv", "tensorboard/b/", "notes.txt"):
         assert f"out/{name}" not in said
+
+
+def test_options_without_effect_are_named(make_session: Session, write: Write, tmp_path: Path) -> None:
+    path = write("net.log", make_session(0, 100))
+    idle = merge(path, "--out", tmp_path, "--x", "epoch", "--format", "svg", "--style", "rounded")
+    assert idle.returncode == 0
+    assert idle.stderr.splitlines() == [
+        "--format has no effect without --plot",
+        "--x has no effect without --plot or --html",
+        "--style has no effect without --table",
+    ]
+    busy = merge(path, "--out", tmp_path, "--x", "iteration", "--html", "--plot", "--smooth", "3", "--each")
+    assert "no effect" not in busy.stderr
