@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,10 +112,12 @@ def main(
     as_what: str | None,
 ) -> int:
     """Write one self-contained solver prototxt per variant of each SWEEP: a bundled name, or a YAML file of yours."""
+    questions = {"--deploy": deploy_files, "--summary": sum_up, "--lint": lint_files, "--compare": compare_files}
+    _see_one_question([name for name, asked in questions.items() if asked], check, show_list, as_what)
     if deploy_files or sum_up:
-        return _each([Path(one) for one in sweep], out if deploy_files else None, sum_up)
+        return _each([Path(one) for one in sweep], out if deploy_files else None)
     if lint_files or compare_files:
-        return _examine([Path(one) for one in sweep], lint_files, compare_files, as_what)
+        return _examine([Path(one) for one in sweep], lint_files, as_what)
     from caffebench.generator.generate import generate
     from caffebench.generator.variants import catalog
 
@@ -140,6 +142,16 @@ def main(
     if show_list:
         return _list_variants(texts)
     return _hand_over(texts, out, check, apart, every and only is None)
+
+
+def _see_one_question(asked: list[str], check: bool, show_list: bool, as_what: str | None) -> None:
+    """Raise a usage error where an option would be passed over, as a lint that finds nothing would look."""
+    if len(asked) > 1:
+        raise click.UsageError(f"{asked[0]} and {asked[1]} are two questions: ask one at a time")
+    if asked and (check or show_list):
+        raise click.UsageError(f"{'--check' if check else '--list'} is of sweeps, and {asked[0]} of prototxt files")
+    if as_what and asked != ["--compare"]:
+        raise click.UsageError(f"--as {as_what} says how to compare: give --compare and two prototxt files")
 
 
 def _on_base(
@@ -185,14 +197,14 @@ def _hand_over(texts: dict[str, str], out: Path, check: bool, apart: bool, whole
         for line in wrong:
             click.echo(line)
         if wrong:
-            click.echo(f"{len(wrong)} of {len(texts)} files are not what would be written: run it without --check")
+            click.echo(f"{len(wrong)} of {_count(texts, 'file')} are not what would be written: run it without --check")
         else:
-            click.echo(f"{len(texts)} files in {out} are what would be written")
+            click.echo(f"{_count(texts, 'file')} in {out} {_are(texts)} what would be written")
         return int(bool(wrong))
     for line in outdated(texts, out, every=False):
         detail(f"{line}: written")
     changed = write(texts, out)
-    click.echo(wrapped(f"{len(texts)} files in {out}, {changed} of them new or changed: {_some(names)}"))
+    click.echo(wrapped(f"{_count(texts, 'file')} in {out}, {changed} of them new or changed: {_some(names)}"))
     return 0
 
 
@@ -200,14 +212,14 @@ def _some(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:3])}, ..., {names[-1]}"
 
 
-def _each(paths: list[Path], out: Path | None, sum_up: bool) -> int:
+def _each(paths: list[Path], out: Path | None) -> int:
     """Write the net for inference of each file to ``out``, or print its summary; a bad file does not end the others."""
     from caffebench.common.files import write_whole
     from caffebench.generator.meaning import load_prototxt
     from caffebench.generator.nets.deploy import deploy
     from caffebench.generator.nets.summary import summary
 
-    if not paths or (out is not None and sum_up):
+    if not paths:
         raise click.UsageError("give the names of prototxt files, with --deploy or with --summary")
     failed = 0
     for path in paths:
@@ -225,12 +237,10 @@ def _each(paths: list[Path], out: Path | None, sum_up: bool) -> int:
     return 0 if not failed else 2 if failed == len(paths) else 1
 
 
-def _examine(paths: list[Path], lint_files: bool, compare_files: bool, as_what: str | None) -> int:
+def _examine(paths: list[Path], lint_files: bool, as_what: str | None) -> int:
     from caffebench.generator.meaning import load_prototxt
 
-    if lint_files and compare_files:
-        raise click.UsageError("--lint and --compare are two questions: ask one at a time")
-    if compare_files and len(paths) != 2:
+    if not lint_files and len(paths) != 2:
         raise click.UsageError(f"--compare needs two prototxt files, not {len(paths)}")
     if not paths:
         raise click.UsageError("--lint needs the names of prototxt files")
@@ -250,5 +260,9 @@ def _examine(paths: list[Path], lint_files: bool, compare_files: bool, as_what: 
     return int(bool(differences))
 
 
-def _count(things: Sequence[object], what: str) -> str:
+def _are(things: Sized) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _count(things: Sized, what: str) -> str:
     return f"{len(things)} {what}" + ("" if len(things) == 1 else "s")

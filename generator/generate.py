@@ -15,6 +15,7 @@ from caffebench.generator.variants.architectures import recipe_on
 from caffebench.generator.variants.resolve import Resolved, facts, resolve
 from caffebench.generator.variants.schema import Profile, Sweep
 from caffebench.generator.variants.settings import Settings
+from caffebench.generator.variants.unread import see_overrides_read, see_read
 
 __all__ = ["generate", "outdated", "write"]
 
@@ -38,8 +39,13 @@ def generate(
     """
     texts: dict[str, str] = {}
     sweep_of: dict[str, str] = {}
-    for sweep in sweeps:
-        for variant in resolve(sweep, profile, overrides, templates):
+    given = overrides or Settings()
+    resolved = [(sweep, resolve(sweep, profile, given, templates)) for sweep in sweeps]
+    see_overrides_read(
+        given, [([one.variant, *_beside(one)], one.settings) for _, variants in resolved for one in variants]
+    )
+    for sweep, variants in resolved:
+        for variant in variants:
             if variant.name in sweep_of:
                 raise InputError(
                     f"the sweeps {sweep_of[variant.name]} and {sweep.sweep} both have a variant {variant.name}: "
@@ -47,6 +53,10 @@ def generate(
                 )
             sweep_of[variant.name] = sweep.sweep
             if only is None or fnmatchcase(variant.name, only):
+                try:
+                    see_read(variant.variant, [given, *_beside(variant)], variant.settings)
+                except InputError as error:
+                    raise InputError(f"{variant.name}: {error}") from error
                 text = render(variant)
                 solver = parse_back(variant, text)
                 if _BEYOND_TEMPLATES & variant.settings.keys():
@@ -57,6 +67,12 @@ def generate(
         near = ", ".join(sorted(sweep_of)[:8])
         raise InputError(f"no variant's name matches --only '{only}': there are {near}{', ...' * (len(sweep_of) > 8)}")
     return texts
+
+
+def _beside(variant: Resolved) -> list[Settings]:
+    """What the sweep sets of all its variants on this profile."""
+    sweep = variant.sweep
+    return [sweep.on_profile.get(variant.profile.profile, Settings()), sweep.settings]
 
 
 def _transformed(variant: Resolved, text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
@@ -14,6 +14,7 @@ from caffebench.common.errors import CaffebenchError, InputError
 from caffebench.common.header import format_header, read_header
 from caffebench.engine.messages import caffe_messages
 from caffebench.generator.variants.resolve import Resolved
+from caffebench.generator.variants.settings import DEFAULTS
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -24,6 +25,14 @@ __all__ = ["HEADER_SETTINGS", "header_of", "parse_back", "plain", "render"]
 HEADER_SETTINGS = ("init", "weights", "seed", "deterministic", "lr_schedule", "phases")
 # Settings that are nothing unusual at these values, so that a header says only what there is to say.
 _SILENT: dict[str, Any] = {"init": "none", "deterministic": False}
+# Settings that a template need not read, and what would.
+_OF_NETS = {
+    **dict.fromkeys(
+        ("activation", "bn", "pool", "dropout", "width"), "sweep a file of {architecture}, with --base, to change it"
+    ),
+    "bn_scale": "with bn: before or after, those that know 'bn' do",
+    "factorize": "that of googlenet128 does",
+}
 
 
 def header_of(variant: Resolved) -> dict[str, Any]:
@@ -35,7 +44,8 @@ def header_of(variant: Resolved) -> dict[str, Any]:
     if variant.default:
         header["default"] = True
     header |= {"profile": profile.profile, "train_size": profile.train_size, "test_size": profile.test_size}
-    header["classes"] = profile.classes
+    new = variant.settings.get("classifier") == "new"
+    header["classes"] = plain(variant.settings["classes"]) if new and "classes" in variant.settings else profile.classes
     if not variant.settings["crop_size"]:  # with a crop, images of any size that is large enough will do
         header["shape"] = [profile.channels, profile.image_size, profile.image_size]
     for key in HEADER_SETTINGS:
@@ -56,7 +66,7 @@ def render(variant: Resolved) -> str:
     import jinja2
     from markupsafe import Markup
 
-    s = variant.settings
+    s = _Asked(variant.settings)
     whole = int(s["crop_size"] or variant.profile.image_size)
     if s["resize"] and whole % s["resize"]:
         raise InputError(
@@ -65,7 +75,7 @@ def render(variant: Resolved) -> str:
         )
     try:
         template = _environment(variant.templates).get_template(f"{s['architecture']}.prototxt.j2")
-        return template.render(
+        text = template.render(
             header=Markup(format_header(header_of(variant))),  # noqa: S704, prototxt, not HTML
             variant=variant.name,
             s=s,
@@ -74,6 +84,8 @@ def render(variant: Resolved) -> str:
             size=variant.size,
             input={"top": "resize" if s["resize"] else "data", "side": variant.side},
         )
+        _see_read_of(variant, s.asked)
+        return text
     except jinja2.TemplateNotFound as error:
         where = (
             f"{variant.templates} or among ours" if variant.templates else "among ours (--templates DIR for your own)"
@@ -89,6 +101,34 @@ def render(variant: Resolved) -> str:
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise InputError(f"{variant.name}: the template of {s['architecture']}{line}: {error}") from error
+
+
+class _Asked(Mapping[str, Any]):
+    """The settings of a variant, and the names of those that its template has asked for."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return self._settings[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings)
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+
+def _see_read_of(variant: Resolved, asked: set[str]) -> None:
+    """Raise ``InputError`` for what a variant itself asks of the net and its template has not asked for."""
+    architecture = variant.settings["architecture"]
+    for name, otherwise in _OF_NETS.items():
+        given = getattr(variant.variant, name) is not None and variant.settings[name] != getattr(DEFAULTS, name)
+        if given and name not in asked:
+            way_out = otherwise.format(architecture=architecture)
+            raise InputError(f"{variant.name}: {name}: the template of {architecture} does not read it here: {way_out}")
 
 
 def parse_back(variant: Resolved, text: str) -> Any:
@@ -153,9 +193,19 @@ def _environment(templates: Path | None) -> SandboxedEnvironment:
 
     folder = files("caffebench.templates")
     own = [jinja2.FileSystemLoader(templates)] if templates is not None else []
+
+    class Missing(jinja2.StrictUndefined):
+        """A value that is not there: an entry that lacks it is shown, as a size may have many."""
+
+        @property
+        def _undefined_message(self) -> str:
+            if isinstance(self._undefined_obj, dict | list | str | int | float):
+                return f"{self._undefined_obj} has no '{self._undefined_name}'"
+            return super()._undefined_message
+
     return SandboxedEnvironment(
         loader=jinja2.ChoiceLoader([*own, jinja2.FunctionLoader(lambda name: _source(folder / name))]),
-        undefined=jinja2.StrictUndefined,
+        undefined=Missing,
         finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,

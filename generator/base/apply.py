@@ -32,6 +32,7 @@ from caffebench.generator.base.width import set_width
 from caffebench.generator.render import HEADER_SETTINGS, plain
 from caffebench.generator.variants.schema import Profile, Sweep
 from caffebench.generator.variants.settings import Settings
+from caffebench.generator.variants.unread import see_overrides_read, see_read
 
 __all__ = ["OnBase", "change_text", "generate_on_base"]
 
@@ -62,10 +63,11 @@ def generate_on_base(
     """
     made = OnBase()
     names: dict[str, str] = {}
-    sweeps = list(sweeps)
+    sweeps, given = list(sweeps), overrides or Settings()
+    found: list[BaseVariant] = []
     for sweep in sweeps:
         try:
-            variants = resolve_on_base(sweep, base, profile, overrides or Settings())
+            variants = resolve_on_base(sweep, base, profile, given)
         except InputError as error:
             if len(sweeps) == 1:
                 raise
@@ -75,12 +77,17 @@ def generate_on_base(
             if variant.name in names:
                 raise InputError(f"the sweeps {names[variant.name]} and {sweep.sweep} both have a {variant.name}")
             names[variant.name] = sweep.sweep
-            if only is not None and not fnmatchcase(variant.name, only):
-                continue
-            try:
-                made.texts[variant.name] = _write(variant, base)
-            except InputError as error:
-                made.refused[variant.name] = str(error)
+        found += variants
+    see_overrides_read(given, [([one.variant, one.sweep.settings], one.values) for one in found if not one.refused])
+    for variant in found:
+        if only is not None and not fnmatchcase(variant.name, only):
+            continue
+        try:
+            if not variant.refused:
+                see_read(variant.variant, [given, variant.sweep.settings], variant.values)
+            made.texts[variant.name] = _write(variant, base)
+        except InputError as error:
+            made.refused[variant.name] = str(error)
     if not made.texts and not made.refused:
         raise InputError(f"no variant's name matches --only '{only}': there are {', '.join(list(names)[:8])}")
     return made

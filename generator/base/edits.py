@@ -43,6 +43,8 @@ def edit_layers(wiring: Any, edits: list[dict[str, Any]], values: Mapping[str, A
             used.add(number)
             continue
         layers = [layer for layer in wiring.layers if _chosen(layer, entry, wiring.phases(layer))]
+        if "phase" in entry:
+            _see_one_phase(wiring, layers, entry)
         used |= {number} if layers else set()
         for layer in layers:
             if entry.get("remove") is True:
@@ -59,6 +61,14 @@ def edit_layers(wiring: Any, edits: list[dict[str, Any]], values: Mapping[str, A
         if layers and "remove" not in entry and number not in put:
             raise InputError(f"edit: no layer that {_shown(_choice(entry))} chooses has weights of its own")
     return used
+
+
+def _see_one_phase(wiring: Any, layers: list[Any], entry: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` for a layer of both phases: a change that is asked for one would be made in the other."""
+    for layer in layers:
+        if len(wiring.phases(layer)) > 1:
+            why = "it serves both phases, and 'phase' is for layers of one: leave it out, or make it two in the base"
+            raise InputError(f"edit: layer {layer.name}, chosen by {_shown(_choice(entry))}: {why}")
 
 
 def refuse_unused(edits: list[dict[str, Any]], used: set[int], wiring: Any) -> None:

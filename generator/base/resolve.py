@@ -61,7 +61,12 @@ class BaseVariant:
 
 
 def resolve_on_base(sweep: Sweep, base: Base, profile: Profile | None, overrides: Settings) -> list[BaseVariant]:
-    """All variants of ``sweep`` on ``base``; those that come out the same are one. Raises ``InputError``."""
+    """All variants of ``sweep`` on ``base``; a small net's that come out the same for several ``batch`` are one.
+
+    Raises ``InputError``.
+    """
+    if overrides.architecture:
+        raise InputError(_architecture(base))
     variants = variants_of(sweep)
     architectures = {one.architecture or sweep.settings.architecture for one in variants} - {None}
     if len(architectures) > 1:
@@ -72,7 +77,8 @@ def resolve_on_base(sweep: Sweep, base: Base, profile: Profile | None, overrides
     for number, variant in enumerate(variants, 1):
         one = _resolve(sweep, number, variant, base, profile, overrides)
         before = found.setdefault(one.name, one)
-        if _said(before) != _said(one):
+        again = before is not one and not one.refused and before.values["batch"] == one.values["batch"]
+        if again or _said(before) != _said(one):
             raise InputError(
                 f"two variants of {sweep.sweep} on {base.path} are called {one.name}, '{before.label}' and "
                 f"'{one.label}': put what differs between them into 'name'"
@@ -83,6 +89,10 @@ def resolve_on_base(sweep: Sweep, base: Base, profile: Profile | None, overrides
     return list(found.values())
 
 
+def _architecture(base: Base) -> str:
+    return f"architecture: the net is that of {base.path}: leave out the one or the other"
+
+
 def _resolve(
     sweep: Sweep, number: int, variant: Variant, base: Base, profile: Profile | None, overrides: Settings
 ) -> BaseVariant:
@@ -90,6 +100,8 @@ def _resolve(
     groups = {"profile": _facts(base, profile), "recipe": dict(base.recipe)}
     rest = [base.settings, _DEFAULTS]
     try:
+        if variant.architecture:
+            raise InputError(_architecture(base))
         asked, rest = agreeing(layers, rest)
         given = _given(asked)
         _see(given, [*asked, sweep.name, sweep.label, sweep.comment], base, groups["profile"])

@@ -66,16 +66,18 @@ def see_fall(gamma: float, iterations: int) -> None:
 
 def _of_weights(asked: Sequence[Settings], rest: Sequence[Settings]) -> dict[str, Any]:
     init, filled = _first(asked, "init"), _fills(asked)
-    weights = _first(rest, "weights")
+    layers = [*asked, *rest]
+    weights = _first(layers, "weights")
     if init not in (None, "none") and filled:
         raise InputError(f"init: {init} writes over the weights that 'filler' fills: leave out one of them")
-    if init not in (None, "none") and weights is not None and _first(asked, "weights") is None:
+    # An init that stands further away than the weights is that of other variants.
+    if init not in (None, "none") and weights is not None and _place(layers, "init") <= _place(layers, "weights"):
         raise InputError(f"init: {init} would do nothing: training starts from the weights of {weights}")
-    if init is None and any(_fills([one]) for one in _above_init(asked, rest)):
+    if init is None and any(_fills([one]) for one in _above_init(layers)):
         return {"init": "none"}
-    init = _first([*asked, *rest], "init")
+    init = _first(layers, "init")
     edited = any("weight_filler" in str(path) for entry in _first(asked, "edit") or [] for path in entry)
-    if edited and init not in (None, "none") and _first([*asked, *rest], "weights") is None:
+    if edited and init not in (None, "none") and weights is None:
         raise InputError(f"init: {init} writes over the weights that a weight_filler fills: say init: none, too")
     return {}
 
@@ -89,9 +91,12 @@ def _of_momentum(asked: Sequence[Settings], rest: Sequence[Settings]) -> dict[st
     return {"momentum": 0}
 
 
-def _above_init(asked: Sequence[Settings], rest: Sequence[Settings]) -> list[Settings]:
-    layers = [*asked, *rest]
-    return layers[: next((number for number, one in enumerate(layers) if one.init is not None), None)]
+def _above_init(layers: Sequence[Settings]) -> Sequence[Settings]:
+    return layers[: _place(layers, "init")]
+
+
+def _place(layers: Sequence[Settings], name: str) -> int:
+    return next((number for number, one in enumerate(layers) if getattr(one, name) is not None), len(layers))
 
 
 def _fills(layers: Sequence[Settings]) -> bool:

@@ -49,6 +49,8 @@ def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
     try:
         tree = ast.parse(expression.strip(), mode="eval")
         return _value(tree.body, names)
+    except ZeroDivisionError as error:  # a fraction's own words would be "Fraction(1, 0)"
+        raise InputError(f"cannot evaluate '{expression}': it divides by 0") from error
     except (SyntaxError, ArithmeticError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"cannot evaluate '{expression}': {error.args[0] if error.args else error}") from error
 
@@ -101,6 +103,8 @@ def show(value: Any) -> str:
 
     Five are what the published tables give (3.9063e-05 is 0.01 / 256), rounded half up.
     """
+    if isinstance(value, list):
+        return "-".join(map(show, value))
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, int | float | Fraction):

@@ -104,7 +104,8 @@ def _resolve(
     names = ", ".join(known_names)
     if architecture is None:
         raise InputError(
-            f"{sweep.sweep}: no architecture is said: give it 'settings: {{architecture: ...}}', of {names}"
+            f"{sweep.sweep}: no architecture is said: give it 'settings: {{architecture: ...}}', of {names}, or a net "
+            "of yours with --base SOLVER or 'base: SOLVER'"
         )
     if architecture not in known_names:
         raise InputError(

@@ -60,6 +60,14 @@ class Sweep(Strict):
             raise ValueError(f"{len(variants)} variants are more than {MAX_VARIANTS}")
         return variants
 
+    @field_validator("variants")
+    @classmethod
+    def _one_default(cls, variants: list[Variant]) -> list[Variant]:
+        marked = [str(number) for number, one in enumerate(variants, 1) if one.default]
+        if len(marked) > 1:
+            raise ValueError(f"the variants {' and '.join(marked)} are marked 'default': one is the study's")
+        return variants
+
 
 Size = Annotated[dict[str, Any], AfterValidator(lambda size: _nothing_that_ends_a_value(size))]
 """What a template asks for under ``size``."""

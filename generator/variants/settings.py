@@ -198,6 +198,8 @@ class Variant(Settings):
     def shown(self, item: str, link: str) -> str:
         """What this variant sets, to be filled in: each setting as ``item``, a format of ``key`` and ``value``."""
         keys = [key for key in Settings.model_fields if key in self.model_fields_set]
-        plain = [key for key in keys if not isinstance(getattr(self, key), list | BaseModel)]
+        plain = [
+            key for key in keys if key == "stepvalue" or not isinstance(getattr(self, key), list | dict | BaseModel)
+        ]
         names = ["batch_size" if key == "batch" else key for key in plain]  # what stands in the file
         return link.join(item.format(key=name, value=f"{{{name}}}") for name in names)
