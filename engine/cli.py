@@ -28,7 +28,11 @@ __all__ = ["main"]
     """,
 )
 @click.argument("wheel", required=False, type=click.Path(path_type=Path))
-@click.option("--check", is_flag=True, help="Report what is installed and whether it works; change nothing.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Report what is installed, and whether it works and has what --cuda, --opencv, ... name; change nothing.",
+)
 @click.option("--cuda", is_flag=True, help="Build for NVIDIA cards, with CUDA 12 or 13.")
 @click.option("--cudnn", is_flag=True, help="With cuDNN; implies --cuda.")
 @click.option("--nccl", is_flag=True, help="With NCCL, for training on several cards; implies --cuda.")
@@ -83,6 +87,8 @@ def main(
     for one in architectures:
         if not re.fullmatch(r"\d\d+|\d+\.\d", one):
             raise InputError(f"--arch {one}: give compute capabilities separated by commas, as in 90 or 80,90")
+    if check and architectures:
+        raise InputError("--check cannot tell for which cards Caffe was built: leave --arch out")
     if wheel_folder is not None and (cuda or opencv or leveldb or wheel is not None or check):
         raise InputError(
             "--wheel makes a plain Caffe for the CPU and installs none: give it without --cuda, --opencv, --leveldb, "
@@ -105,7 +111,10 @@ def main(
             mode = f"built for {' and '.join([f'CUDA {found.cuda}', *libraries])}, {devices}"
         extras = {"OpenCV": found.opencv, "LevelDB": found.leveldb, "fast CPU layers": found.fast}
         parts = [f"Caffe {found.version}", mode, f"BLAS {found.blas}", *(name for name in extras if extras[name])]
-        click.echo(wrapped(f"{', '.join(parts)}, {found.layers} layer types: {found.folder}"))
+        parts.append(f"{found.layers} layer types")
+        if without := [name for name in extras if not extras[name]]:
+            parts.append(f"without {' and '.join(without)}")
+        click.echo(wrapped(f"{', '.join(parts)}: {found.folder}"))
         for name, value in blas_environment().items():
             click.echo(
                 wrapped(
@@ -121,6 +130,16 @@ def main(
         if found.error is not None:
             raise CaffebenchError(f"Caffe is installed but does not work ({found.error}): run install-caffe --force")
         report(found)
+        asked_for = {
+            "CUDA": cuda and found.cuda is None,
+            "cuDNN": cudnn and found.cudnn is None,
+            "NCCL": nccl and not found.nccl,
+            "OpenCV": opencv and not found.opencv,
+            "LevelDB": leveldb and not found.leveldb,
+        }
+        if missing := [name for name, lacks in asked_for.items() if lacks]:
+            options = " ".join(f"--{name.lower()}" for name in missing)
+            raise CaffebenchError(f"Caffe was built without {' and '.join(missing)}: run install-caffe {options}")
         return
 
     from caffebench.engine.build_spec import BuildSpec

@@ -14,13 +14,15 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from caffebench.common.errors import CaffebenchError
 from caffebench.engine import build, build_spec, system
 from caffebench.engine.build_spec import BuildSpec
+from caffebench.engine.cli import main
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_folder, caffe_pb2, caffe_tool
-from caffebench.engine.probe import probe
+from caffebench.engine.probe import Probe, probe
 
 HERE = Path(sys.executable).parent
 
@@ -47,6 +49,23 @@ def test_check_says_what_is_installed():
     assert done.stdout.startswith("Caffe 1.0.0, ")
     assert "blas" in done.stdout
     assert f"fast CPU layers, {61 if caffe_has_opencv() else 59} layer types" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--opencv"], None),
+        (["--leveldb"], "Caffe was built without LevelDB: run install-caffe --leveldb"),
+        (["--cudnn", "--opencv"], "Caffe was built without CUDA and cuDNN: run install-caffe --cuda --cudnn"),
+        (["--no-opencv", "--no-leveldb"], None),
+    ],
+)
+def test_check_fails_where_something_asked_for_is_not_in_it(monkeypatch, asked, says):
+    found = Probe(None, folder="here", version="1.0.0", layers=61, blas="libopenblas.so", opencv=True, fast=True)
+    monkeypatch.setattr("caffebench.engine.probe.probe", lambda: found)
+    done = CliRunner().invoke(main, ["--check", *asked])
+    assert "OpenCV, fast CPU layers, 61 layer types, without LevelDB: here" in " ".join(done.stdout.split())
+    assert (done.exit_code, done.stderr) == ((1, f"install-caffe: {says}\n") if says else (0, ""))
 
 
 def test_check_says_what_is_missing(environment):
