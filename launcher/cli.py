@@ -82,7 +82,12 @@ run-caffe prototxt/*.prototxt --executor slurm --slurm partition=gpu --slurm gre
     help="What a resume restores: everything (exact), the order of the records (order), or what Caffe restores "
     "(caffe); auto is exact if that takes less than a minute, else order.",
 )
-@click.option("--keep-snapshots", metavar="N", type=click.IntRange(min=1), help="Keep only the newest N snapshots.")
+@click.option(
+    "--keep-snapshots",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Keep only the newest N snapshots; the others are removed when the next is written.",
+)
 @click.option("--time-limit", metavar="TIME", help="Stop all runs with a snapshot before this time is up: 8h, 90m.")
 @click.option(
     "--retries",

@@ -75,16 +75,15 @@ def dry_run(batch: Batch, announce: Announce) -> tuple[str, int]:
     estimates, code = [], 0
     for number, plan in enumerate(batch.plans, 1):
         plan = replace(plan, gpus=share.gpus, threads=plan.threads or share.threads)
-        announce(f"{plan.run}: measuring, {number} of {len(batch.plans)}")
         try:
-            estimates.append(_estimate(plan, known, announce))
+            estimates.append(_estimate(plan, known, announce, f"{number} of {len(batch.plans)}"))
         except CaffebenchError as error:
             estimates.append(Estimate(plan.run, 0, plan.max_iter, str(error)))
             code = max(code, error.exit_code)
     return _table(estimates, batch.jobs), code
 
 
-def _estimate(plan: Plan, known: dict[tuple[str, ...], list[Measured]], announce: Announce) -> Estimate:
+def _estimate(plan: Plan, known: dict[tuple[str, ...], list[Measured]], announce: Announce, place: str) -> Estimate:
     """What is left to be done of a run; runs that differ in their seed alone are measured once."""
     begin = 0
     if not plan.fresh:
@@ -95,6 +94,7 @@ def _estimate(plan: Plan, known: dict[tuple[str, ...], list[Measured]], announce
     plan = replace(plan, layers=choose_layers(plan, record))
     key = (plan.solver, str(plan.header), str(plan.layers))
     if key not in known:
+        announce(f"{plan.run}: measuring, {place}")
         known[key] = measure(plan, child_environment(plan))
     return _reckon(plan, begin, known[key])
 

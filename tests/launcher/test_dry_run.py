@@ -32,6 +32,13 @@ def size(text: str) -> float:
     return float(number) * {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
+def test_seeds_are_measured_once_and_what_is_measured_is_said(bench: Any) -> None:
+    command = [Path(sys.executable).parent / "run-caffe", bench.solver(max_iter=20), "--seeds", "3", "--dry-run"]
+    done = subprocess.run(command, cwd=bench.folder, capture_output=True, text=True, check=True)
+    assert [line for line in done.stderr.splitlines() if "measuring" in line] == ["small_seed1: measuring, 1 of 3"]
+    assert done.stdout.count("0 to 20") == 3
+
+
 def test_what_a_run_would_take(bench: Any) -> None:
     rows = dry_run(bench, bench.solver(max_iter=100_000, snapshot=30_000, test_interval=1000))
     assert rows["run"] == ["iterations", "epochs", "images/s", "time", "memory", "snapshots"]
