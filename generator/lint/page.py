@@ -63,8 +63,11 @@ def _words(changes: Sequence[Change]) -> str:
 
 def _one(old: str, new: str, times: int = 0) -> str:
     where = " once" if times == 1 else ""
-    old, new = (" ".join(text.split()) for text in (old, new))
-    return f"`{old}` becomes `{new}`{where}" if new else f"without `{old}`"
+    # A line break matters behind a comment, and code in a line of Markdown has none.
+    lines = [" ".join(line.split()) for line in new.strip().splitlines()]
+    shown = " and in the next line ".join(f"`{line}`" for line in lines)
+    old = " ".join(old.split())
+    return f"`{old}` becomes {shown}{where}" if new else f"without `{old}`"
 
 
 def page(text: str) -> str:
