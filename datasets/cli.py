@@ -184,9 +184,9 @@ def folder(src: Path, out: Path, test_share: float | None, seed: int, **options:
     """Images in one folder per class.
 
     SRC holds the class folders, or train and val (or test) with class folders in each. Images that lie in val
-    itself take their labels from SRC/val.txt, Caffe's list of `file label`. What is no image, by its name or else by
-    its content, is left out, which is said. Writes OUT/train_lmdb, OUT/test_lmdb and OUT/labels.txt. Channels are
-    in BGR order, as in Caffe's convert_imageset. If stopped, the same command resumes.
+    itself take their labels from SRC/val.txt, Caffe's list of `file label`. What is no image by its name (or, without
+    an ending, by its content) is left out, which is said. Writes OUT/train_lmdb, OUT/test_lmdb and OUT/labels.txt.
+    Channels are in BGR order, as in Caffe's convert_imageset. If stopped, the same command resumes.
     """
     _require_pillow()
     from caffebench.datasets.layout import read_layout

@@ -24,6 +24,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
+_BY_CONTENT = frozenset({"", ".apng", ".dib", ".jfi", ".jif", ".mpo", ".pjp", ".pjpeg"})
+"""Rare ones, and none. Others, as of backup copies (``.png.bak``), are no image's whatever the content."""
 _LARGEST_FILE = 1 << 30
 _ORIENTATION = 0x0112  # the EXIF tag
 # TIFF's tags, and the value by which 0 is white.
@@ -51,12 +53,15 @@ class ImageOptions:
 
 
 def is_image(path: str) -> bool:
-    """Whether a file is an image, be it damaged: by its name or, where that says nothing, by its content.
+    """Whether a file is an image, be it damaged: by its name's ending; by its content where that is rare or none.
 
-    One that cannot be opened counts as one; who reads it learns why.
+    One of these that cannot be opened counts as one; who reads it learns why.
     """
-    if os.path.splitext(path)[1].lower() in _EXTENSIONS:
+    extension = os.path.splitext(path)[1].lower()
+    if extension in _EXTENSIONS:
         return True
+    if extension not in _BY_CONTENT:
+        return False
     try:
         file = open_regular(path)
     except InputError:

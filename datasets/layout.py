@@ -24,9 +24,10 @@ Entry = tuple[str, int]
 
 _LARGEST_LIST = 1 << 30
 _MOST_CLASSES = 1_000_000
+_TEST_NAMES = ("val", "test", "validation")
 _TRAIN = 1
 _PART = re.compile(
-    r"(?:(train|training)|(val|valid|validation)|(test|testing))[\W_]*(?:set|data|images?)?[\W_]*\d*", re.IGNORECASE
+    r"(?:(train|training)|(val)|(test|testing)|(valid|validation))[\W_]*(?:set|data|images?)?[\W_]*\d*", re.IGNORECASE
 )
 """A folder's name that means a part of the data: ``train``, ``Test``, ``val2017``, ``test_images``."""
 
@@ -75,13 +76,19 @@ def read_layout(src: Path, *, test_share: float | None = None, seed: int = 0) ->
     parts = _parts(src)
     if parts is None:
         classes = _classes(src)
-        train, test = _split(walk.by_class(src, classes), 0.1 if test_share is None else test_share, seed)
+        by_class = walk.by_class(src, classes)
+        train, test = _split(by_class, 0.1 if test_share is None else test_share, seed)
     else:
         if test_share is not None:
             raise InputError(f"{src} has its own test part, {parts[1]}: leave --test-share out")
         walk.look_beside(src, parts)
         classes = _classes(src / parts[0])
-        train, test = ([entry for entries in walk.by_class(src / part, classes) for entry in entries] for part in parts)
+        by_class = walk.by_class(src / parts[0], classes)
+        train, test = (
+            [entry for entries in part for entry in entries]
+            for part in (by_class, walk.by_class(src / parts[1], classes))
+        )
+    _require_classes(src, by_class)
     return _layout("folder", classes, train, test, src, seed, walk.left_out())
 
 
@@ -133,8 +140,12 @@ def _folders(folder: Path) -> list[str]:
 
 def _parts(src: Path) -> tuple[str, str] | None:
     """The folders of the training and the test part; None where there are no two such folders."""
-    # Of several, the first of train, validation, test; in the order of the names.
-    found = sorted((match.lastindex or 0, name) for name in _folders(src) if (match := _PART.fullmatch(name)))
+    names = _folders(src)
+    exact = [name for name in _TEST_NAMES if name in names]
+    if exact and "train" in names:
+        return "train", exact[0]
+    # Of several, the first of val, test, validation as well; in the order of the names.
+    found = sorted((match.lastindex or 0, name) for name in names if (match := _PART.fullmatch(name)))
     train = [name for kind, name in found if kind == _TRAIN]
     test = [name for kind, name in found if kind != _TRAIN]
     return (train[0], test[0]) if train and test else None
@@ -213,21 +224,29 @@ class _Walk:
                     self._endings[os.path.splitext(name)[1].lower()] += 1
         if not found:
             raise InputError(f"{folder} holds no image ({_formats()}): remove the folder, or it would be a class")
-        self._require_class(found)
         return sorted(found)
 
-    def _require_class(self, found: list[Entry]) -> None:
-        """Refuse a folder that forks before there is an image: its folders may as well be the classes."""
-        holders = {os.path.dirname(path) for path, _ in found}
-        fork = os.path.commonpath(holders)
-        if fork not in holders:
-            inner = sorted({os.path.relpath(holder, fork).split(os.sep)[0] for holder in holders})
-            named = ", ".join(inner[:3]) + (", ..." if len(inner) > 3 else "")
-            raise InputError(
-                f"{self.src / fork} has images only in folders of its own ({named}), so it is no class: give class "
-                "folders with the images in them, or train and val (or test) with such folders; any other layout goes "
-                "into a list (make-lmdb list)"
-            )
+
+def _require_classes(src: Path, by_class: list[list[Entry]]) -> None:
+    """Refuse folders that all fork into folders of the same names: those look like classes, and these like parts."""
+    forks = [_fork(entries) for entries in by_class]
+    fork, inner = forks[0]
+    if inner and all(names == inner for _, names in forks):
+        named = ", ".join(inner[:3]) + (", ..." if len(inner) > 3 else "")
+        raise InputError(
+            f"{src / fork} has images only in folders of its own ({named}), and all beside it have the same, so it is "
+            "no class: give class folders with the images in them, or train and val (or test) with such folders; any "
+            "other layout goes into a list (make-lmdb list)"
+        )
+
+
+def _fork(entries: list[Entry]) -> tuple[str, list[str]]:
+    """The innermost folder that has all images of a class, and its folders where no image is in it directly."""
+    holders = {os.path.dirname(path) for path, _ in entries}
+    fork = os.path.commonpath(holders)
+    if fork in holders:
+        return fork, []
+    return fork, sorted({os.path.relpath(holder, fork).split(os.sep)[0] for holder in holders})
 
 
 def _formats() -> str:

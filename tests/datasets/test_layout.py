@@ -47,6 +47,23 @@ def test_folders_that_are_parts_whatever_their_spelling(tmp_path: Path, train: s
     assert found.left_out == ()
 
 
+@pytest.mark.parametrize(
+    ("folders", "test"),
+    [
+        (["train", "valid", "test"], "test"),
+        (["train", "validation", "test"], "test"),
+        (["train", "val", "test", "validation"], "val"),
+        (["train", "Val", "validation"], "validation"),
+        (["Train", "Valid", "Test"], "Test"),
+        (["train2017", "val2017", "test2017"], "val2017"),
+    ],
+)
+def test_the_test_part_of_several(tmp_path: Path, folders: list[str], test: str) -> None:
+    for folder in folders:
+        classes(tmp_path / folder, "cat", "dog")
+    assert {path.split("/")[0] for path, _ in read_layout(tmp_path).parts["test"]} == {test}
+
+
 def test_names_that_only_begin_as_parts_do_are_classes(tmp_path: Path) -> None:
     classes(tmp_path, "trainer", "testament", "train", "valley")
     assert read_layout(tmp_path).classes == ("testament", "train", "trainer", "valley")
@@ -83,14 +100,46 @@ def test_a_class_may_have_folders(tmp_path: Path) -> None:
     assert read_layout(tmp_path).classes == ("cat", "dog", "emu")
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["cat/siam", "cat/pers", "dog"],
+        ["a/2019", "a/2020", "b/2019"],
+        ["cat/siam", "cat/pers", "dog/poodle", "dog/husky"],
+        ["cat/images", "dog/images"],
+    ],
+)
+def test_a_class_may_hold_only_folders_where_those_of_others_differ(tmp_path: Path, folders: list[str]) -> None:
+    classes(tmp_path, *folders)
+    found = read_layout(tmp_path)
+    assert found.classes == tuple(sorted({folder.split("/")[0] for folder in folders}))
+    assert sum(len(part) for part in found.parts.values()) == 2 * len(folders)
+
+
+def test_folders_in_the_classes_of_the_test_part_are_as_free_as_those_of_the_training_part(tmp_path: Path) -> None:
+    classes(tmp_path / "train", "cat/a", "cat/b", "cat/c", "dog/a", "dog/b")
+    classes(tmp_path / "val", "cat/a", "cat/b", "dog/a", "dog/b")
+    assert read_layout(tmp_path).classes == ("cat", "dog")
+
+
 def test_images_are_told_by_content_where_the_name_says_nothing(tmp_path: Path) -> None:
     classes(tmp_path, "cat", "dog")
-    for name, form in (("a.jfif", "JPEG"), ("b.jpe", "JPEG"), ("c", "JPEG"), ("d.dat", "WEBP"), ("e.2019", "TIFF")):
+    for name, form in (("a.jfif", "JPEG"), ("b.jpe", "JPEG"), ("c", "JPEG"), ("d.JIF", "JPEG"), ("e", "TIFF")):
         draw(tmp_path / "cat" / name, form)
     found = read_layout(tmp_path)
     names = {os.path.basename(path) for part in found.parts.values() for path, _ in part}
-    assert names >= {"a.jfif", "b.jpe", "c", "d.dat", "e.2019"}
+    assert names >= {"a.jfif", "b.jpe", "c", "d.JIF", "e"}
     assert found.left_out == ()
+
+
+def test_backup_copies_of_images_are_left_out_and_counted(tmp_path: Path) -> None:
+    classes(tmp_path, "cat", "dog")
+    for name in ("0.png.bak", "0.orig", "0.png~"):
+        draw(tmp_path / "cat" / name)
+    found = read_layout(tmp_path)
+    assert sum(len(part) for part in found.parts.values()) == 4
+    (line,) = found.left_out
+    assert sorted(line.rpartition(": ")[2].split(", ")) == ["1 .bak", "1 .orig", "1 .png~"]
 
 
 def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
