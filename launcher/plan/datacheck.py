@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from caffebench.common.caffe_facts import PREFETCHING_LAYERS
 from caffebench.common.errors import InputError
 from caffebench.engine.features import caffe_has_opencv
 from caffebench.engine.locate import caffe_pb2
@@ -18,6 +19,15 @@ __all__ = ["check_data", "expected_shape"]
 
 MAKERS = {"digits": "digits", "cifar10": "cifar10 SRC", "fashion": "fashion-mnist", "mnist": "mnist SRC"}
 """Profiles that make-lmdb has a source format for; any other is a folder of images."""
+
+READERS = {
+    "transform_param": (*PREFETCHING_LAYERS, "MemoryData"),
+    "image_data_param": ("ImageData",),
+    "hdf5_data_param": ("HDF5Data",),
+    "window_data_param": ("WindowData",),
+    "infogain_loss_param": ("InfogainLoss",),
+}
+"""The layers that read the file which a message of ``NAMING`` names, databases apart."""
 
 
 def check_data(file: SolverFile, *, may_be_missing: bool = False) -> list[str]:
@@ -90,7 +100,7 @@ def _check_named_files(file: SolverFile, may_be_missing: bool) -> None:
         for message, field in NAMING:
             name = getattr(getattr(layer, message), field)
             path = Path(name)
-            if not name or message == "data_param" or field == "root_folder" or path.is_file():
+            if not name or field == "root_folder" or path.is_file() or not _reads(layer, message):
                 continue
             if path.exists():
                 raise InputError(
@@ -101,6 +111,12 @@ def _check_named_files(file: SolverFile, may_be_missing: bool) -> None:
                     f"layer {layer.name} of {file.path} names {name}, which is not there: make it, or name another "
                     "data root with --data-root DIR"
                 )
+
+
+def _reads(layer: Any, message: str) -> bool:
+    """Whether Caffe opens what ``message`` of a layer names: not where its type has no use for it."""
+    given = layer.type == "InfogainLoss" and len(layer.bottom) > 2  # the matrix, as a third bottom
+    return layer.type in READERS.get(message, ()) and not given
 
 
 def _check_layer(layer: Any, phase: str, file: SolverFile) -> tuple[int, int, int, int]:

@@ -11,7 +11,7 @@ from caffebench.launcher.plan.outcome import Outcome
 from caffebench.launcher.plan.plan import Plan
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.solver.identity import Identity, check_same_file, read_identity
-from caffebench.launcher.solver.solverfile import changed_fields, parse_solver
+from caffebench.launcher.solver.solverfile import changed_settings, names_nets, parse_solver
 from caffebench.launcher.state.paths import BrokenSnapshotError, RunPaths
 from caffebench.launcher.state.record import SnapshotMetadata, read_record
 from caffebench.launcher.state.snapshots import check
@@ -98,9 +98,12 @@ def _check_finished(plan: Plan, before: Earlier, iteration: int) -> None:
         return
     record = _record(plan, iteration)
     if record is not None:  # which knows what it was
-        texts = (record.solver, plan.solver)
-        details = changed_fields(*(parse_solver(text, plan.prototxt) for text in texts))
-        changed = details[:4] + [one for one in changed if not one.startswith(("the ", "max_iter"))] or changed
+        then, now = (parse_solver(text, plan.prototxt) for text in (record.solver, plan.solver))
+        details = changed_settings(then, now)
+        known = [one for one in changed if not one.startswith(("the ", "max_iter"))]
+        if names_nets(then) and changed == ["the net"] and not details:
+            return  # an earlier version kept no net of an old form, only the name of its file
+        changed = details[:4] + known or changed
     raise InputError(
         f"{plan.run} was finished at iteration {iteration} with other settings ({'; '.join(changed)}): "
         "--fresh starts over and moves that aside, --name NAME trains a run of its own"

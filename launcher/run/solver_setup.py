@@ -70,9 +70,9 @@ def prepare_solver(
     if rank:
         for field in ("test_iter", "test_interval", "test_net", "test_net_param", "test_state", "snapshot"):
             parameter.ClearField(field)
-    import_python_layers(parameter)
     begin_orders()
     seed_random(derive_seed(seed, -3, rank))
+    import_python_layers(parameter)  # a module may seed itself
     solver = open_solver(caffe, parameter)
     if several:
         keep_orders_apart(solver, parameter, seed)

@@ -28,7 +28,7 @@ from caffebench.launcher.run.tasks import WorkerTask
 from caffebench.launcher.show.logtail import LogTail
 from caffebench.launcher.show.runlog import RunLog
 from caffebench.launcher.solver.identity import check_same_file
-from caffebench.launcher.solver.solverfile import changed_fields, parse_solver, solver_type
+from caffebench.launcher.solver.solverfile import changed_settings, parse_solver, solver_type
 from caffebench.launcher.state.adopt import adopt_snapshot, give_back
 from caffebench.launcher.state.record import SnapshotMetadata, read_record
 from caffebench.launcher.state.seeds import new_seed
@@ -211,7 +211,7 @@ class _Supervisor:
                 "now, which cannot take over its state: start over with --fresh, or train on from its weights, as a "
                 f"run of its own, with --name NAME --weights {self.paths.snapshot(record.iteration).model}"
             )
-        changed = changed_fields(old, new)
+        changed = changed_settings(old, new)
         if identity is not None:
             changes = identity.changes(self.plan.identity)
             changed += [one for one in changes if not one.startswith("the ") and one not in changed]

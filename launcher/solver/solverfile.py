@@ -16,7 +16,8 @@ from caffebench.launcher.solver.netfile import NAMING, read_net
 
 __all__ = [
     "SolverFile",
-    "changed_fields",
+    "changed_settings",
+    "names_nets",
     "parse_solver",
     "read_solver",
     "solver_settings",
@@ -202,7 +203,30 @@ def watch_interval(parameter: Any) -> int:
     return int(parameter.display) or max(1, parameter.max_iter // LOOKS)
 
 
-def changed_fields(old: Any, new: Any, where: str = "") -> list[str]:
+_NET_FIELDS = ("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param")
+
+
+def names_nets(solver: Any) -> bool:
+    """Whether a solver has nets as files; in a record, of an earlier version, which left nets of an old form there."""
+    return bool(solver.net or solver.train_net or solver.test_net)
+
+
+def changed_settings(old: Any, new: Any) -> list[str]:
+    """``_changed_fields`` of two solvers; of nets only where the old one, in a record, has them inside."""
+    if names_nets(old):
+        old, new = (_without_nets(one) for one in (old, new))
+    return _changed_fields(old, new)
+
+
+def _without_nets(solver: Any) -> Any:
+    found = type(solver)()
+    found.CopyFrom(solver)
+    for field in _NET_FIELDS:
+        found.ClearField(field)
+    return found
+
+
+def _changed_fields(old: Any, new: Any, where: str = "") -> list[str]:
     """What differs between two protobuf messages of one type, as ``field: old -> new``, in field order."""
     found = []
     for one in old.DESCRIPTOR.fields:
@@ -214,13 +238,13 @@ def changed_fields(old: Any, new: Any, where: str = "") -> list[str]:
             shown = [_show(one, value) for value in (a, b)]
             found.append(f"{name}: {shown[0]} -> {shown[1]}")
         elif isinstance(a, type(old)) or hasattr(a, "DESCRIPTOR"):
-            found += changed_fields(a, b, f"{name}.")
+            found += _changed_fields(a, b, f"{name}.")
         elif len(a) != len(b):
             found.append(f"{name}: {len(a)} -> {len(b)} of them")
         else:
             for index, (x, y) in enumerate(zip(a, b, strict=True)):
                 label = getattr(x, "name", "") or str(index)
-                found += changed_fields(x, y, f"{name}[{label}].")
+                found += _changed_fields(x, y, f"{name}[{label}].")
     return found
 
 

@@ -128,7 +128,9 @@ def other_states(solver: Any, before: Iterable[PythonLayerState]) -> list[str]:
         other = [name for name, value in one.attributes.items() if value and was.get(name) and was[name] != value]
         if other:
             where = "" if one.net == "TRAIN" else " of a test net"
-            found.append(f"state of the Python layer {one.layer}{where} (not as at the snapshot: {', '.join(other)})")
+            found.append(
+                f"state of the Python layer {one.layer}{where} (as far as it is not made anew: {', '.join(other)})"
+            )
     return found
 
 

@@ -122,7 +122,7 @@ def _python_lost(solver: Any, point: ResumePoint, ranks: int) -> list[str]:
     if not has_python_layers(solver):
         return []
     if point.python_random is None:
-        return ["state and random numbers of the Python layers (the snapshot has not kept them)"]
+        return ["state and random numbers of the Python layers (not known: the snapshot has not kept them)"]
     lost = other_states(solver, point.python_layers)
     if ranks > 1:
         return [*lost, "random numbers of the Python layers (each GPU's begin anew)"]

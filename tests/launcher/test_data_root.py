@@ -62,3 +62,11 @@ def test_a_mean_image_is_read_where_its_images_are(bench: Any) -> None:
     bench.run(path.name, "--data-root", "elsewhere")
     assert "Loading mean file from: elsewhere/digits/mean.binaryproto" in bench.log()
     assert "data/digits/train_lmdb" in read_solver(path).text(), "the file itself is as it was"
+
+
+def test_what_no_layer_reads_need_not_be_there(bench: Any) -> None:
+    path = bench.folder / bench.solver(max_iter=20)
+    text = path.read_text()
+    assert 'type: "ReLU"' in text
+    path.write_text(text.replace('type: "ReLU"', 'type: "ReLU" transform_param { mean_file: "no.binaryproto" }', 1))
+    bench.run(path.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from caffebench.common.errors import InputError
 from caffebench.engine.locate import caffe_pb2, caffe_tool
 from caffebench.engine.pycaffe import import_caffe
 from caffebench.launcher.solver.netfile import read_net
+from caffebench.launcher.state.record import read_record, write_record
 
 DATA = 'data_param { source: "SOURCE" backend: LMDB batch_size: 32 scale: 0.02 mirror: true }'
 V1 = f"""
@@ -126,6 +128,33 @@ def test_promises_of_nets_hold_for_the_old_layout(bench: Any) -> None:
     said = bench.run(path)
     assert "net_param.layer[data].data_param.batch_size: 32 -> 24" in said
     assert "net_param.layer[fc].param[w].lr_mult: 1 -> 3" in said
+
+
+def of_an_earlier_version(bench: Any, iteration: int) -> None:
+    """Make log and record of the run those of a version that kept no net of an old form, but the name of its file."""
+    path = bench.folder / f"snapshots/small_iter_{iteration}.json"
+    record = read_record(path)
+    assert record is not None
+    assert record.identity is not None
+    solver = text_format.Parse(record.solver, caffe_pb2().SolverParameter(), allow_unknown_field=True)
+    solver.ClearField("net_param")
+    solver.net = "net.prototxt"
+    identity = replace(record.identity, net="of then", file="of then")
+    write_record(path, replace(record, solver=text_format.MessageToString(solver), identity=identity))
+    log = bench.folder / "logs/small.001.log"
+    log.write_text(log.read_text().replace(record.identity.net, "of then").replace(record.identity.file, "of then"))
+
+
+def test_runs_of_an_earlier_version_are_what_they_were(bench: Any) -> None:
+    solver = written(bench, V1)
+    bench.run(solver, "--max-iter", 10)
+    of_an_earlier_version(bench, 10)
+    assert "net" not in bench.run(solver).partition("changed since")[2].partition("\n")[0]
+    bench.run(solver, "--fresh")
+    of_an_earlier_version(bench, 20)
+    assert "it was finished before" in bench.run(solver)
+    (bench.folder / solver).write_text(SOLVER.replace("0.01", "0.02"))
+    assert "base_lr: 0.01 -> 0.02" in bench.run(solver, code=2)
 
 
 @pytest.mark.parametrize(

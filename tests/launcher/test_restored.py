@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from caffebench.engine.locate import caffe_tool
@@ -263,9 +264,9 @@ def own_layer(name: str) -> str:
         (DATA + own_layer("Stateless"), []),
         (DATA + own_layer("Noise"), []),
         (READ + SCORES + LOSS, []),
-        (DATA + own_layer("Counter"), ["state of the Python layer own (not as at the snapshot: passes)"]),
-        (DATA + own_layer("Average"), ["state of the Python layer own (not as at the snapshot: centre)"]),
-        (READ + own_layer("Noise"), ["state of the Python layer data (not as at the snapshot: order)"]),
+        (DATA + own_layer("Counter"), ["state of the Python layer own (as far as it is not made anew: passes)"]),
+        (DATA + own_layer("Average"), ["state of the Python layer own (as far as it is not made anew: centre)"]),
+        (READ + own_layer("Noise"), ["state of the Python layer data (as far as it is not made anew: order)"]),
     ],
     ids=["stateless", "random numbers", "shuffled records", "counter", "running mean", "order mixed with other draws"],
 )
@@ -283,7 +284,18 @@ def test_python_layers_of_a_snapshot_that_says_nothing_of_them(bench: Any) -> No
     bench.run(solver, "--allow-python-layers", "--max-iter", 20)
     (bench.folder / "snapshots/one_iter_20.json").unlink()
     said = bench.run(solver, "--allow-python-layers")
-    assert "state and random numbers of the Python layers (the snapshot has not kept them)" in said
+    assert "state and random numbers of the Python layers (not known: the snapshot has not kept them)" in said
+
+
+def test_a_module_that_seeds_itself_draws_as_under_plain_caffe(bench: Any) -> None:
+    draw = "print(np.random.random(), file=open('drawn', 'a'))"
+    module = PYTHON.replace("class Layer(", "np.random.seed(7)\n\n\nclass Layer(")
+    (bench.folder / "own.py").write_text(
+        module.replace("    def forward", f"    def forward(self, *some): {draw}; self.run(*some)\n\n    def run")
+    )
+    bench.run(write(bench, DATA + own_layer("Stateless")), "--allow-python-layers", "--max-iter", 2)
+    drawn = [float(one) for one in (bench.folder / "drawn").read_text().split()]
+    assert drawn == np.random.RandomState(7).random(len(drawn)).tolist()
 
 
 def test_a_stop_where_a_test_was_just_done(bench: Any) -> None:
