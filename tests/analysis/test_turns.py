@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ json.dump(said, open("said.json", "w"))
 """
 
 
+def write_log(script: str, folder: Path, path: Path) -> None:
+    """Run ``script`` in ``folder``, and keep what Caffe says in ``path``."""
+    with path.open("wb") as log:
+        loud = {**os.environ, "GLOG_minloglevel": "0"}  # other tests ask Caffe to say less
+        subprocess.run([sys.executable, "-c", script], cwd=folder, env=loud, stderr=log, check=True)
+
+
 def trained(
     folder: Path, outputs: dict[str, str], trained: str, rate_of_g: float = 0.01
 ) -> tuple[Path, dict[str, dict[str, float]]]:
@@ -47,8 +55,7 @@ def trained(
         (folder / f"{name}.net").write_text(NET.format(name=name, output=output))
         (folder / f"{name}.solver").write_text(SOLVER.format(name=name, rate=rate, display=display))
     script = SCRIPT.format(trained={name: outputs[name] for name in trained})
-    with (folder / "script.log").open("wb") as log:
-        subprocess.run([sys.executable, "-c", script], cwd=folder, stderr=log, check=True)
+    write_log(script, folder, folder / "script.log")
     return folder / "script.log", json.loads((folder / "said.json").read_text())
 
 
@@ -92,8 +99,7 @@ def test_solvers_that_only_their_turns_tell_apart_are_reported(tmp_path: Path) -
 def test_steps_of_other_lengths(tmp_path: Path) -> None:
     path, _ = trained(tmp_path, {"D": "loss", "G": "loss"}, "D")
     script = SCRIPT.format(trained={"G": "loss", "D": "loss"}).replace("step(1)", "step(5 if name == 'D' else 1)")
-    with path.open("wb") as log:
-        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stderr=log, check=True)
+    write_log(script, tmp_path, path)
     last = {run.name: (run.iteration, run.bad_lines) for run in read_runs([path])}
     assert last == {"script/D": (295, 0), "script/G": (50, 0)}
 
@@ -109,8 +115,7 @@ for _ in range(3):
 solver.restore("D_iter_30.solverstate")
 solver.step(20)
 """
-    with (tmp_path / "script.log").open("wb") as log:
-        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stderr=log, check=True)
+    write_log(script, tmp_path, tmp_path / "script.log")
     runs = read_runs([tmp_path / "script.log"])
     assert [(run.name, run.iteration) for run in runs] == [("script/D", 40), ("script/D~2", 40), ("script/D~3", 45)]
     assert [run.crashes for run in runs] == [0, 0, 0]
