@@ -179,7 +179,7 @@ def parse_file(path: Path, metrics: MetricRegistry, workers: int | None = None) 
 
 def _is_backwards(rows: ParsedRows) -> bool:
     """Whether the newest line stands first, as log servers export it."""
-    if rows.facts.losses_rise or rows.facts.losses < _ENOUGH:
+    if rows.facts.losses < _ENOUGH or rows.iteration[0] <= rows.iteration[-1]:
         return False
     steps = np.diff(rows.losses.iteration), np.diff(rows.losses.time)
     return bool((steps[0] < 0).mean() > 0.9 and not (steps[1] > 0).any())

@@ -108,7 +108,6 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
         return []
     starts = dict.fromkeys(_starts(log), True)
     starts.setdefault(0, False)
-    log = log._replace(rows=_said_once(log.rows, sorted(starts)))
     own_start = {one.pid for one in log.events if one.kind in ("solver", "resume") and one.pid}
     if len(starts) == 1 and log.rows.facts.one_process and log.rows.facts.losses_rise:
         speaker = int(log.rows.pid[0]) if len(log.rows) else 0
@@ -121,6 +120,11 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
         rows = log.rows[slice(*np.searchsorted(log.rows.byte_offset, [first, last]))]
         return rows, log.events[slice(*np.searchsorted(offsets, [first, last]))]
 
+    sections = [between(first, last)[0] for first, last in pairwise([*sorted(starts), _END])]
+    once = [_said_once(section) for section in sections]
+    if sum(map(len, once)) < len(log.rows):
+        log = log._replace(rows=ParsedRows.joined(once))
+        between.cache_clear()
     for first, last in list(pairwise([*sorted(starts), _END])):
         section, events = between(first, last)
         opening = [one for one in events if one.kind in ("solver", "resume")]
@@ -155,14 +159,14 @@ def split_sessions(log: ParsedLog, source: str, part: int = 0) -> list[SessionRo
     return [repaired(session) for session in found]
 
 
-def _said_once(rows: ParsedRows, starts: Sequence[int]) -> ParsedRows:
-    """``rows`` without those that are there again to the microsecond: pieces of a log that overlap were put together.
+def _said_once(rows: ParsedRows) -> ParsedRows:
+    """``rows`` of what one process began, without those that are there again to the microsecond.
 
-    Not those of what begins at one of the byte offsets ``starts``: that is a copy, or a clock that stood still.
+    Pieces of a log that overlap were put together.
     """
     if rows.facts.times_rise or not rows.facts.timed:
         return rows
-    said = (rows.time, rows.iteration, rows.kind, rows.metric, rows.net, np.searchsorted(starts, rows.byte_offset))
+    said = (rows.time, rows.iteration, rows.kind, rows.metric, rows.net)
     order = np.lexsort(said)  # what is equal stays in the order of the log
     again = np.ones(len(rows), bool)
     again[0] = False
