@@ -83,12 +83,12 @@ def test_bundled_files_refuse_it_too() -> None:
 def test_a_policy_takes_the_place_of_a_schedule_further_away(tmp_path: Path) -> None:
     base = base_of(tmp_path, COSINE)
     step, cosine = on(base, {"lr_policy": "step"}, {}).texts.values()
-    assert ("lr_schedule" in read_header(step), solver(step).lr_policy) == (False, "step")  # type: ignore[attr-defined]
+    assert ("lr_schedule" in read_header(step), solver(step).lr_policy) == (False, "step")
     assert read_header(cosine)["lr_schedule"] == {"policy": "cosine", "warmup": 10, "min_lr": 0.001}
     for text, policy in zip(
         bundled({"lr_policy": "poly"}, {}, lr_schedule={"policy": "cosine"}), ("poly", "fixed"), strict=True
     ):
-        assert solver(text).lr_policy == policy  # type: ignore[attr-defined]
+        assert solver(text).lr_policy == policy
         assert ("lr_schedule" in read_header(text)) == (policy == "fixed")
     with pytest.raises(ValueError, match="lr_policy: step and an lr_schedule: leave out one of them"):
         sweep({"lr_policy": "step", "lr_schedule": {"policy": "cosine"}})
@@ -100,13 +100,13 @@ def test_iterations_in_the_header_follow_the_number_of_iterations(tmp_path: Path
     assert read_header(half)["phases"] == [{"until": 2500, "base_lr": 0.1}, {"until": 5000, "base_lr": 0.01}]
     assert read_header(own)["phases"] == [{"until": 7}]
     (same,) = on(base_of(tmp_path, PHASES), {"batch_size": 16, "phases": [{"until": 7}]}).texts.values()
-    assert solver(same).max_iter == 40000  # type: ignore[attr-defined]
+    assert solver(same).max_iter == 40000
 
 
 def test_solvers_without_momentum_have_none(tmp_path: Path) -> None:
     study = [{"solver_type": kind, "comment": "{momentum}"} for kind in ("SGD", "AdaGrad", "RMSProp", "Adam")]
     for texts in (bundled(*study), list(on(base_of(tmp_path), *study).texts.values())):
-        said = [(solver(text).momentum, read_header(text)["comment"]) for text in texts]  # type: ignore[attr-defined]
+        said = [(solver(text).momentum, read_header(text)["comment"]) for text in texts]
         assert [(round(momentum, 6), told) for momentum, told in said] == [
             (0.9, "0.9"),
             (0, "0"),
@@ -126,7 +126,7 @@ def test_a_fall_that_floats_cannot_hold_is_refused(tmp_path: Path) -> None:
     made = on(base, *[{"batch_size": size} for size in sizes], {"gamma": 0.99999999, "max_iter": 115200000})
     assert made.refused.keys() == {"v2", "v3", "v4"}
     assert "which Caffe's float rounds to 0.99999994: choose another lr_policy" in made.refused["v3"]
-    falls = [said.gamma**said.max_iter for said in map(solver, made.texts.values())]  # type: ignore[attr-defined]
+    falls = [said.gamma**said.max_iter for said in map(solver, made.texts.values())]
     assert falls == pytest.approx([0.999995**450000] * 2, rel=0.11)
     with pytest.raises(InputError, match="Caffe's float rounds to 1: choose another lr_policy"):
         bundled({"lr_policy": "exp", "gamma": "1 - 1 / 100000000", "max_iter": 100000000})
@@ -143,7 +143,7 @@ def test_what_only_a_profile_knows_is_said_to_need_one(tmp_path: Path) -> None:
     }
     digits = load_profile("digits")
     (text,) = generate_on_base([sweep({"epochs": 2})], load_base(base), profile=digits).texts.values()
-    assert solver(text).max_iter == pytest.approx(2 * 1500 / 64, rel=0.1)  # type: ignore[attr-defined]
+    assert solver(text).max_iter == pytest.approx(2 * 1500 / 64, rel=0.1)
 
 
 def test_a_sweep_that_cannot_be_applied_does_not_keep_others_back(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import text_format
@@ -51,12 +52,12 @@ def differences(folder: Path, base: Path, text: str) -> list[str]:
     return [str(one) for one in compare(load_prototxt(base), load_prototxt(written(folder, "variant", text)))]
 
 
-def solver(text: str) -> object:
+def solver(text: str) -> Any:
     return text_format.Parse(text, caffe_messages().SolverParameter())
 
 
-def layers(text: str, phase: int = 0) -> dict[str, object]:
-    return {one.name: one for one in solver(text).net_param.layer if not one.include or one.include[0].phase == phase}  # type: ignore[attr-defined]
+def layers(text: str, phase: int = 0) -> dict[str, Any]:
+    return {one.name: one for one in solver(text).net_param.layer if not one.include or one.include[0].phase == phase}
 
 
 CAFFENET_SWEEPS = [name for name in sweep_names() if load_sweep(name).settings.architecture == "caffenet"]
@@ -146,13 +147,13 @@ def test_the_epochs_are_held_when_the_batch_changes(name: str, tmp_path: Path) -
     for variant, text in made.texts.items():
         said = solver(text)
         batch = int(re.match(r"bs(\d+)", variant)[1])  # type: ignore[index]
-        sizes = {layer.data_param.batch_size for layer in layers(text).values() if layer.type == "Data"}  # type: ignore[attr-defined]
+        sizes = {layer.data_param.batch_size for layer in layers(text).values() if layer.type == "Data"}
         assert sizes == {batch}
-        assert said.max_iter * batch == pytest.approx(images, rel=0.03), variant  # type: ignore[attr-defined]
+        assert said.max_iter * batch == pytest.approx(images, rel=0.03), variant
         if batch != base.recipe["batch_size"]:  # the user's own numbers stay as they are
-            assert said.max_iter % said.test_interval == 0  # type: ignore[attr-defined]
-        if said.stepsize:  # type: ignore[attr-defined]
-            assert said.stepsize / said.max_iter == pytest.approx(base.solver.stepsize / base.solver.max_iter, rel=0.03)  # type: ignore[attr-defined]
+            assert said.max_iter % said.test_interval == 0
+        if said.stepsize:
+            assert said.stepsize / said.max_iter == pytest.approx(base.solver.stepsize / base.solver.max_iter, rel=0.03)
     default = [variant for variant, text in made.texts.items() if read_header(text).get("default")]
     assert default == [f"bs{base.recipe['batch_size']}"]
     assert differences(tmp_path, base.path, made.texts[default[0]]) == []
@@ -172,7 +173,7 @@ def test_a_policy_falls_over_the_same_epochs(policy: str, expected: dict[str, ob
     text = re.sub("(lr_policy|gamma|power): .*\n", "", ARCHITECTURES["lenet"]())
     text = policy + "\n" + text.replace("max_iter: 10000", "max_iter: 1000")
     made = solver(on(written(tmp_path, "own", text), {"batch_size": 32}).texts["v0"])
-    assert made.max_iter == 2000  # type: ignore[attr-defined]
+    assert made.max_iter == 2000
     for key, value in expected.items():
         assert getattr(made, key) == pytest.approx(value)
 
@@ -213,10 +214,10 @@ def test_old_forms_are_upgraded_and_changed(net: str, tests: str, tmp_path: Path
     assert made.refused == {}
     assert differences(tmp_path, base, made.texts["v0"]) == []
     assert "layers {" not in made.texts["v1"]
-    kinds = [one.type for one in layers(made.texts["v1"]).values()]  # type: ignore[attr-defined]
+    kinds = [one.type for one in layers(made.texts["v1"]).values()]
     assert kinds == ["Data", "Convolution", "BatchNorm", "TanH", "InnerProduct", "SoftmaxWithLoss"]
-    assert layers(made.texts["v1"])["c"].convolution_param.num_output == 40  # type: ignore[attr-defined]
-    test = solver(made.texts["v1"]).net_param.layer[1]  # type: ignore[attr-defined]
+    assert layers(made.texts["v1"])["c"].convolution_param.num_output == 40
+    test = solver(made.texts["v1"]).net_param.layer[1]
     if tests:
         assert (test.include[0].phase, test.data_param.batch_size) == (1, 50)
 
@@ -253,7 +254,7 @@ def test_in_place_stays_in_place_where_that_is_right(tmp_path: Path) -> None:
     ).texts.values()
 
     def in_place(text: str) -> dict[str, bool]:
-        return {name: list(one.bottom) == list(one.top) for name, one in layers(text).items()}  # type: ignore[attr-defined]
+        return {name: list(one.bottom) == list(one.top) for name, one in layers(text).items()}
 
     assert all(in_place(relu)[f"elu{number}"] for number in range(1, 6))
     assert not in_place(relu)["drop6"]  # an ELU reads what it wrote, which dropout would write over
@@ -270,25 +271,25 @@ def test_shared_weights_stay_shared(tmp_path: Path) -> None:
     assert made.refused == {}
     net = layers(made.texts["v0"])
     for one, other in (("ip1", "ip1_p"), ("prelu1", "prelu1_p"), ("ip1/bn", "ip1_p/bn"), ("ip1/scale", "ip1_p/scale")):
-        names = [[spec.name for spec in net[name].param] for name in (one, other)]  # type: ignore[attr-defined]
+        names = [[spec.name for spec in net[name].param] for name in (one, other)]
         assert names[0] == names[1]
         assert all(names[0]), one
-    assert [net[name].inner_product_param.num_output for name in ("ip1", "ip1_p", "ip2")] == [150, 150, 3]  # type: ignore[attr-defined]
+    assert [net[name].inner_product_param.num_output for name in ("ip1", "ip1_p", "ip2")] == [150, 150, 3]
     net = layers(made.texts["v1"])
-    assert [spec.name for spec in net["ip1_b"].param] == ["ip1_w_b", "ip1_b_b"]  # type: ignore[attr-defined]
-    assert [spec.name for spec in net["ip1_p_b"].param] == ["ip1_w_b", "ip1_b_b"]  # type: ignore[attr-defined]
+    assert [spec.name for spec in net["ip1_b"].param] == ["ip1_w_b", "ip1_b_b"]
+    assert [spec.name for spec in net["ip1_p_b"].param] == ["ip1_w_b", "ip1_b_b"]
 
 
 def test_width_keeps_groups_sums_and_depthwise_layers_consistent(tmp_path: Path) -> None:
     mobile = on(written(tmp_path, "mobilenet", ARCHITECTURES["mobilenet"]()), {"width": 0.3}).texts["v0"]
     for name, one in layers(mobile).items():
-        if name.endswith("/dw") and one.type == "Convolution":  # type: ignore[attr-defined]
-            assert one.convolution_param.group == one.convolution_param.num_output  # type: ignore[attr-defined]
-    assert layers(mobile)["fc7"].convolution_param.num_output == 1000  # type: ignore[attr-defined]
+        if name.endswith("/dw") and one.type == "Convolution":
+            assert one.convolution_param.group == one.convolution_param.num_output
+    assert layers(mobile)["fc7"].convolution_param.num_output == 1000
     caffenet = layers(on(written(tmp_path, "caffenet", ARCHITECTURES["caffenet"]()), {"width": 0.333}).texts["v0"])
-    assert [caffenet[f"conv{n}"].convolution_param.num_output for n in range(1, 6)] == [32, 86, 128, 128, 86]  # type: ignore[attr-defined]
+    assert [caffenet[f"conv{n}"].convolution_param.num_output for n in range(1, 6)] == [32, 86, 128, 128, 86]
     residual = layers(on(written(tmp_path, "resnet20", ARCHITECTURES["resnet20"]()), {"width": 0.7}).texts["v0"])
-    assert {residual[n].convolution_param.num_output for n in ("conv1", "res1_1_b", "res1_3_b")} == {11}  # type: ignore[attr-defined]
+    assert {residual[n].convolution_param.num_output for n in ("conv1", "res1_1_b", "res1_3_b")} == {11}
 
 
 def test_one_layer_that_reads_data_for_both_phases_becomes_two(tmp_path: Path) -> None:
@@ -296,7 +297,7 @@ def test_one_layer_that_reads_data_for_both_phases_becomes_two(tmp_path: Path) -
     first, _, rest = text.partition('  layers { name: "d" type: DATA top: "data" top: "label" include { phase: TEST }')
     base = written(tmp_path, "own", first + rest.partition("} }\n")[2])
     made = on(base, {"batch_size": 16}).texts["v0"]
-    sizes = [one.data_param.batch_size for one in solver(made).net_param.layer if one.type == "Data"]  # type: ignore[attr-defined]
+    sizes = [one.data_param.batch_size for one in solver(made).net_param.layer if one.type == "Data"]
     assert sizes == [16, 64]
 
 
@@ -413,7 +414,7 @@ def test_the_command_writes_what_fits_and_names_the_rest(lenet: Path, capsys: py
     header = read_header(Path("own/act_tanh.prototxt").read_text())
     assert header["base"] == str(lenet)
     assert run("batch_size", "--base", lenet, "--set", "momentum=0.5", "--only", "bs64", "--out", "own") == 0
-    assert solver(Path("own/bs64.prototxt").read_text()).momentum == 0.5  # type: ignore[attr-defined]
+    assert solver(Path("own/bs64.prototxt").read_text()).momentum == 0.5
 
 
 def test_a_sweep_names_its_base(lenet: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -511,7 +512,7 @@ def test_the_header_of_the_user_is_kept_and_the_sweep_adds_its_own(tmp_path: Pat
     }  # fmt: skip
     header = read_header(changed)
     assert ("init" in header, header["loader"], header["lr_schedule"]) == (False, {"workers": 2}, {"policy": "cosine"})
-    assert solver(changed).lr_policy == "fixed"  # type: ignore[attr-defined]
+    assert solver(changed).lr_policy == "fixed"
 
 
 def test_set_settings_of_every_kind_are_taken(tmp_path: Path) -> None:
@@ -520,9 +521,9 @@ def test_set_settings_of_every_kind_are_taken(tmp_path: Path) -> None:
     made = generate_on_base([sweep({})], base, overrides=settings).texts["v0"]
     net = layers(made)
     assert "norm1" not in net
-    assert net["conv2"].convolution_param.weight_filler.std == pytest.approx(0.02)  # type: ignore[attr-defined]
-    assert net["data"].transform_param.crop_size == 128  # type: ignore[attr-defined]
-    assert (solver(made).iter_size, solver(made).max_iter) == (2, 225000)  # type: ignore[attr-defined]
+    assert net["conv2"].convolution_param.weight_filler.std == pytest.approx(0.02)
+    assert net["data"].transform_param.crop_size == 128
+    assert (solver(made).iter_size, solver(made).max_iter) == (2, 225000)
 
 
 def test_every_setting_is_applied_or_of_templates_only() -> None:

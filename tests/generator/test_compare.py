@@ -202,7 +202,8 @@ XAVIER = 'weight_filler { type: "xavier" }'
 
 def two(a: str, b: str, around: str = "", *, data: str = "") -> tuple[str, str]:
     """Two nets of one layer that is written in two ways."""
-    return tuple(data + f'layer {{ name: "l" {around} {one} }}' for one in (a, b))  # type: ignore[return-value]
+    head = f'{data}layer {{ name: "l" {around}'
+    return f"{head} {a} }}", f"{head} {b} }}"
 
 
 def shared(*words: str) -> str:

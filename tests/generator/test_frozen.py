@@ -107,7 +107,7 @@ def test_an_edit_of_all_rates_passes_over_layers_without_weights(tmp_path: Path)
         base, {"edit": [{"layer": "*", "param.lr_mult": "* 2"}]}, {"edit": [{"layer": "c*", "param.1.lr_mult": 3}]}
     )
     net = layers(made.texts["v0"])
-    counts = {name: [spec.lr_mult for spec in one.param] for name, one in net.items()}  # type: ignore[attr-defined]
+    counts = {name: [spec.lr_mult for spec in one.param] for name, one in net.items()}
     assert counts == {
         "data": [], "conv1": [2, 2], "conv1/bn": [0, 0, 0], "conv1/relu": [], "conv2": [2, 2], "fc": [2, 2], "loss": [],
     }  # fmt: skip

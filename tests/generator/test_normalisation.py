@@ -55,11 +55,11 @@ def test_the_scale_of_the_user_stays_and_goes_with_its_batchnorm(name: str, tmp_
     assert differences(tmp_path, base, same) == []
     old, new = layers(base.read_text()), layers(moved)
     assert old.keys() == new.keys()
-    assert old["sc"].scale_param == new["sc"].scale_param  # type: ignore[attr-defined]
-    assert old["sc"].param == new["sc"].param  # type: ignore[attr-defined]
-    rates = [[spec.lr_mult for spec in one["norm"].param] for one in (old, new)]  # type: ignore[attr-defined]
+    assert old["sc"].scale_param == new["sc"].scale_param
+    assert old["sc"].param == new["sc"].param
+    rates = [[spec.lr_mult for spec in one["norm"].param] for one in (old, new)]
     assert rates[0] == rates[1]
-    assert new["norm"].batch_norm_param.moving_average_fraction == pytest.approx(0.9)  # type: ignore[attr-defined]
+    assert new["norm"].batch_norm_param.moving_average_fraction == pytest.approx(0.9)
     order = [one for one in new if one in ("norm", "sc", "relu1")]
     assert order == (["norm", "sc", "relu1"] if there == "before" else ["relu1", "norm", "sc"])
     assert old.keys() - layers(without).keys() == {"sc"}
@@ -68,7 +68,7 @@ def test_the_scale_of_the_user_stays_and_goes_with_its_batchnorm(name: str, tmp_
 
 def test_the_bundled_study_of_scale_layers_takes_out_those_of_the_user(tmp_path: Path) -> None:
     made = generate_on_base([load_sweep("bn_order")], load_base(base_of(tmp_path, "before")))
-    kinds = {name: [one.type for one in layers(text).values()].count("Scale") for name, text in made.texts.items()}  # type: ignore[attr-defined]
+    kinds = {name: [one.type for one in layers(text).values()].count("Scale") for name, text in made.texts.items()}
     assert kinds == {"bn_before": 0, "bn_before_scale": 1, "bn_after": 0, "bn_after_scale": 1}
 
 

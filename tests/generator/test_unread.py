@@ -59,7 +59,7 @@ def test_an_edit_of_one_phase_changes_the_layers_of_it(tmp_path: Path) -> None:
     (text,) = on(
         base_of(tmp_path), {"edit": [{"type": "Data", "phase": "TEST", "data_param.batch_size": 5}]}
     ).texts.values()
-    sizes = [layers(text, phase)["data"].data_param.batch_size for phase in (0, 1)]  # type: ignore[attr-defined]
+    sizes = [layers(text, phase)["data"].data_param.batch_size for phase in (0, 1)]
     assert sizes == [256, 5]
 
 
@@ -134,13 +134,13 @@ def test_the_header_has_the_classes_of_a_new_classifier() -> None:
     for settings, classes in (({"classes": 7}, 7), ({}, 10), ({"classes": "profile.classes * 2"}, 20)):
         (text,) = bundled({"classifier": "new", **settings}).values()
         (output,) = [one for name, one in layers(text).items() if name.startswith("fc8")]
-        assert read_header(text)["classes"] == output.inner_product_param.num_output == classes  # type: ignore[attr-defined]
+        assert read_header(text)["classes"] == output.inner_product_param.num_output == classes
 
 
 def test_a_list_can_be_in_a_grid(tmp_path: Path) -> None:
     made = own(tmp_path, "grid: {lr_policy: [multistep], stepvalue: [[100, 200], [max_iter / 4]]}")
     assert list(made) == ["lr_policymultistep_stepvalue100-200", "lr_policymultistep_stepvalue320"]
-    assert [list(solver(text).stepvalue) for text in made.values()] == [[100, 200], [320]]  # type: ignore[attr-defined]
+    assert [list(solver(text).stepvalue) for text in made.values()] == [[100, 200], [320]]
     assert list(own(tmp_path, "name: at{stepvalue}\nvariants: [{lr_policy: multistep, stepvalue: [50]}]")) == ["at50"]
     assert list(own(tmp_path, "variants: [{lr_mults: {conv*: 0.1}, base_lr: 0.1}]")) == ["base_lr0.1"]
 
@@ -217,5 +217,5 @@ def test_a_size_without_a_deviation_has_one(tmp_path: Path) -> None:
     path.write_text(f"{LITTLE}architectures: {{caffenet: {{size: {{{sizes}}}}}}}\n")
     text = generate([load_sweep("batch_size")], load_profile(str(path)), only="bs256")["bs256"]
     found = layers(text)
-    fillers = [found["conv1"].convolution_param.weight_filler, found["fc6"].inner_product_param.weight_filler]  # type: ignore[attr-defined]
+    fillers = [found["conv1"].convolution_param.weight_filler, found["fc6"].inner_product_param.weight_filler]
     assert [(one.type, round(one.std, 6)) for one in fillers] == [("gaussian", 0.01)] * 2
